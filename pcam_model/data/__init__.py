@@ -1,0 +1,1 @@
+"""Where patches come from, and who is in which part."""

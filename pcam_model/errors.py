@@ -1,0 +1,41 @@
+"""Errors that a user can mend: each says what was found, what was expected and what to do."""
+
+
+class PcamError(Exception):
+    """The user's to mend: shown as one sentence, never as a traceback, and never retried."""
+
+
+class BadPlan(PcamError):
+    """The plan asks for something that cannot be."""
+
+
+class BadSource(PcamError):
+    """The patches are not there, not whole or not what they should be."""
+
+
+class BadSplit(PcamError):
+    """The patches cannot be divided as asked."""
+
+
+class BadWeights(PcamError):
+    """The network's first weights cannot be had, or fit nothing."""
+
+
+class BadModel(PcamError):
+    """A model is missing, not whole or not what it says."""
+
+
+class StoreError(PcamError):
+    """The store cannot be reached, or refuses."""
+
+
+class DiskFull(PcamError):
+    """There is no room for what has to be written."""
+
+
+class Busy(PcamError):
+    """Somebody else is doing just this, or was quicker."""
+
+
+class Transient(Exception):
+    """May well go away by itself: a task retries it."""

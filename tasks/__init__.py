@@ -1,0 +1,1 @@
+"""When a step fails: retries, timeouts, progress; one thin task a step."""
