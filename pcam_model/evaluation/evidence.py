@@ -1,0 +1,85 @@
+"""What scoring is asked, what it rests on, and what it makes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import pandas as pd
+from pydantic import field_validator
+
+from pcam_model.errors import BadPlan
+from pcam_model.evaluation import operating
+from pcam_model.records import Plan, Record
+
+
+class ScorePlan(Plan):
+    """How a model is scored."""
+
+    tta: bool = False
+    """Average the network's output over the 8 symmetries of the square: better figures, 8 times the time."""
+    operating_point: str = "0.5"
+    """Probability from which a patch is called tumour: a number, or youden, sensitivity95 or specificity95, which are
+    chosen on the validation part and reported on the test part."""
+
+    @field_validator("operating_point", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> str:
+        try:
+            operating.fixed(str(value))
+        except BadPlan as error:  # pydantic gathers a ValueError with all else that is wrong with a plan
+            raise ValueError(str(error)) from error
+        return str(value)
+
+
+class Figure(Record):
+    """One figure, with its 95 % interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Report(Record):
+    """What the scoring step wrote."""
+
+    folder: str
+    """Where the files lie."""
+    figures: dict[str, dict[str, Figure]]
+    """Side (valid, test) to figure's name to figure."""
+    files: list[str]
+    """Names of the files, relative to the folder."""
+
+
+class LrCurve(TypedDict):
+    """One LR search, as it is drawn."""
+
+    rates: Sequence[float]
+    losses: Sequence[float]
+    """Smoothed, one a rate."""
+    suggestion: float | None
+    how: str
+    """valley, steep, minimum or given."""
+    rate: float
+    """The rate that training took."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a report tells, gathered by the run."""
+
+    run: str
+    plan: Mapping[str, Any]
+    pack: Mapping[str, Any]
+    """The fields of the record `Pack`."""
+    split: Mapping[str, Any]
+    """The fields of the record `Split`: kind, counts, meaning."""
+    predictions: Mapping[str, pd.DataFrame]
+    """Side (valid, and test where there is one) to a table id, slide, label, logit0, logit1."""
+    history: Sequence[Mapping[str, Any]] = ()
+    """The lines of metrics.jsonl, in the order of writing."""
+    lr_curves: Mapping[str, LrCurve] = field(default_factory=dict)
+    """Stage (frozen, tuned) to its LR search; a stage whose rate was given has none."""
+    score: ScorePlan = field(default_factory=ScorePlan)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    """Name to figure in human words or numbers: seconds, images per second, device."""

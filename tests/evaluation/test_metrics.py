@@ -1,0 +1,73 @@
+"""Every figure against scikit-learn or by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from pcam_model.errors import BadModel, BadPlan, BadSplit
+from pcam_model.evaluation import metrics, operating
+from tests.evaluation.conftest import predictions
+
+TABLE = predictions(500, 7)
+LABELS, LOGITS = TABLE["label"].to_numpy(), TABLE[["logit0", "logit1"]].to_numpy()
+
+
+def test_probability_is_the_softmax_and_never_overflows():
+    said = metrics.tumour_probability(np.array([[0.0, 0.0], [1.0, 3.0], [-2000.0, 2000.0], [2000.0, -2000.0]]))
+    assert said == pytest.approx([0.5, 1 / (1 + np.exp(-2)), 1.0, 0.0])
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_figures_equal_scikit_learn(threshold):
+    probability = metrics.tumour_probability(LOGITS)
+    called = (probability >= threshold).astype(int)
+    ours = metrics.figures(LABELS, LOGITS, threshold)
+    assert ours["accuracy"] == pytest.approx(reference.accuracy_score(LABELS, called))
+    assert ours["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(LABELS, called))
+    assert ours["sensitivity"] == pytest.approx(reference.recall_score(LABELS, called))
+    assert ours["specificity"] == pytest.approx(reference.recall_score(LABELS, called, pos_label=0))
+    assert ours["auc"] == pytest.approx(reference.roc_auc_score(LABELS, probability))
+    cells = metrics.confusion(LABELS, probability, threshold)
+    assert list(cells) == reference.confusion_matrix(LABELS, called).ravel().tolist()
+
+
+def test_auc_ranks_logits_that_saturate_as_probabilities():
+    logits = np.array([[0.0, 800.0], [0.0, 900.0], [0.0, 1000.0], [0.0, 1100.0]])
+    assert metrics.auc(np.array([0, 0, 1, 1]), logits) == 1.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_is_refused_by_row(value):
+    broken = LOGITS.copy()
+    broken[3, 1] = value
+    with pytest.raises(BadModel, match="patch 3 .* lower rate"):
+        metrics.figures(LABELS, broken)
+
+
+@pytest.mark.parametrize(("labels", "found"), [([1, 1], "2 of class 1"), ([], "none"), ([0, 2], "1 of class 2")])
+def test_one_class_is_refused_with_what_was_found(labels, found):
+    with pytest.raises(BadSplit, match=found):
+        metrics.figures(np.array(labels), np.zeros((len(labels), 2)))
+
+
+def test_probabilities_outside_the_unit_are_refused():
+    with pytest.raises(BadModel, match="expected logits"):
+        metrics.tumour_probability(np.array([0.2, 1.2]))
+
+
+def test_operating_points_are_the_best_of_all_thresholds():
+    probability = metrics.tumour_probability(LOGITS)
+    every = {each: metrics.rates(metrics.confusion(LABELS, probability, each)) for each in np.unique(probability)}
+    youden = every[operating.choose("youden", LABELS, probability)]
+    assert youden["balanced_accuracy"] == max(each["balanced_accuracy"] for each in every.values())
+    highest = max(each for each, had in every.items() if had["sensitivity"] >= 0.95)
+    assert operating.choose("sensitivity95", LABELS, probability) == highest
+    lowest = min(each for each, had in every.items() if had["specificity"] >= 0.95)
+    assert operating.choose("specificity95", LABELS, probability) == lowest
+    assert operating.choose("0.3", LABELS, probability) == 0.3
+
+
+@pytest.mark.parametrize("point", ["0", "1", "nan", "best"])
+def test_an_unknown_operating_point_is_named(point):
+    with pytest.raises(BadPlan, match=f"operating_point is '{point}', expected youden"):
+        operating.fixed(point)

@@ -1,0 +1,82 @@
+"""A report is whole, honest and there even when parts of the evidence are not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from pcam_model.errors import BadSplit
+from pcam_model.evaluation import metrics, operating
+from pcam_model.evaluation.report import ScorePlan, write_report
+from tests.evaluation.conftest import history, lr_curve, predictions
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_report_has_its_figures_and_pictures(tmp_path, make_evidence):
+    report = write_report(tmp_path, make_evidence())
+    assert {"metrics.json", "lr.png", "losses.png", "confusion.png"} <= set(report.files)
+    assert all((tmp_path / name).stat().st_size > 100 for name in report.files)
+    for name in ("lr.png", "losses.png", "confusion.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    test = predictions(400, 2)
+    expected = metrics.auc(test["label"], test[["logit0", "logit1"]].to_numpy())
+    assert report.figures["test"]["auc"].value == pytest.approx(expected)
+    assert type(report).model_validate_json(report.model_dump_json()) == report
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"lr_curves": {"tuned": lr_curve(1e-4)}},
+        {"lr_curves": {}, "history": []},
+        {"history": history("tuned", 120, 4, 0.45, 0.2)},
+        {"predictions": {"valid": predictions(200, 3)}},
+        {"predictions": {"test": predictions(200, 3)}, "score": ScorePlan(operating_point="0.3")},
+    ],
+    ids=["rate given", "nothing recorded", "one stage", "no test part", "test part only"],
+)
+def test_a_report_does_without(tmp_path, make_evidence, parts):
+    report = write_report(tmp_path, make_evidence(**parts))
+    assert all((tmp_path / name).is_file() for name in report.files)
+
+
+def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(tmp_path, make_evidence):
+    evidence = make_evidence(score=ScorePlan(operating_point="youden"))
+    write_report(tmp_path, evidence)
+    valid = evidence.predictions["valid"]
+    probability = metrics.tumour_probability(valid[["logit0", "logit1"]].to_numpy())
+    sides = read(tmp_path)["sides"]
+    assert sides["test"]["threshold"] == operating.choose("youden", valid["label"].to_numpy(), probability)
+    assert sides["valid"]["threshold"] == 0.5
+
+
+def test_one_class_names_the_side_and_writes_nothing(tmp_path, make_evidence):
+    with pytest.raises(BadSplit, match="The test patches .* 400 of class 1"):
+        write_report(tmp_path, make_evidence(predictions={"valid": predictions(400, 1),
+                                                          "test": predictions(400, 2).assign(label=1)}))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_side_at_all_is_refused(tmp_path, make_evidence):
+    with pytest.raises(BadSplit, match="expected at least one"):
+        write_report(tmp_path, make_evidence(predictions={}))
+
+
+def test_the_same_evidence_gives_the_same_bytes(tmp_path, make_evidence):
+    write_report(tmp_path / "one", make_evidence())
+    write_report(tmp_path / "two", make_evidence())
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+
+
+def test_the_plan_takes_a_number_and_refuses_nonsense():
+    assert ScorePlan.model_validate({"operating_point": 0.4}).operating_point == "0.4"
+    with pytest.raises(ValidationError, match="operating_point"):
+        ScorePlan(operating_point="soon")
