@@ -1,0 +1,120 @@
+"""The recipe's augmentation (fastai's `aug_transforms`), for a whole batch at once, in one bilinear sample.
+
+Symmetry of the square, zoom, rotation and warp are one homography a patch; the resize is folded into its grid.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PROBABILITY = 0.75
+DEGREES = 10.0
+ZOOM = 1.1
+WARP = 0.2
+BRIGHTNESS = (0.4, 0.6)
+CONTRAST = (0.8, 1.25)
+
+
+def augment(patches: Tensor, size: int, draw: torch.Generator) -> Tensor:
+    """Training images from patches; each image's change is drawn from `draw`, on the host.
+
+    Args:
+        patches: uint8 (B, H, W, 3), 0..255.
+        size: the side of the images, in pixels.
+        draw: where the randomness comes from; the result depends on nothing else.
+
+    Returns:
+        float32 (B, 3, size, size) in 0..1.
+    """
+    count, device = len(patches), patches.device
+    maps = homographies(count, draw).to(device, non_blocking=True)
+    brightness, contrast = (part.to(device, non_blocking=True) for part in lighting(count, draw))
+    images = patches.permute(0, 3, 1, 2).float() / 255
+    images = functional.grid_sample(images, grid(maps, size), "bilinear", "reflection", align_corners=False)
+    return relight(images, brightness, contrast)
+
+
+def homographies(count: int, draw: torch.Generator) -> Tensor:
+    """float32 (count, 3, 3): from output to input coordinates, both in -1..1."""
+    return symmetries(count, draw) @ zooms(count, draw) @ rotations(count, draw) @ warps(count, draw)
+
+
+def symmetries(count: int, draw: torch.Generator) -> Tensor:
+    """One of the 8 symmetries of the square each, (count, 3, 3)."""
+    flip_x, flip_y, swap = torch.randint(2, (3, count), generator=draw).float()
+    zero = torch.zeros(count)
+    sign_x, sign_y = 1 - 2 * flip_x, 1 - 2 * flip_y
+    return _matrix(
+        [sign_x * (1 - swap), sign_x * swap, zero],
+        [sign_y * swap, sign_y * (1 - swap), zero],
+        [zero, zero, zero + 1],
+    )
+
+
+def zooms(count: int, draw: torch.Generator) -> Tensor:
+    """Magnified 1.0 to 1.1 times about a random centre, (count, 3, 3)."""
+    scale = 1 / (1 + (ZOOM - 1) * _uniform(count, draw) * _chosen(count, draw))
+    left, top = (1 - scale) * (2 * _uniform(count, draw) - 1), (1 - scale) * (2 * _uniform(count, draw) - 1)
+    zero = torch.zeros(count)
+    return _matrix([scale, zero, left], [zero, scale, top], [zero, zero, zero + 1])
+
+
+def rotations(count: int, draw: torch.Generator) -> Tensor:
+    """Turned by up to 10 degrees either way, (count, 3, 3)."""
+    angle = math.radians(DEGREES) * (2 * _uniform(count, draw) - 1) * _chosen(count, draw)
+    zero = torch.zeros(count)
+    return _matrix(
+        [angle.cos(), -angle.sin(), zero],
+        [angle.sin(), angle.cos(), zero],
+        [zero, zero, zero + 1],
+    )
+
+
+def warps(count: int, draw: torch.Generator) -> Tensor:
+    """Seen from a side and from above or below, (count, 3, 3).
+
+    The keystone that carries the left edge to 1 + t of its length and the right one to 1 - t, in closed form.
+    """
+    zero = torch.zeros(count)
+    t, u = (WARP * (2 * _uniform(count, draw) - 1) * _chosen(count, draw) for _ in range(2))
+    sideways = _matrix([zero + 1, zero, t], [zero, 1 - t**2, zero], [t, zero, zero + 1])
+    upwards = _matrix([1 - u**2, zero, zero], [zero, zero + 1, u], [zero, u, zero + 1])
+    return sideways @ upwards
+
+
+def grid(maps: Tensor, size: int) -> Tensor:
+    """Where each of size x size output pixels looks, float (B, size, size, 2) as `grid_sample` wants it."""
+    centres = (torch.arange(size, device=maps.device) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3) @ maps.transpose(1, 2)
+    return (places[..., :2] / places[..., 2:]).view(-1, size, size, 2)
+
+
+def lighting(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Brightness (a shift) and contrast (a factor) in logit space, (count,) each."""
+    low, high = BRIGHTNESS
+    chance = _uniform(count, draw) * (high - low) + low
+    brightness = torch.logit(chance) * _chosen(count, draw)
+    low, high = math.log(CONTRAST[0]), math.log(CONTRAST[1])
+    contrast = torch.exp((_uniform(count, draw) * (high - low) + low) * _chosen(count, draw))
+    return brightness, contrast
+
+
+def relight(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in 0..1, shifted by `brightness` (B,) and stretched by `contrast` (B,) in logit space."""
+    shift, factor = brightness.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
+    return torch.sigmoid((torch.logit(images, eps=1e-3) + shift) * factor)
+
+
+def _uniform(count: int, draw: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=draw)
+
+
+def _chosen(count: int, draw: torch.Generator) -> Tensor:
+    return (_uniform(count, draw) < PROBABILITY).float()
+
+
+def _matrix(*rows: list[Tensor]) -> Tensor:
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)

@@ -1,0 +1,114 @@
+"""Whole batches from one uint8 array: gathered, augmented, resized and normalised at once, on the device."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pcam_model.data.augment import augment
+from pcam_model.randomness import generator
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+ORDER, AUGMENT = 1, 2  # what the randomness of a place is for
+
+
+def normalise(patches: Tensor, size: int) -> Tensor:
+    """Patches as the network wants them, without any augmentation.
+
+    Args:
+        patches: uint8 (B, H, W, 3), 0..255.
+        size: the side that the network sees, in pixels; other patches are resampled bilinearly.
+
+    Returns:
+        float32 (B, 3, size, size), channels last in memory, ImageNet's mean and variance taken out.
+    """
+    images = patches.permute(0, 3, 1, 2).float()
+    if images.shape[-1] != size:
+        images = functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    return standardise(images / 255)
+
+
+def standardise(images: Tensor) -> Tensor:
+    """float (B, 3, H, W) in 0..1 -> about zero mean and unit variance, by ImageNet's statistics."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class Batches:
+    """One part (train, valid or test) of a pack, ready to be read in batches.
+
+    Attributes:
+        patches: uint8 (N, 96, 96, 3): the whole pack, on the device or, where it does not fit, on the host.
+        rows: int64 (n,): which rows of the pack belong to this part, on the side of `patches`.
+        labels: int64 (n,), on the device; -1 where unknown.
+        size: the side that the network sees, in pixels.
+        device: where batches go.
+    """
+
+    patches: Tensor
+    rows: Tensor
+    labels: Tensor
+    size: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, which: Tensor) -> Tensor:
+        """uint8 (B, 96, 96, 3) on the device, for positions `which` in this part."""
+        patches = self.patches.index_select(0, self.rows[which.to(self.rows.device)])
+        return patches.to(self.device, non_blocking=True)
+
+    def order(self, seed: int, stage: int, epoch: int) -> Tensor:
+        """int64 (n,): the order of this epoch, a function of the place alone."""
+        return torch.randperm(len(self), generator=generator(seed, ORDER, stage, epoch))
+
+    def augmented(self, which: Tensor, seed: int, *place: int) -> tuple[Tensor, Tensor]:
+        """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation."""
+        draw = generator(seed, AUGMENT, *place)
+        images = augment(self.gather(which), self.size, draw)
+        return standardise(images), self.labels[which.to(self.labels.device)]
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Images float (B, 3, size, size) at positions start..stop, in this part's own order, not augmented."""
+        return normalise(self.gather(torch.arange(start, min(stop, len(self)))), self.size)
+
+    def in_order(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels of this part, plain, `batch` at a time."""
+        for start in range(0, len(self), batch):
+            yield self.plain(start, start + batch), self.labels[start : start + batch]
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """The pack's array (N, 96, 96, 3) where the device reaches it: copied when it takes less than half the free memory.
+
+    On a CPU the memory map itself is used, without a copy.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody here writes
+        patches = torch.from_numpy(array)
+    if device.type != "cuda":
+        return patches
+    free, _ = torch.cuda.mem_get_info(device)
+    if array.nbytes < free // 2:
+        return patches.to(device)
+    print(f"The pack ({array.nbytes / 1e9:.1f} GB) does not fit beside the network: it is streamed from the host.")
+    return patches
+
+
+def batches(patches: Tensor, rows: np.ndarray, labels: np.ndarray, size: int, device: torch.device) -> Batches:
+    """The part of the pack that `rows` (n,) names; `labels` (n,) are 0 or 1, -1 where unknown."""
+    return Batches(
+        patches=patches,
+        rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(patches.device),
+        labels=torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device),
+        size=size,
+        device=device,
+    )

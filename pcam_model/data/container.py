@@ -1,0 +1,160 @@
+"""Where the files of a patch set lie: a zip, read in place, or a folder. Nothing is ever unpacked."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from pcam_model.data.image import BadPatch
+from pcam_model.errors import BadSource
+
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+# A 96x96 RGB patch is 27,648 bytes; what claims to be far larger is no patch, or a zip bomb.
+LARGEST_IMAGE = 1 << 20
+LARGEST_TABLE = 1 << 28
+
+
+class Container(Protocol):
+    """Named files, and their bytes."""
+
+    def names(self) -> Iterator[str]:
+        """The files' names, with forward slashes, in the order in which they are best read."""
+
+    def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
+        """A file's bytes, verified. Raises BadPatch when it is larger, or not whole. Any thread may call it."""
+
+    def close(self) -> None:
+        """Let go of open files."""
+
+
+def open_container(path: Path) -> Container:
+    """The zip or the folder at this path. Raises BadSource when it is neither."""
+    if not path.exists():
+        raise BadSource(f"{path}: there is nothing here; give the path of a Kaggle-layout .zip or folder")
+    return Folder(path) if path.is_dir() else Zip(path)
+
+
+class Folder:
+    """The files below a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> Iterator[str]:
+        """Sorted, two levels deep and no deeper: train/x.tif, or top/train/x.tif."""
+        for folder, folders, files in os.walk(self.path):
+            deep = Path(folder).relative_to(self.path).parts
+            folders[:] = sorted(folders) if len(deep) < 2 else []
+            yield from ("/".join([*deep, file]) for file in sorted(files))
+
+    def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
+        """The file's bytes."""
+        try:
+            with (self.path / name).open("rb") as file:
+                content = file.read(largest + 1)
+        except OSError as error:
+            raise BadPatch(f"it cannot be read ({error.strerror})") from error
+        if len(content) > largest:
+            raise BadPatch(f"it is larger than {largest:,} bytes")
+        return content
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Zip:
+    """The members of a zip, each read by its own positioned read, so that threads need no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members = directory(path)
+        self.file = os.open(path, os.O_RDONLY)
+
+    def names(self) -> Iterator[str]:
+        """In the order in which they lie in the file."""
+        yield from sorted(self.members, key=lambda name: self.members[name].header_offset)
+
+    def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
+        """The member's bytes, its checksum verified; never more than it says, never more than `largest`."""
+        member = self.members[name]
+        if member.file_size > largest or member.compress_size > largest + 1024:
+            raise BadPatch(f"it says that it is {member.file_size:,} bytes large, more than {largest:,}")
+        content = inflate(member, self.packed(member))
+        if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+            raise BadPatch("its checksum in the archive is wrong")
+        return content
+
+    def packed(self, member: zipfile.ZipInfo) -> bytes:
+        """The member's bytes as they lie in the file."""
+        header = os.pread(self.file, LOCAL_HEADER.size, member.header_offset)
+        if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\3\4":
+            raise BadPatch("the archive's list points to a place where it does not stand")
+        fields = LOCAL_HEADER.unpack(header)
+        start = member.header_offset + LOCAL_HEADER.size + fields[9] + fields[10]
+        return os.pread(self.file, member.compress_size, start)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.file)
+
+
+def inflate(member: zipfile.ZipInfo, packed: bytes) -> bytes:
+    """The member's content, at most one byte more than it says."""
+    if member.flag_bits & 1:
+        raise BadPatch("it is encrypted")
+    if member.compress_type == zipfile.ZIP_STORED:
+        return packed
+    if member.compress_type != zipfile.ZIP_DEFLATED:
+        raise BadPatch("it is compressed in another way than deflate")
+    try:
+        return zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
+    except zlib.error as error:
+        raise BadPatch(f"its compressed bytes are broken ({error})") from error
+
+
+def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The archive's list of contents, by name. Raises BadSource for what is no whole, safe zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error, EOFError) as error:
+        raise BadSource(no_zip(path)) from error
+    except OSError as error:
+        if error.errno is None or isinstance(error, PermissionError | IsADirectoryError):
+            raise BadSource(f"{path}: it cannot be read ({error.strerror}); it should be a .zip or a folder") from error
+        raise BadSource(no_zip(path)) from error
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        if outside(member.orig_filename):
+            raise BadSource(
+                f"{path}: the member {member.orig_filename!r} points outside the archive, where only names such as "
+                "train/ID.tif belong; do not trust this file, and download it again from its source"
+            )
+        if member.filename in found:
+            raise BadSource(
+                f"{path}: the member {member.filename} stands twice in the archive, where each id belongs once; "
+                "remove one of the two, or download the archive again"
+            )
+        found[member.filename] = member
+    return found
+
+
+def outside(name: str) -> bool:
+    """Whether a member's name leaves the place where an archive would be unpacked."""
+    slashed = name.replace("\\", "/")
+    return slashed.startswith("/") or ".." in slashed.split("/") or "\0" in name or name[1:2] == ":"
+
+
+def no_zip(path: Path) -> str:
+    """What is wrong with a file that has no readable list of contents."""
+    with path.open("rb") as file:
+        begins_as_zip = file.read(4) in (b"PK\3\4", b"PK\5\6")
+    if begins_as_zip:
+        return (
+            f"{path}: the archive begins as a zip but its list of contents, at the end, is missing or broken, so it is "
+            "truncated or damaged; download or copy it again"
+        )
+    return f"{path}: this is not a zip; give a Kaggle-layout .zip (train/ID.tif and train_labels.csv) or a folder"

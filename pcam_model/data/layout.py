@@ -1,0 +1,113 @@
+"""Kaggle's layout: train/<id>.<tif|png|jpg> with train_labels.csv, and perhaps an unlabelled test/."""
+
+import io
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from pcam_model.data.container import LARGEST_TABLE, Container, open_container
+from pcam_model.data.image import BadPatch, Decoder, Patch
+from pcam_model.errors import BadSource
+
+IMAGES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
+LABELS = "train_labels.csv"
+
+
+class KagglePatches:
+    """The patches of a Kaggle-layout archive or folder, labelled ones first."""
+
+    def __init__(self, path: Path) -> None:
+        self.container: Container = open_container(path)
+        self.decode = Decoder()
+        names = list(self.container.names())
+        top = top_folder(path, names)
+        labels = read_labels(path, self.container, top)
+        train, test = (images(path, names, f"{top}{part}/") for part in ("train", "test"))
+        self.table = joined(path, labels, train, test)
+
+    def patch(self, row: int) -> Patch:
+        """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
+        return self.decode(self.container.read(self.table["member"].iat[row]))
+
+
+def top_folder(path: Path, names: list[str]) -> str:
+    """The folder, with its slash, in which train_labels.csv stands: "", or the one that holds everything."""
+    found = sorted((n for n in names if PurePosixPath(n).name == LABELS), key=lambda n: n.count("/"))
+    if not names:
+        raise BadSource(f"{path}: it is empty; expected train/ID.tif images and {LABELS}; download it again")
+    if not found:
+        raise BadSource(
+            f"{path}: there is no {LABELS} among its {len(names):,} files; expected train/ID.tif images and a "
+            f"{LABELS} with the columns id,label; add it, or choose another source"
+        )
+    return found[0][: -len(LABELS)]
+
+
+def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
+    """Labels (0 or 1) by id."""
+    try:
+        text = container.read(f"{top}{LABELS}", LARGEST_TABLE)
+        table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
+    except (BadPatch, ValueError, pd.errors.ParserError) as error:
+        raise BadSource(f"{path}: {LABELS} cannot be read ({error}); expected a CSV with the columns id,label") from error
+    if not {"id", "label"} <= set(table.columns):
+        raise BadSource(f"{path}: {LABELS} has the columns {','.join(table.columns)}; expected id,label; mend its first line")
+    wrong = table[~table["label"].isin(["0", "1"])]
+    if len(wrong):
+        raise BadSource(
+            f"{path}: {LABELS} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} ({len(wrong):,} such "
+            "lines); a label is 0 or 1; mend these lines"
+        )
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise BadSource(
+            f"{path}: {LABELS} names {twice.iat[0]} twice ({len(twice):,} such lines); each id belongs once; remove the "
+            "repeated lines"
+        )
+    return table.set_index("id")["label"].astype(int)
+
+
+def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
+    """Members of one folder by id, in the order of the archive."""
+    found: dict[str, str] = {}
+    for name in names:
+        inner = PurePosixPath(name[len(folder) :])
+        if not name.startswith(folder) or len(inner.parts) != 1 or inner.suffix.lower() not in IMAGES:
+            continue
+        if inner.stem in found:
+            raise BadSource(
+                f"{path}: the id {inner.stem} has two images, {found[inner.stem]} and {name}; each id belongs once; "
+                "remove one of them"
+            )
+        found[inner.stem] = name
+    return pd.Series(found, dtype=object)
+
+
+def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: "pd.Series[str]") -> pd.DataFrame:
+    """One table (id, label, slide, origin, member); every label has its image and every image its label."""
+    for lost, what, where in (
+        (labels.index.difference(train.index), "patches that are not in train/", "the archive is incomplete"),
+        (train.index.difference(labels.index), "", ""),
+    ):
+        if len(lost) and what:
+            raise BadSource(
+                f"{path}: {LABELS} names {len(lost):,} {what} (first: {lost[0]}); every label belongs to an image; "
+                f"{where}, get it again or remove these lines"
+            )
+        if len(lost):
+            raise BadSource(
+                f"{path}: train/ holds {len(lost):,} images without a label (first: {lost[0]}); every image in train/ "
+                f"belongs in {LABELS}; add their lines, or move the images to test/"
+            )
+    both = train.index.intersection(test.index)
+    if len(both):
+        raise BadSource(f"{path}: the id {both[0]} stands in train/ and in test/; each id belongs once; remove one")
+    if train.empty:
+        raise BadSource(f"{path}: {LABELS} holds no patches; expected lines such as ID,0 and ID,1; get the archive again")
+    members = pd.concat([train, test])
+    known = pd.array([int(labels[i]) for i in train.index] + [None] * len(test), dtype="Int8")
+    table = pd.DataFrame({"id": members.index.astype(str), "label": known, "member": members.to_numpy()})
+    table["slide"] = np.full(len(table), None, dtype=object)
+    table["origin"] = ["train"] * len(train) + ["test"] * len(test)
+    return table

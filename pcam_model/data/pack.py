@@ -1,0 +1,206 @@
+"""The pack: all patches as one uint8 array on disk, with their table and a digest."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pcam_model.data.choose import chosen, with_slides
+from pcam_model.data.image import SIZE
+from pcam_model.data.layout import KagglePatches
+from pcam_model.data.sample import SamplePatches
+from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
+from pcam_model.data.stream import PatchSource, stream
+from pcam_model.errors import BadSource
+from pcam_model.files import room_on_disk, sha256, write_whole
+from pcam_model.records import Record
+
+Progress = Callable[[int, int], None]
+VERSION = 1
+PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", "pack.json"
+
+
+class Pack(Record):
+    """Patches, ready to be used."""
+
+    folder: str
+    """Where patches.npy, patches.parquet and pack.json lie."""
+    digest: str
+    """SHA-256 over the table, which holds every patch's own digest: it names the content."""
+    count: int
+    """Patches."""
+    labelled: int
+    """Patches with a label."""
+    mean: tuple[float, float, float]
+    """Mean of red, green and blue, 0..1."""
+    std: tuple[float, float, float]
+    """Standard deviation of the pixels of red, green and blue, 0..1."""
+    source: str
+    """Where the patches come from, in a person's words."""
+
+
+def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progress: Progress | None = None) -> Pack:
+    """Pack the archive's patches into `packs`, or return the whole pack that is there already.
+
+    Memory does not grow with the number of patches. Raises BadSource for bad input, DiskFull; leaves nothing then.
+    """
+    target = packs / key(archive, plan, seed)
+    with room_on_disk(packs):
+        packs.mkdir(parents=True, exist_ok=True)
+        with alone(target) as part:
+            if part is None:
+                return open_pack(target)
+            write_pack(archive, plan, seed, part, progress)
+            os.replace(part, target)
+    return open_pack(target)
+
+
+def key(archive: Archive, plan: SourcePlan, seed: int) -> str:
+    """The pack's name: what its content is a function of."""
+    slides = sha256(Path(plan.slides).expanduser()) if plan.slides and Path(plan.slides).expanduser().is_file() else plan.slides
+    chosen_by = seed if plan.limit is not None else None
+    content = [VERSION, archive.sha256, plan.limit, chosen_by, slides, plan.on_bad_patch, plan.bad_share]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[Path | None]:
+    """An empty folder beside the target that nobody else writes to; None once the target is there. Removed on failure."""
+    part = target.with_name(f"{target.name}.part")
+    handle = lock(part)
+    try:
+        if whole(target):
+            part.rmdir() if not any(part.iterdir()) else shutil.rmtree(part)
+            yield None
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        for left in part.iterdir():
+            left.unlink()
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def lock(part: Path) -> int:
+    """Make the folder and lock it: who was killed holds no lock, who is at work is waited for."""
+    while True:
+        part.mkdir(exist_ok=True)
+        try:
+            handle = os.open(part, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.stat(part).st_ino == os.fstat(handle).st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def whole(folder: Path) -> bool:
+    """Whether a pack lies there whole."""
+    try:
+        open_pack(folder)
+    except BadSource:
+        return False
+    return True
+
+
+def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progress: Progress | None) -> None:
+    """Write the three files of a pack into a folder, the record last."""
+    source: PatchSource
+    if archive.path:
+        source = KagglePatches(Path(archive.path))
+    else:
+        source = SamplePatches(plan.limit or SAMPLE_COUNT, seed)
+    rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
+    both_classes(archive, rows)
+    done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)
+    both_classes(archive, done.table)
+    done.table.to_parquet(part / TABLE, index=False)
+    sync(part / TABLE)
+    labelled = int(done.table["label"].notna().sum())
+    record = {
+        "version": VERSION,
+        "digest": table_digest(done.table),
+        "count": len(done.table),
+        "labelled": labelled,
+        "mean": done.mean,
+        "std": done.std,
+        "source": archive.source,
+        "archive": archive.sha256,
+        "bytes": {name: (part / name).stat().st_size for name in (PATCHES, TABLE)},
+        "quarantined": done.quarantined,
+    }
+    write_whole(part / RECORD, json.dumps(record, indent=1).encode())
+
+
+def both_classes(archive: Archive, table: pd.DataFrame) -> None:
+    """Raise BadSource where only one class is to be seen."""
+    counts = table["label"].value_counts()
+    if len(counts) == 1:
+        raise BadSource(
+            f"{archive.path or archive.source}: all {counts.iloc[0]:,} labelled patches have the label {counts.index[0]}; "
+            "both 0 and 1 are needed; add patches of the other class"
+        )
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def table_digest(rows: pd.DataFrame) -> str:
+    """SHA-256 over every row's id, label, slide, origin and pixel digest, in their order."""
+    total = hashlib.sha256()
+    columns = (rows[name].astype(object).where(rows[name].notna(), "") for name in ("id", "label", "slide", "origin", "pixels"))
+    for row in zip(*columns, strict=True):
+        total.update("\0".join(map(str, row)).encode() + b"\n")
+    return total.hexdigest()
+
+
+def open_pack(folder: Path) -> Pack:
+    """The pack in this folder. Raises BadSource when it is not whole."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        sizes = {name: (folder / name).stat().st_size for name in record["bytes"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise BadSource(f"{folder}: no whole pack lies here ({type(error).__name__}); delete the folder and pack again") from error
+    if record["version"] != VERSION or sizes != record["bytes"]:
+        raise BadSource(
+            f"{folder}: the pack's version is {record['version']} and its files have {sizes} bytes; expected version {VERSION} "
+            f"and {record['bytes']}; delete the folder and pack again"
+        )
+    return Pack(folder=str(folder), **{name: record[name] for name in Pack.model_fields if name != "folder"})
+
+
+def patches(pack: Pack) -> NDArray[np.uint8]:
+    """The pack's patches, uint8 (N, 96, 96, 3): a read-only memory map."""
+    found = np.load(Path(pack.folder) / PATCHES, mmap_mode="r", allow_pickle=False)
+    if found.shape != (pack.count, SIZE, SIZE, 3) or found.dtype != np.uint8:
+        raise BadSource(
+            f"{pack.folder}: {PATCHES} holds {found.dtype} {found.shape}; expected uint8 {(pack.count, SIZE, SIZE, 3)}; "
+            "delete the folder and pack again"
+        )
+    result: NDArray[np.uint8] = found
+    return result
+
+
+def table(pack: Pack) -> pd.DataFrame:
+    """A row a patch: id, label (Int8, NA where unlabelled), slide (or None), pixels (digest), origin."""
+    rows = pd.read_parquet(Path(pack.folder) / TABLE)
+    rows["slide"] = rows["slide"].astype(object).where(rows["slide"].notna(), None)
+    return rows.astype({"label": "Int8"})

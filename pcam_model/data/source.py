@@ -1,0 +1,85 @@
+"""Where patches come from: which source is meant, and what exactly lies there."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pcam_model.data import sample
+from pcam_model.data.container import Zip, open_container
+from pcam_model.errors import BadPlan, BadSource
+from pcam_model.files import sha256
+from pcam_model.records import Plan, Record
+
+SAMPLE_COUNT = 2000
+
+
+class SourcePlan(Plan):
+    """Which patches."""
+
+    kind: Literal["sample", "kaggle", "path"] = "sample"
+    """sample: generated here; kaggle: the competition's archive; path: a .zip or a folder of your own."""
+    path: str = ""
+    """Where kind `path` finds a Kaggle-layout .zip or folder."""
+    limit: int | None = Field(default=None, ge=2)
+    """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
+    slides: str = ""
+    """A CSV with the columns id,wsi that names the slide of each patch."""
+    on_bad_patch: Literal["stop", "quarantine"] = "stop"
+    """An image that is no patch stops the packing, or is set aside and listed."""
+    bad_share: float = Field(default=0.01, ge=0, le=1)
+    """With `quarantine`: a larger share of bad patches than this stops the packing all the same."""
+
+
+class Archive(Record):
+    """A source that is there: a file or a folder, with the digest of its content."""
+
+    path: str
+    """The .zip or the folder; empty for the sample."""
+    sha256: str
+    """Digest of the whole content; for the sample, of what it is generated from."""
+    source: str
+    """The source in a person's words."""
+
+
+def fetch(plan: SourcePlan, seed: int) -> Archive:
+    """The plan's source, found and its digest taken. Raises BadPlan or BadSource, in one sentence."""
+    if plan.kind == "sample":
+        return sample_archive(plan, seed)
+    if plan.kind == "kaggle":
+        raise BadPlan(
+            "source.kind is kaggle, but downloading from Kaggle is not supported yet; download "
+            "histopathologic-cancer-detection.zip yourself and give source.kind=path source.path=FILE"
+        )
+    if not plan.path:
+        raise BadPlan("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
+    return local_archive(Path(plan.path).expanduser())
+
+
+def sample_archive(plan: SourcePlan, seed: int) -> Archive:
+    """What the sample is a function of: version, count and seed."""
+    count = plan.limit or SAMPLE_COUNT
+    recipe = f"pcam sample {sample.VERSION} {count} {seed}"
+    return Archive(path="", sha256=hashlib.sha256(recipe.encode()).hexdigest(), source=f"sample of {count:,} generated patches")
+
+
+def local_archive(path: Path) -> Archive:
+    """A zip or a folder, once it can be opened."""
+    if path.suffix == ".h5" or path.is_dir() and any(path.glob("*.h5*")):
+        raise BadSource(
+            f"{path}: PCam's official HDF5 files are not supported yet; give a Kaggle-layout .zip or folder "
+            "(train/ID.tif and train_labels.csv)"
+        )
+    container = open_container(path)
+    container.close()
+    digest = sha256(path) if isinstance(container, Zip) else folder_digest(path)
+    return Archive(path=str(path.resolve()), sha256=digest, source=f"{path.name} (Kaggle layout)")
+
+
+def folder_digest(path: Path) -> str:
+    """SHA-256 over the sorted names and digests of a folder's files."""
+    total = hashlib.sha256()
+    for name in sorted(open_container(path).names()):
+        total.update(f"{name}\0{sha256(path / name)}\n".encode())
+    return total.hexdigest()
