@@ -1,0 +1,51 @@
+# make help says what there is. PYTHON, TORCH_INDEX, SOURCE, PLAN, RUN, SET, STORE and ARGS can be given.
+PYTHON ?= python3
+PLAN ?= deployments/plans/sample.yaml
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN_PYTHON := $(VENV)/bin/python
+
+# The user's words travel as environment variables: no shell reads them a second time.
+export PCAM_ASKED_SOURCE := $(SOURCE)
+export PCAM_ASKED_PLAN := $(PLAN)
+export PCAM_ASKED_RUN := $(RUN)
+export PCAM_ASKED_SET := $(SET)
+export PCAM_ASKED_STORE := $(STORE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test up down clean FORCE
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "make train SOURCE=sample|kaggle|PATH PLAN=FILE.yaml RUN=NAME SET='tuned.epochs=3 seed=4' STORE=URI"
+	@echo "TORCH_INDEX=ADDRESS takes torch and torchvision from another wheel index, PYTHON=python3.12 another Python"
+
+setup: $(STAMP)  ## make .venv with everything
+
+train: $(STAMP)  ## train, score and publish a model on a local Prefect, and say where it is
+	@$(RUN_PYTHON) -m deployments.local train
+
+test: $(STAMP)  ## run all tests (ARGS='-k words' for some)
+	@$(RUN_PYTHON) -m pytest $(ARGS)
+
+up: $(STAMP)  ## start the local Prefect and leave it running
+	@$(RUN_PYTHON) -m deployments.local up
+
+down:  ## stop it
+	@if [ -x $(RUN_PYTHON) ]; then $(RUN_PYTHON) -m deployments.local down; fi
+
+clean: down  ## remove .venv, caches, logs and Prefect's history; the store with its models stays
+	@rm -rf $(VENV) .pcam/prefect .pcam/stack .pcam/logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -d .pcam ]; then echo "Kept: .pcam/store (trained models)"; fi
+
+# Another index than last time asks for another installation; none given means the one of last time.
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(shell cat $(VENV)/.torch-index 2>/dev/null))
+$(STAMP): FORCE
+endif
+endif
+$(STAMP): pyproject.toml requirements.lock deployments/setup.sh
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' TORCH_INDEX='$(TORCH_INDEX)' sh deployments/setup.sh
+	@touch $@
