@@ -16,7 +16,9 @@ def chosen(table: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
         return table if limit is None else labelled
     taken = []
     for label, count in shares(labelled["label"].astype(int), limit).items():
-        ids = sorted(labelled["id"][labelled["label"] == label], key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())
+        ids = sorted(
+            labelled["id"][labelled["label"] == label], key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest()
+        )
         taken += ids[:count]
     return labelled[labelled["id"].isin(taken)]
 
@@ -34,7 +36,9 @@ def with_slides(table: pd.DataFrame, path: str) -> pd.DataFrame:
     known = read_slides(Path(path).expanduser())
     found = table["id"].map(known)
     if not found.notna().any():
-        raise BadSource(f"{path}: none of its {len(known):,} ids is among the source's patches; is it the map of another set?")
+        raise BadSource(
+            f"{path}: none of its {len(known):,} ids is among the source's patches; is it the map of another set?"
+        )
     return table.assign(slide=found.astype(object).where(found.notna(), None))
 
 

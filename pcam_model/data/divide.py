@@ -1,6 +1,7 @@
 """Groups of patches that belong together, and their division with scikit-learn's group splitters."""
 
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,8 @@ def divide(labels: Codes, groups: Codes, valid: float, test: float, seed: int, o
     needed = 2 + (test > 0)
     if len(np.unique(groups)) < needed:
         raise BadSplit(
-            f"there are {len(np.unique(groups))} {of_what}, and at least {needed} are needed, one a side; give more, or "
-            "choose another split.kind"
+            f"there are {len(np.unique(groups))} {of_what}, and at least {needed} are needed, one a side; give more, "
+            "or choose another split.kind"
         )
     if test:
         side[part(labels, groups, test, seed)] = "test"
@@ -42,21 +43,24 @@ def divide(labels: Codes, groups: Codes, valid: float, test: float, seed: int, o
 def part(labels: Codes, groups: Codes, share: float, seed: int) -> Codes:
     """Rows of whole groups that make about this share."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if sizes.max() * 20 <= max(len(labels) * min(share, 1 - share), 1) and len(sizes) > 1000:
-        return small_groups(labels, group, len(sizes), share, seed)
-    return large_groups(labels, group, len(sizes), share, seed)
+    commoner = (2 * np.bincount(group, labels) >= sizes).astype(np.int64)
+    classes = np.bincount(commoner, minlength=2)
+    if sizes.max() <= len(labels) * min(share, 1 - share) / 20 and classes.min() >= 100:
+        taken = next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(commoner, commoner))[1]
+        return np.flatnonzero(np.isin(group, taken))
+    return folds(labels, group, share, seed)
 
 
-def small_groups(labels: Codes, group: Codes, count: int, share: float, seed: int) -> Codes:
-    """Many small groups: they are drawn as if each were a patch, by its commoner label."""
-    kind = (np.bincount(group, labels, count) / np.bincount(group, minlength=count) >= 0.5).astype(np.int64)
-    taken = next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(kind, kind))[1]
-    return np.flatnonzero(np.isin(group, taken))
-
-
-def large_groups(labels: Codes, group: Codes, count: int, share: float, seed: int) -> Codes:
+def folds(labels: Codes, group: Codes, share: float, seed: int) -> Codes:
     """Few or large groups: whole folds, balanced in both classes, as many as come nearest to the share."""
-    wanted = Fraction(share).limit_denominator(min(MOST_FOLDS, count))
-    wanted = min(max(wanted, Fraction(1, min(MOST_FOLDS, count))), 1 - Fraction(1, min(MOST_FOLDS, count)))
-    folds = StratifiedGroupKFold(wanted.denominator, shuffle=True, random_state=seed).split(labels, labels, group)
-    return np.sort(np.concatenate([rows for _, (_, rows) in zip(range(wanted.numerator), folds, strict=False)]))
+    least = int(np.bincount(labels, minlength=2).min())
+    most = min(MOST_FOLDS, int(group.max()) + 1, least)
+    if most < 2:
+        raise BadSplit(
+            f"one class has {least} of the {len(labels):,} patches, and every side needs both; give more of it, "
+            "or choose another split.seed or split.kind"
+        )
+    wanted = Fraction(share).limit_denominator(most)
+    wanted = min(max(wanted, Fraction(1, most)), 1 - Fraction(1, most))
+    divided = StratifiedGroupKFold(wanted.denominator, shuffle=True, random_state=seed).split(labels, labels, group)
+    return np.sort(np.concatenate([rows for _, rows in islice(divided, wanted.numerator)]))

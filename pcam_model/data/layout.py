@@ -25,10 +25,11 @@ class KagglePatches:
         labels = read_labels(path, self.container, top)
         train, test = (images(path, names, f"{top}{part}/") for part in ("train", "test"))
         self.table = joined(path, labels, train, test)
+        self.members: list[str] = self.table["member"].tolist()
 
     def patch(self, row: int) -> Patch:
         """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
-        return self.decode(self.container.read(self.table["member"].iat[row]))
+        return self.decode(self.container.read(self.members[row]))
 
 
 def top_folder(path: Path, names: list[str]) -> str:
@@ -50,20 +51,24 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
         text = container.read(f"{top}{LABELS}", LARGEST_TABLE)
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (BadPatch, ValueError, pd.errors.ParserError) as error:
-        raise BadSource(f"{path}: {LABELS} cannot be read ({error}); expected a CSV with the columns id,label") from error
+        raise BadSource(
+            f"{path}: {LABELS} cannot be read ({error}); expected a CSV with the columns id,label"
+        ) from error
     if not {"id", "label"} <= set(table.columns):
-        raise BadSource(f"{path}: {LABELS} has the columns {','.join(table.columns)}; expected id,label; mend its first line")
+        raise BadSource(
+            f"{path}: {LABELS} has the columns {','.join(table.columns)}; expected id,label; mend its first line"
+        )
     wrong = table[~table["label"].isin(["0", "1"])]
     if len(wrong):
         raise BadSource(
-            f"{path}: {LABELS} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} ({len(wrong):,} such "
-            "lines); a label is 0 or 1; mend these lines"
+            f"{path}: {LABELS} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} ({len(wrong):,} "
+            "such lines); a label is 0 or 1; mend these lines"
         )
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
         raise BadSource(
-            f"{path}: {LABELS} names {twice.iat[0]} twice ({len(twice):,} such lines); each id belongs once; remove the "
-            "repeated lines"
+            f"{path}: {LABELS} names {twice.iat[0]} twice ({len(twice):,} such lines); each id belongs once; remove "
+            "the repeated lines"
         )
     return table.set_index("id")["label"].astype(int)
 
@@ -86,25 +91,25 @@ def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
 
 def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: "pd.Series[str]") -> pd.DataFrame:
     """One table (id, label, slide, origin, member); every label has its image and every image its label."""
-    for lost, what, where in (
-        (labels.index.difference(train.index), "patches that are not in train/", "the archive is incomplete"),
-        (train.index.difference(labels.index), "", ""),
-    ):
-        if len(lost) and what:
-            raise BadSource(
-                f"{path}: {LABELS} names {len(lost):,} {what} (first: {lost[0]}); every label belongs to an image; "
-                f"{where}, get it again or remove these lines"
-            )
-        if len(lost):
-            raise BadSource(
-                f"{path}: train/ holds {len(lost):,} images without a label (first: {lost[0]}); every image in train/ "
-                f"belongs in {LABELS}; add their lines, or move the images to test/"
-            )
+    lost = labels.index.difference(train.index)
+    if len(lost):
+        raise BadSource(
+            f"{path}: {LABELS} names {len(lost):,} patches that are not in train/ (first: {lost[0]}); every label "
+            "belongs to an image; the archive is incomplete, get it again or remove these lines"
+        )
+    stray = train.index.difference(labels.index)
+    if len(stray):
+        raise BadSource(
+            f"{path}: train/ holds {len(stray):,} images without a label (first: {stray[0]}); every image in train/ "
+            f"belongs in {LABELS}; add their lines, or move the images to test/"
+        )
     both = train.index.intersection(test.index)
     if len(both):
         raise BadSource(f"{path}: the id {both[0]} stands in train/ and in test/; each id belongs once; remove one")
     if train.empty:
-        raise BadSource(f"{path}: {LABELS} holds no patches; expected lines such as ID,0 and ID,1; get the archive again")
+        raise BadSource(
+            f"{path}: {LABELS} holds no patches; expected lines such as ID,0 and ID,1; get the archive again"
+        )
     members = pd.concat([train, test])
     known = pd.array([int(labels[i]) for i in train.index] + [None] * len(test), dtype="Int8")
     table = pd.DataFrame({"id": members.index.astype(str), "label": known, "member": members.to_numpy()})

@@ -1,18 +1,16 @@
 """The pack: all patches as one uint8 array on disk, with their table and a digest."""
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.data.beside import alone
 from pcam_model.data.choose import chosen, with_slides
 from pcam_model.data.image import SIZE
 from pcam_model.data.layout import KagglePatches
@@ -55,7 +53,7 @@ def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progr
     target = packs / key(archive, plan, seed)
     with room_on_disk(packs):
         packs.mkdir(parents=True, exist_ok=True)
-        with alone(target) as part:
+        with alone(target, whole) as part:
             if part is None:
                 return open_pack(target)
             write_pack(archive, plan, seed, part, progress)
@@ -65,48 +63,14 @@ def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progr
 
 def key(archive: Archive, plan: SourcePlan, seed: int) -> str:
     """The pack's name: what its content is a function of."""
-    slides = sha256(Path(plan.slides).expanduser()) if plan.slides and Path(plan.slides).expanduser().is_file() else plan.slides
+    slides = (
+        sha256(Path(plan.slides).expanduser())
+        if plan.slides and Path(plan.slides).expanduser().is_file()
+        else plan.slides
+    )
     chosen_by = seed if plan.limit is not None else None
     content = [VERSION, archive.sha256, plan.limit, chosen_by, slides, plan.on_bad_patch, plan.bad_share]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-@contextmanager
-def alone(target: Path) -> Iterator[Path | None]:
-    """An empty folder beside the target that nobody else writes to; None once the target is there. Removed on failure."""
-    part = target.with_name(f"{target.name}.part")
-    handle = lock(part)
-    try:
-        if whole(target):
-            part.rmdir() if not any(part.iterdir()) else shutil.rmtree(part)
-            yield None
-            return
-        shutil.rmtree(target, ignore_errors=True)
-        for left in part.iterdir():
-            left.unlink()
-        yield part
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    finally:
-        os.close(handle)
-
-
-def lock(part: Path) -> int:
-    """Make the folder and lock it: who was killed holds no lock, who is at work is waited for."""
-    while True:
-        part.mkdir(exist_ok=True)
-        try:
-            handle = os.open(part, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            if os.stat(part).st_ino == os.fstat(handle).st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)
 
 
 def whole(folder: Path) -> bool:
@@ -152,8 +116,8 @@ def both_classes(archive: Archive, table: pd.DataFrame) -> None:
     counts = table["label"].value_counts()
     if len(counts) == 1:
         raise BadSource(
-            f"{archive.path or archive.source}: all {counts.iloc[0]:,} labelled patches have the label {counts.index[0]}; "
-            "both 0 and 1 are needed; add patches of the other class"
+            f"{archive.path or archive.source}: all {counts.iloc[0]:,} labelled patches have the label "
+            f"{counts.index[0]}; both 0 and 1 are needed; add patches of the other class"
         )
 
 
@@ -166,7 +130,9 @@ def sync(path: Path) -> None:
 def table_digest(rows: pd.DataFrame) -> str:
     """SHA-256 over every row's id, label, slide, origin and pixel digest, in their order."""
     total = hashlib.sha256()
-    columns = (rows[name].astype(object).where(rows[name].notna(), "") for name in ("id", "label", "slide", "origin", "pixels"))
+    columns = (
+        rows[name].astype(object).where(rows[name].notna(), "") for name in ("id", "label", "slide", "origin", "pixels")
+    )
     for row in zip(*columns, strict=True):
         total.update("\0".join(map(str, row)).encode() + b"\n")
     return total.hexdigest()
@@ -178,11 +144,13 @@ def open_pack(folder: Path) -> Pack:
         record = json.loads((folder / RECORD).read_bytes())
         sizes = {name: (folder / name).stat().st_size for name in record["bytes"]}
     except (OSError, ValueError, KeyError) as error:
-        raise BadSource(f"{folder}: no whole pack lies here ({type(error).__name__}); delete the folder and pack again") from error
+        raise BadSource(
+            f"{folder}: no whole pack lies here ({type(error).__name__}); delete the folder and pack again"
+        ) from error
     if record["version"] != VERSION or sizes != record["bytes"]:
         raise BadSource(
-            f"{folder}: the pack's version is {record['version']} and its files have {sizes} bytes; expected version {VERSION} "
-            f"and {record['bytes']}; delete the folder and pack again"
+            f"{folder}: the pack's version is {record['version']} and its files have {sizes} bytes; expected version "
+            f"{VERSION} and {record['bytes']}; delete the folder and pack again"
         )
     return Pack(folder=str(folder), **{name: record[name] for name in Pack.model_fields if name != "folder"})
 
@@ -192,8 +160,8 @@ def patches(pack: Pack) -> NDArray[np.uint8]:
     found = np.load(Path(pack.folder) / PATCHES, mmap_mode="r", allow_pickle=False)
     if found.shape != (pack.count, SIZE, SIZE, 3) or found.dtype != np.uint8:
         raise BadSource(
-            f"{pack.folder}: {PATCHES} holds {found.dtype} {found.shape}; expected uint8 {(pack.count, SIZE, SIZE, 3)}; "
-            "delete the folder and pack again"
+            f"{pack.folder}: {PATCHES} holds {found.dtype} {found.shape}; expected uint8 "
+            f"{(pack.count, SIZE, SIZE, 3)}; delete the folder and pack again"
         )
     result: NDArray[np.uint8] = found
     return result

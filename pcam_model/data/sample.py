@@ -155,7 +155,9 @@ def stroma(random: np.random.Generator) -> Field:
     field = np.zeros((SIZE, SIZE), np.float32)
     for strength, pitch in ((0.30, 1.5), (0.22, 4.0), (0.14, 11.0)):
         turn, phase = random.uniform(0, np.pi), random.uniform(0, 6.3)
-        field += strength * np.sin(6.3 * random.uniform(0.6, 1.4) * pitch * (x * np.cos(turn) + y * np.sin(turn)) + phase)
+        field += strength * np.sin(
+            6.3 * random.uniform(0.6, 1.4) * pitch * (x * np.cos(turn) + y * np.sin(turn)) + phase
+        )
     tissue: Field = np.clip(random.uniform(0.35, 0.75) + field, 0.06, 1.3).astype(np.float32)
     return tissue
 

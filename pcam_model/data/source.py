@@ -61,7 +61,9 @@ def sample_archive(plan: SourcePlan, seed: int) -> Archive:
     """What the sample is a function of: version, count and seed."""
     count = plan.limit or SAMPLE_COUNT
     recipe = f"pcam sample {sample.VERSION} {count} {seed}"
-    return Archive(path="", sha256=hashlib.sha256(recipe.encode()).hexdigest(), source=f"sample of {count:,} generated patches")
+    return Archive(
+        path="", sha256=hashlib.sha256(recipe.encode()).hexdigest(), source=f"sample of {count:,} generated patches"
+    )
 
 
 def local_archive(path: Path) -> Archive:

@@ -12,12 +12,11 @@ from pydantic import Field
 
 from pcam_model.data.divide import divide, groups_of
 from pcam_model.data.pack import Pack, table
-from pcam_model.errors import BadPlan, BadSource, BadSplit
+from pcam_model.data.proof import SIDES, Kind, counted, meaning, prove, refuse_one_class
+from pcam_model.errors import BadPlan, BadSplit
 from pcam_model.files import room_on_disk, write_whole
 from pcam_model.records import Plan, Record
 
-Kind = Literal["random", "slide", "official"]
-SIDES = ("train", "valid", "test")
 TABLE, RECORD = "split.parquet", "split.json"
 
 
@@ -25,7 +24,7 @@ class SplitPlan(Plan):
     """How to divide the labelled patches."""
 
     kind: Literal["auto", "random", "slide", "official"] = "auto"
-    """official: as the source divides them; slide: no slide on two sides; random: patch by patch; auto: the first that can be."""
+    """official: as the source divides; slide: no slide on two sides; random: any patch; auto: the first possible."""
     valid: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the patches for validation."""
     test: float = Field(default=0.0, ge=0, le=0.5)
@@ -62,7 +61,7 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
     side = divided(rows, kind, plan)
     counts = counted(rows, side)
     refuse_one_class(counts, kind)
-    proof = prove(rows, side)
+    proof = prove(rows, side, kind)
     listing = "".join(f"{i} {s}\n" for i, s in zip(rows["id"], side, strict=True))
     split = Split(
         path=str(folder),
@@ -75,7 +74,12 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
         folder.mkdir(parents=True, exist_ok=True)
         content = pd.DataFrame({"id": rows["id"], "side": side}).to_parquet(index=False)
         write_whole(folder / TABLE, content)
-        written = {**split.model_dump(exclude={"path"}), "pack": pack.model_dump(), "plan": plan.model_dump(), "proof": proof}
+        written = {
+            **split.model_dump(exclude={"path"}),
+            "pack": pack.model_dump(),
+            "plan": plan.model_dump(),
+            "proof": proof.model_dump(),
+        }
         write_whole(folder / RECORD, json.dumps(written, indent=1).encode())
     return split
 
@@ -87,7 +91,9 @@ def sides(split: Split) -> dict[str, NDArray[np.int64]]:
         pack = Pack(**json.loads((folder / RECORD).read_bytes())["pack"])
         found = pd.read_parquet(folder / TABLE)
     except (OSError, ValueError, KeyError) as error:
-        raise BadSplit(f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again") from error
+        raise BadSplit(
+            f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again"
+        ) from error
     of = table(pack)["id"].map(found.set_index("id")["side"])
     return {side: np.flatnonzero(of == side).astype(np.int64) for side in SIDES}
 
@@ -104,14 +110,15 @@ def divided(rows: pd.DataFrame, kind: Kind, plan: SplitPlan) -> NDArray[np.str_]
     if kind == "official":
         return official(rows)
     if plan.valid + plan.test >= 1:
-        raise BadPlan(f"split.valid and split.test together are {plan.valid + plan.test:g}; less than 1 must remain for training")
+        raise BadPlan(
+            f"split.valid and split.test together are {plan.valid + plan.test:g}; less than 1 must remain for training"
+        )
     pixels = pd.factorize(rows["pixels"])[0]
     if kind == "random":
         return divide(rows["label"].to_numpy(), pixels, plan.valid, plan.test, plan.seed, "groups of different patches")
     slides = slide_codes(rows, plan)
-    return divide(
-        rows["label"].to_numpy(), groups_of(pixels, slides), plan.valid, plan.test, plan.seed, "slides without shared patches"
-    )
+    groups = groups_of(pixels, slides)
+    return divide(rows["label"].to_numpy(), groups, plan.valid, plan.test, plan.seed, "slides without shared patches")
 
 
 def slide_codes(rows: pd.DataFrame, plan: SplitPlan) -> NDArray[np.int64]:
@@ -124,8 +131,8 @@ def slide_codes(rows: pd.DataFrame, plan: SplitPlan) -> NDArray[np.int64]:
         )
     if len(lost) and plan.without_slide == "refuse":
         raise BadSplit(
-            f"the slide map does not name {len(lost):,} of {len(rows):,} patches (first: {lost.iat[0]}); every patch needs a "
-            "slide; complete the map, or take each as a slide of its own with split.without_slide=alone"
+            f"the slide map does not name {len(lost):,} of {len(rows):,} patches (first: {lost.iat[0]}); every patch "
+            "needs a slide; complete the map, or take each as a slide of its own with split.without_slide=alone"
         )
     named = rows["slide"].astype(object).where(rows["slide"].notna(), "\0" + rows["id"].astype(object))
     return np.asarray(pd.factorize(named)[0], np.int64)
@@ -142,49 +149,3 @@ def official(rows: pd.DataFrame) -> NDArray[np.str_]:
     rank = rows["origin"].map(SIDES.index)
     side[(rank < rank.groupby(rows["pixels"]).transform("max")).to_numpy()] = ""
     return side
-
-
-def counted(rows: pd.DataFrame, side: NDArray[np.str_]) -> dict[str, dict[str, int]]:
-    """Patches of each class on each side."""
-    labels = rows["label"].to_numpy()
-    return {s: {str(c): int(((side == s) & (labels == c)).sum()) for c in (0, 1)} for s in SIDES}
-
-
-def refuse_one_class(counts: dict[str, dict[str, int]], kind: Kind) -> None:
-    """Raise BadSplit where a side that has patches has one class only."""
-    for side, classes in counts.items():
-        if (sum(classes.values()) or side != "test") and not all(classes.values()):
-            raise BadSplit(
-                f"split.kind={kind} gives the {side} side {classes['0']:,} patches of class 0 and {classes['1']:,} of class 1; "
-                "every side needs both; give more patches (or slides), or choose another split.seed or split.kind"
-            )
-
-
-def prove(rows: pd.DataFrame, side: NDArray[np.str_]) -> dict[str, object]:
-    """What stands on which side, counted anew from the result."""
-    kept = rows.assign(side=side)[side != ""]
-    seen = {name: kept.dropna(subset=[name]).groupby(name)["side"].nunique() for name in ("slide", "pixels", "id")}
-    proof: dict[str, object] = {f"{name}_on_two_sides": int((count > 1).sum()) for name, count in seen.items()}
-    if proof["pixels_on_two_sides"] or proof["id_on_two_sides"]:
-        raise BadSource(f"the division failed its own proof ({proof}); this is a fault of pcam, please report it")
-    proof["slides"] = {s: int(kept["slide"][kept["side"] == s].nunique()) for s in SIDES}
-    proof["patches_without_slide"] = int(kept["slide"].isna().sum())
-    proof["left_out"] = [str(i) for i in rows["id"][side == ""]]
-    return proof
-
-
-def meaning(kind: Kind, proof: dict[str, object]) -> str:
-    """The honest sentence of a figure on this split."""
-    if kind == "random":
-        return "optimistic: patches of one slide may stand on both sides, so new slides will do worse than this figure"
-    lost = len(proof["left_out"]) if isinstance(proof["left_out"], list) else 0
-    said = "a figure for slides that were not trained on: no slide and no identical patch stands on two sides"
-    if kind == "slide":
-        return said
-    if proof["slide_on_two_sides"]:
-        said = f"optimistic: {proof['slide_on_two_sides']} slides stand on two sides of the source's own division"
-    elif proof["patches_without_slide"]:
-        said = "the source's own division; its slides are not known here, no identical patch stands on two sides"
-    else:
-        said = f"the source's own division, {said}"
-    return f"{said}; {lost:,} patches that repeat one of a later side were left out" if lost else said

@@ -1,0 +1,19 @@
+"""Small patch sets for all tests; patch_sets.py makes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from patch_sets import PatchSet, make_patch_set
+
+
+@pytest.fixture
+def patch_set() -> Callable[..., PatchSet]:
+    """Make a set of real-format files: patch_set(24, suffix="tif", top="", test=0, seed=0)."""
+    return make_patch_set
+
+
+@pytest.fixture
+def kaggle_zip(tmp_path: Path) -> Path:
+    """A zip of 24 labelled TIFF patches in Kaggle's layout."""
+    return make_patch_set(24).zip(tmp_path / "kaggle.zip")

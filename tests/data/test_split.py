@@ -1,0 +1,155 @@
+"""Sides share no pixels and, where asked, no slides; the same patches give the same sides in any order."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pcam_model.data.pack import Pack, table
+from pcam_model.data.split import SplitPlan, make_split, sides
+from pcam_model.errors import BadPlan, BadSplit
+
+
+@pytest.fixture
+def known(tmp_path):
+    """known(labels, slides=None, pixels=None, origin="train") -> a pack of a table without patches."""
+
+    def made(labels, slides=None, pixels=None, origin="train", order=None) -> Pack:
+        count = len(labels)
+        rows = pd.DataFrame({
+            "id": [f"p{i:05d}" for i in range(count)],
+            "label": pd.array(labels, dtype="Int8"),
+            "slide": np.array(slides, object) if slides is not None else np.full(count, None, object),
+            "pixels": [f"{p}" for p in (pixels if pixels is not None else range(count))],
+            "origin": origin,
+        })  # fmt: skip
+        rows = rows.iloc[order] if order is not None else rows
+        folder = tmp_path / f"pack{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        rows.reset_index(drop=True).to_parquet(folder / "patches.parquet", index=False)
+        zero = (0.0, 0.0, 0.0)
+        return Pack(folder=str(folder), digest="d", count=count, labelled=count, mean=zero, std=zero, source="test")
+
+    return made
+
+
+def side_of(pack: Pack, split) -> pd.Series:
+    rows = table(pack)
+    found = pd.Series("", index=rows["id"])
+    for side, at in sides(split).items():
+        found.iloc[at] = side
+    return found.sort_index()
+
+
+def test_a_random_split_keeps_the_classes_in_proportion(known, tmp_path):
+    pack = known([0] * 600 + [1] * 400)
+    split = make_split(pack, SplitPlan(kind="random", valid=0.2, test=0.1), tmp_path / "s")
+    assert split.counts == {"train": {"0": 420, "1": 280}, "valid": {"0": 120, "1": 80}, "test": {"0": 60, "1": 40}}
+    assert split.meaning.startswith("optimistic")
+
+
+@pytest.mark.parametrize("kind", ["random", "slide"])
+def test_identical_pixels_stand_on_one_side(known, tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 300, 900)
+    pack = known(np.arange(900) % 2, slides=[f"s{i % 60}" for i in range(900)], pixels=pixels)
+    if kind == "slide":
+        pixels = np.arange(900) % 60 // 2
+        pack = known(np.arange(900) // 3 % 2, slides=[f"s{i % 60}" for i in range(900)], pixels=pixels)
+    split = make_split(pack, SplitPlan(kind=kind), tmp_path / "s")
+    side = side_of(pack, split)
+    assert pd.Series(side.to_numpy()).groupby(pixels).nunique().max() == 1
+    assert 0.1 < (side == "valid").mean() < 0.35
+
+
+@pytest.mark.parametrize("kind", ["random", "slide"])
+def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(known, tmp_path, kind):
+    labels, slides = np.arange(1500) % 3 == 0, [f"s{i % 40}" for i in range(1500)]
+    plain, mixed = known(labels, slides), known(labels, slides, order=np.random.default_rng(1).permutation(1500))
+    splits = [make_split(p, SplitPlan(kind=kind), tmp_path / f"s{i}") for i, p in enumerate((plain, mixed))]
+    assert splits[0].digest == splits[1].digest
+    assert side_of(plain, splits[0]).equals(side_of(mixed, splits[1]))
+    assert make_split(plain, SplitPlan(kind=kind, seed=3), tmp_path / "s2").digest != splits[0].digest
+
+
+def test_no_slide_stands_on_two_sides(known, tmp_path):
+    slides = [f"s{i % 37}" for i in range(2000)]
+    pack = known(np.random.default_rng(0).random(2000) < 0.4, slides)
+    split = make_split(pack, SplitPlan(valid=0.3, test=0.1), tmp_path / "s")
+    assert split.kind == "slide" and "slides that were not trained on" in split.meaning
+    assert pd.Series(side_of(pack, split).to_numpy()).groupby(slides).nunique().max() == 1
+    proof = json.loads((tmp_path / "s" / "split.json").read_text())["proof"]
+    assert proof["slides_on_two_sides"] == proof["pixels_on_two_sides"] == 0
+    assert sum(map(len, proof["slides"].values())) == 37
+
+
+def test_auto_takes_the_sources_own_sides_where_it_brings_them(known, tmp_path):
+    origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
+    pack = known(np.arange(100) % 2, origin=origin)
+    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    assert split.kind == "official" and {k: len(v) for k, v in sides(split).items()} == {
+        "train": 60,
+        "valid": 20,
+        "test": 20,
+    }
+    assert make_split(known(np.arange(100) % 2), SplitPlan(), tmp_path / "t").kind == "random"
+
+
+def test_an_official_split_leaves_repeats_out_and_says_so(known, tmp_path):
+    origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
+    pack = known(np.arange(100) % 2, origin=origin, pixels=[99, 60, *range(2, 100)])
+    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    assert "2 patches that repeat one of a later side were left out" in split.meaning
+    assert sides(split)["train"].tolist() == list(range(2, 60))
+
+
+def test_unlabelled_patches_stand_on_no_side(known, tmp_path):
+    pack = known([0, 1] * 20 + [None] * 10, origin=["train"] * 40 + ["test"] * 10)
+    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    assert sum(map(len, sides(split).values())) == 40
+
+
+def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
+    slides = [None, None] + [f"s{i % 20}" for i in range(198)]
+    pack = known(np.arange(200) % 2, slides)
+    with pytest.raises(BadSplit, match="does not name 2 of 200 patches"):
+        make_split(pack, SplitPlan(kind="slide"), tmp_path / "s")
+    split = make_split(pack, SplitPlan(kind="slide", without_slide="alone"), tmp_path / "s")
+    assert sum(map(len, sides(split).values())) == 200
+
+
+REFUSED = [
+    ({"kind": "slide"}, {}, "slides of the patches are not known"),
+    ({"kind": "official"}, {}, "train and valid are needed"),
+    ({"kind": "slide"}, {"slides": ["one"] * 40}, "there are 1 slides"),
+    ({"kind": "slide", "test": 0.2}, {"slides": ["a", "b"] * 20}, "there are 2 slides"),
+    ({"kind": "slide"}, {"slides": ["a", "b"] * 20}, "every side needs both"),
+    ({"kind": "random"}, {"pixels": [0] * 40}, "there are 1 groups"),
+    ({"kind": "official"}, {"origin": ["train"] * 39 + ["valid"]}, "every side needs both"),
+]
+
+
+@pytest.mark.parametrize(("plan", "rows", "sentence"), REFUSED)
+def test_what_cannot_be_divided_says_why(known, tmp_path, plan, rows, sentence):
+    with pytest.raises(BadSplit, match=sentence):
+        make_split(known(np.arange(40) % 2, **rows), SplitPlan(**plan), tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_class_only_is_refused(known, tmp_path):
+    for labels in ([0] * 40, [1] * 40, [0] * 39 + [1]):
+        with pytest.raises(BadSplit, match="both"):
+            make_split(known(labels), SplitPlan(kind="random"), tmp_path / "s")
+
+
+def test_nothing_left_for_training_is_refused(known, tmp_path):
+    with pytest.raises(BadPlan, match="less than 1 must remain"):
+        make_split(known([0, 1] * 20), SplitPlan(kind="random", valid=0.5, test=0.5), tmp_path / "s")
+
+
+def test_a_split_that_is_not_there_is_named(known, tmp_path):
+    split = make_split(known([0, 1] * 20), SplitPlan(), tmp_path / "s")
+    (Path(split.path) / "split.parquet").unlink()
+    with pytest.raises(BadSplit, match="delete the folder and split again"):
+        sides(split)
