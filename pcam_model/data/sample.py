@@ -77,9 +77,11 @@ def draw(seed: int, index: int, stain: Stain) -> NDArray[np.uint8]:
     tissue = stroma(random)
     for y, x in scattered(random, int(stain.crowd * random.integers(25, 95))):
         cell(nuclei, random, y, x, random.uniform(2.0, 3.6), random.uniform(0.9, 1.5), False)
+    for y, x in scattered(random, int(random.integers(0, 9))):
+        cell(nuclei, random, y, x, random.uniform(3.6, 5.4), random.uniform(0.6, 1.0), False)
     for y, x in tumour_places(random, label):
-        clear(nuclei, y, x, 8.0)
-        cell(nuclei, random, y, x, random.uniform(4.2, 6.4), random.uniform(0.6, 1.05), True)
+        clear(nuclei, y, x, 7.0)
+        cell(nuclei, random, y, x, random.uniform(3.8, 6.2), random.uniform(0.55, 1.05), True)
     return develop(random, stain, nuclei, tissue)
 
 
@@ -91,9 +93,9 @@ def scattered(random: np.random.Generator, count: int) -> Field:
 def tumour_places(random: np.random.Generator, label: int) -> list[tuple[float, float]]:
     """A nest in the centre where the label is 1; in a share of both classes nests that stay clear of it."""
     low, high = (SIZE - CENTRE) / 2 + 3, (SIZE + CENTRE) / 2 - 3
-    nest = random.uniform(low, high, (int(random.integers(2, 8)), 2)) if label else np.empty((0, 2))
+    nest = random.uniform(low, high, (int(random.integers(1, 7)), 2)) if label else np.empty((0, 2))
     places = [(float(y), float(x)) for y, x in nest]
-    if random.random() < (0.5 if label else 0.35):
+    if random.random() < (0.5 if label else 0.4):
         places += outside(random, int(random.integers(3, 14)))
     return places
 
@@ -146,19 +148,27 @@ def cell(
     nuclei[rows, columns] = np.maximum(nuclei[rows, columns], body)
 
 
+def between(coarse: int) -> Field:
+    """A matrix (96, coarse) that spreads few values smoothly over the patch's pixels."""
+    place = np.linspace(0, coarse - 1, SIZE, dtype=np.float32)
+    weight = np.maximum(1 - np.abs(place[:, None] - np.arange(coarse, dtype=np.float32)), 0)
+    smooth: Field = weight**2 * (3 - 2 * weight)
+    return smooth
+
+
+CLOUDS = [(0.30, between(5)), (0.16, between(14)), (0.10, between(40))]
+
+
 def stroma(random: np.random.Generator) -> Field:
-    """Fibres and gaps: a few coarse waves bent by each other, (96, 96), about 0.1 to 1."""
+    """Tissue with gaps and bent fibres: (96, 96), about 0.06 to 1.3."""
+    field = np.full((SIZE, SIZE), random.uniform(0.4, 0.75), np.float32)
+    for strength, spread in CLOUDS:
+        field += strength * (spread @ random.normal(0, 1, (spread.shape[1],) * 2).astype(np.float32) @ spread.T)
+    turn, pitch = random.uniform(0, np.pi), random.uniform(25, 60)
     grid = np.arange(SIZE, dtype=np.float32) / SIZE
-    bend = random.uniform(-2, 2, 4)
-    y = grid[:, None] + bend[0] * 0.08 * np.sin(6.3 * (grid[None, :] * bend[1] + bend[2]))
-    x = grid[None, :] + bend[3] * 0.06 * np.sin(6.3 * grid[:, None] * bend[1])
-    field = np.zeros((SIZE, SIZE), np.float32)
-    for strength, pitch in ((0.30, 1.5), (0.22, 4.0), (0.14, 11.0)):
-        turn, phase = random.uniform(0, np.pi), random.uniform(0, 6.3)
-        field += strength * np.sin(
-            6.3 * random.uniform(0.6, 1.4) * pitch * (x * np.cos(turn) + y * np.sin(turn)) + phase
-        )
-    tissue: Field = np.clip(random.uniform(0.35, 0.75) + field, 0.06, 1.3).astype(np.float32)
+    along = grid[None, :] * np.cos(turn) + grid[:, None] * np.sin(turn)
+    field += random.uniform(0, 0.16) * np.sin(pitch * along + 5 * field)
+    tissue: Field = np.clip(field, 0.06, 1.3)
     return tissue
 
 
