@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import field_validator
 
 from pcam_model.errors import BadPlan
@@ -39,6 +41,31 @@ class Figure(Record):
     high: float | None = None
 
 
+@dataclass(frozen=True)
+class Example:
+    """A patch with what the network looked at; `heatmap.examples` makes them.
+
+    Attributes:
+        group: why it is shown, in human words.
+        id: the patch.
+        slide: its slide, "" where unknown.
+        label: what it is, 0 or 1.
+        predicted: what the network calls it, 0 or 1; the heat explains this class.
+        probability: of tumour.
+        patch: uint8 (96, 96, 3).
+        heat: float (96, 96) in 0..1, or None where nothing in the patch speaks for the predicted class.
+    """
+
+    group: str
+    id: str
+    slide: str
+    label: int
+    predicted: int
+    probability: float
+    patch: NDArray[np.uint8]
+    heat: NDArray[np.float32] | None
+
+
 class Report(Record):
     """What the scoring step wrote."""
 
@@ -48,6 +75,14 @@ class Report(Record):
     """Side (valid, test) to figure's name to figure."""
     files: list[str]
     """Names of the files, relative to the folder."""
+    headline: str = ""
+    """The side that the first figures are of: test where there is one."""
+    temperature: float = 1.0
+    """What log odds are divided by, as chosen on the validation part; goes with the model."""
+    thresholds: dict[str, float] = {}
+    """Operating point to the calibrated probability from which a patch is called tumour; goes with the model."""
+    operating_point: str = "0.5"
+    """The plan's own: one of the keys of `thresholds`."""
 
 
 class LrCurve(TypedDict):
@@ -83,3 +118,11 @@ class Evidence:
     versions: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
     """Name to figure in human words or numbers: seconds, images per second, device."""
+    chosen: Mapping[str, Any] | None = None
+    """`temperature` and `thresholds` that came with a published model; without them the validation part chooses."""
+    examples: Sequence[Example] = ()
+    """Patches to show, with heatmaps."""
+    single_view: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """With `score.tta`: the same predictions without it, for its gain."""
+    seed: int = 2
+    """Of the bootstrap and of the cross-fitting."""

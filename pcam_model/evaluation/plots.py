@@ -14,31 +14,34 @@ from pcam_model.evaluation.metrics import Confusion
 from pcam_model.evaluation.style import STAGE, STAGE_NAME
 
 STAGES = ("frozen", "tuned")
+MOST_DOTS = 600
 History = Sequence[Mapping[str, Any]]
 
 
 def lr_curves(figure: Figure, curves: Mapping[str, LrCurve]) -> None:
     """A panel a stage: smoothed loss against rate, the suggestion and the rate that was taken."""
-    panels = figure.subplots(1, 2)
-    for stage, axes in zip(STAGES, panels, strict=True):
-        if stage in curves and len(curves[stage]["rates"]):
+    for stage, axes in zip(STAGES, figure.subplots(1, 2), strict=True):
+        if stage in curves:
             _lr_curve(axes, stage, curves[stage])
         else:
             style.nothing(axes, "No LR search:\nthe rate was given, or the stage was left out")
         axes.set_title(STAGE_NAME[stage])
 
 
+def lr_panel(figure: Figure, stage: str, curve: LrCurve) -> None:
+    """One LR search by itself."""
+    _lr_curve(figure.subplots(), stage, curve)
+
+
 def _lr_curve(axes: Axes, stage: str, curve: LrCurve) -> None:
-    rates, losses = np.asarray(curve["rates"], float), np.asarray(curve["losses"], float)
+    rates, losses, taken = np.asarray(curve["rates"], float), np.asarray(curve["losses"], float), curve["rate"]
     axes.plot(rates, losses, color=STAGE[stage])
-    axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)")
-    axes.set_ylim(*_loss_range(losses))
-    axes.axvline(curve["rate"], color=style.RED, linewidth=1)
-    axes.plot(curve["rate"], np.interp(np.log(curve["rate"]), np.log(rates), losses), "o", color=style.RED, ms=5)
-    words = f"{curve['rate']:.2g} ({curve['how']})"
-    left = np.log(curve["rate"] / rates[0]) > 0.5 * np.log(rates[-1] / rates[0])
-    axes.annotate(words, (curve["rate"], 0.97), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="top",
+    axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=_loss_range(losses))
+    axes.axvline(taken, color=style.RED, linewidth=1)
+    axes.plot(taken, np.interp(np.log(taken), np.log(rates), losses), "o", color=style.RED, ms=5)
+    left = np.log(taken / rates[0]) > 0.5 * np.log(rates[-1] / rates[0])
+    axes.annotate(f"{taken:.2g} ({curve['how']})", (taken, 0.97), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="top",
                   color=style.RED, bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
@@ -50,8 +53,8 @@ def _loss_range(losses: np.ndarray[Any, Any]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def losses(figure: Figure, history: History) -> None:
-    """Loss of each step and epoch above, the rate below, the stages one after the other."""
+def losses(figure: Figure, history: History, columns: int = 2) -> None:
+    """Loss of each step and epoch above, the rate below, the stages one after the other; `columns` of the legend."""
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     starts = _starts(history)
     if not starts:
@@ -59,7 +62,7 @@ def losses(figure: Figure, history: History) -> None:
         return style.nothing(bottom, "")
     for stage, start in starts.items():
         _stage(top, bottom, [line for line in history if line["stage"] == stage], stage, start)
-    _frame(top, bottom, starts)
+    _frame(top, bottom, starts, columns)
     return None
 
 
@@ -67,22 +70,31 @@ def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> N
     steps = [line for line in lines if line["kind"] == "step"]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     if steps:
-        steps_at, step_loss = [start + line["step"] for line in steps], np.array([line["loss"] for line in steps], float)
-        top.plot(steps_at, step_loss, color=STAGE[stage], alpha=0.25, linewidth=0.7)
-        top.plot(steps_at, _smooth(step_loss), color=STAGE[stage], label=f"{STAGE_NAME[stage]}, training")
-        bottom.plot(steps_at, [line["rate"] for line in steps], color=STAGE[stage])
+        at, loss = _thinned(start, steps, "loss")
+        top.plot(at, loss, color=STAGE[stage], alpha=0.25, linewidth=0.7)
+        top.plot(at, _smooth(loss), color=STAGE[stage], label=f"{STAGE_NAME[stage]}, training")
+        bottom.plot(*_thinned(start, steps, "rate"), color=STAGE[stage])
     if epochs:
-        at, loss = [start + line["step"] for line in epochs], [line["valid_loss"] for line in epochs]
-        top.plot(at, loss, "o--", ms=4, linewidth=1, color=STAGE[stage], mfc=style.PAPER,
+        top.plot(*_thinned(start, epochs, "valid_loss"), "o--", ms=4, linewidth=1, color=STAGE[stage], mfc=style.PAPER,
                  label=f"{STAGE_NAME[stage]}, validation")  # fmt: skip
 
 
-def _frame(top: Axes, bottom: Axes, starts: Mapping[str, int]) -> None:
+def _thinned(start: int, lines: History, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps and values, as means of neighbours where there are more than a page has dots for."""
+    at = np.array([start + line["step"] for line in lines], float)
+    values = np.array([line[name] for line in lines], float)
+    parts = min(len(at), MOST_DOTS)
+    ends = np.linspace(0, len(at), parts + 1).astype(int)[:-1]
+    counts = np.diff(np.append(ends, len(at)))
+    return np.add.reduceat(at, ends) / counts, np.add.reduceat(values, ends) / counts
+
+
+def _frame(top: Axes, bottom: Axes, starts: Mapping[str, int], columns: int) -> None:
     for start in list(starts.values())[1:]:
         for axes in (top, bottom):
             axes.axvline(start, color=style.MUTED, linewidth=0.8, linestyle=":")
     top.set(ylabel="Cross-entropy (nats)")
-    top.legend(ncols=2, loc="upper right")
+    top.legend(ncols=columns, loc="upper right")
     bottom.set(xlabel="Step", ylabel="Rate", yscale="log")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))

@@ -1,24 +1,33 @@
-"""Score a run: figures, pictures and their files."""
+"""Score a run: figures, pictures, the page, the model card and the predictions."""
 
 import json
-import math
+from collections.abc import Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pcam_model.errors import BadSplit
-from pcam_model.evaluation import metrics, operating, plots, style
-from pcam_model.evaluation.evidence import Evidence, Figure, LrCurve, Report, ScorePlan
+from pcam_model.evaluation import curves, page, plots, style, words
+from pcam_model.evaluation.evidence import Evidence, Example, Figure, LrCurve, Report, ScorePlan
 from pcam_model.evaluation.metrics import Confusion
+from pcam_model.evaluation.sides import Judged
+from pcam_model.evaluation.summary import figure_of, finite, summarise
 from pcam_model.files import room_on_disk, write_whole
 
-__all__ = ["Evidence", "Figure", "LrCurve", "Report", "ScorePlan", "write_report"]
+__all__ = ["Evidence", "Example", "Figure", "LrCurve", "Report", "ScorePlan", "write_report"]
 
-SIDE = {"valid": "Validation", "test": "Test", "train": "Training"}
+SHORT = ("format", "run", "headline", "operating_point", "chosen", "split", "tta", "sides")
+LONG = ("curves", "reliability", "slides")
 
 
 def write_report(folder: Path, evidence: Evidence) -> Report:
-    """Figures and pictures of a run, written into the folder: metrics.json, lr.png, losses.png, confusion.png.
+    """Everything that can be told of a run, written into the folder.
+
+    `report.html` (needs nothing else), `report.json` (the same), `metrics.json` (its figures), `MODEL_CARD.md`,
+    `predictions.parquet` (id, side, slide, label, logit0, logit1, logit, probability, called) and the pictures as PNG.
 
     Raises:
         BadSplit: a side that is scored holds one class only, or there is no side at all.
@@ -27,59 +36,65 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     """
     if not evidence.predictions:
         raise BadSplit("There is no validation and no test part, expected at least one; give split.valid above 0")
-    sides = _score(evidence)
+    content, judged = summarise(evidence)
+    content = finite(content)
+    files = {**_texts(content, evidence), "predictions.parquet": _predictions(judged), **_pictures(content, evidence)}
     with room_on_disk(folder):
-        files = _write(folder, evidence, sides)
-    figures = {side: {name: Figure(value=value) for name, value in scored["figures"].items()}
-               for side, scored in sides.items()}  # fmt: skip
-    return Report(folder=str(folder), figures=figures, files=[file.name for file in files])
+        for name, made in files.items():
+            write_whole(folder / name, made)
+    return Report(
+        folder=str(folder),
+        figures={side: figure_of(content, side) for side in content["sides"]},
+        files=list(files),
+        headline=content["headline"],
+        temperature=content["chosen"]["temperature"],
+        thresholds=content["chosen"]["thresholds"],
+        operating_point=content["sides"][content["headline"]]["operating_point"],
+    )
 
 
-def _score(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Side to its figures at the threshold that may be used there."""
-    sides = {}
-    for side, table in evidence.predictions.items():
-        labels = metrics.checked_labels(table["label"].to_numpy(), side)
-        logits = table[["logit0", "logit1"]].to_numpy(float)
-        threshold = _threshold(side, evidence)
-        cells = metrics.confusion(labels, metrics.tumour_probability(logits), threshold)
-        figures = metrics.figures(labels, logits, threshold)
-        sides[side] = {"count": len(labels), "threshold": threshold, "figures": figures, "confusion": cells._asdict()}
-    return sides
+def _texts(content: dict[str, Any], evidence: Evidence) -> dict[str, bytes]:
+    short = {name: content[name] for name in SHORT}
+    short["sides"] = {name: {key: value for key, value in side.items() if key not in LONG}
+                      for name, side in content["sides"].items()}  # fmt: skip
+    return {
+        "metrics.json": as_json(short),
+        "report.json": as_json(content),
+        "report.html": page.report_page(content, evidence),
+        "MODEL_CARD.md": page.model_card(content),
+    }
 
 
-def _threshold(side: str, evidence: Evidence) -> float:
-    """The plan's operating point; one that is chosen from the validation part is never used to report that part."""
-    point, valid = evidence.score.operating_point, evidence.predictions.get("valid")
-    threshold = operating.fixed(point)
-    if threshold is None and side != "valid" and valid is not None:
-        logits = valid[["logit0", "logit1"]].to_numpy(float)
-        labels = metrics.checked_labels(valid["label"].to_numpy(), "valid")
-        threshold = operating.choose(point, labels, metrics.tumour_probability(logits))
-    return 0.5 if threshold is None else threshold
+def _predictions(judged: Mapping[str, Judged]) -> bytes:
+    parts = []
+    for name, side in judged.items():
+        scored = side.scored
+        own = next(iter(scored.called))
+        parts.append(side.table[["id", "slide", "label", "logit0", "logit1"]].assign(
+            side=name, logit=scored.odds, probability=scored.probability, called=scored.called[own].astype("int8"),
+            slide=side.table["slide"].astype("string"), label=side.table["label"].astype("int8"),
+        ))  # fmt: skip
+    table = pd.concat(parts, ignore_index=True)
+    columns = ["id", "side", "slide", "label", "logit0", "logit1", "logit", "probability", "called"]
+    content = BytesIO()
+    table[columns].to_parquet(content, index=False)
+    return content.getvalue()
 
 
-def _write(folder: Path, evidence: Evidence, sides: dict[str, dict[str, Any]]) -> list[Path]:
-    matrices = {f"{SIDE.get(side, side)}, threshold {scored['threshold']:.3g}": Confusion(**scored["confusion"])
-                for side, scored in sides.items()}  # fmt: skip
-    content = {"run": evidence.run, "operating_point": evidence.score.operating_point, "split": dict(evidence.split),
-               "sides": sides}  # fmt: skip
-    return [
-        write_whole(folder / "metrics.json", as_json(content)),
-        style.save(folder / "lr.png", partial(plots.lr_curves, curves=evidence.lr_curves), 7, 2.9),
-        style.save(folder / "losses.png", partial(plots.losses, history=evidence.history), 7, 4.2),
-        style.save(folder / "confusion.png", partial(plots.confusions, cells=matrices), 3.2 * len(matrices), 3.2),
-    ]
+def _pictures(content: dict[str, Any], evidence: Evidence) -> dict[str, bytes]:
+    sides = content["sides"]
+    matrices = {f"{words.SIDE.get(name, name)}, {words.point(side['operating_point'])}": Confusion(**side["confusion"])
+                for name, side in sides.items()}  # fmt: skip
+    return {
+        "lr.png": style.picture(partial(plots.lr_curves, curves=evidence.lr_curves), 7, 2.9),
+        "losses.png": style.picture(partial(plots.losses, history=evidence.history), 7, 4.2),
+        "confusion.png": style.picture(partial(plots.confusions, cells=matrices), 3.2 * len(matrices), 3.2),
+        "roc.png": style.picture(partial(curves.roc, sides=sides), 3.5, 3.4),
+        "pr.png": style.picture(partial(curves.precision_recall, sides=sides), 3.5, 3.4),
+        "reliability.png": style.picture(partial(curves.reliability, sides=sides), 3.5, 3.8),
+    }
 
 
 def as_json(content: Any) -> bytes:
-    """JSON that any reader accepts: what is not a number becomes null."""
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON that any reader accepts: what is no number becomes null."""
+    return json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False).encode()

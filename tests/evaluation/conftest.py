@@ -28,10 +28,10 @@ def history(stage: str, steps: int, epochs: int, first: float, last: float) -> l
     for step in range(1, steps + 1):
         loss = last + (first - last) * np.exp(-4 * step / steps)
         rate = 1e-2 * np.sin(np.pi * step / (steps + 1))
-        lines.append({"kind": "step", "stage": stage, "epoch": (step - 1) * epochs // steps, "step": step,
+        lines.append({"kind": "step", "stage": stage, "epoch": (step - 1) * epochs // steps + 1, "step": step,
                       "loss": float(loss + random.normal(0, 0.05)), "rate": float(rate)})  # fmt: skip
         if step % (steps // epochs) == 0:
-            lines.append({"kind": "epoch", "stage": stage, "epoch": step * epochs // steps - 1, "step": step,
+            lines.append({"kind": "epoch", "stage": stage, "epoch": step * epochs // steps, "step": step,
                           "train_loss": float(loss), "valid_loss": float(loss) + 0.03, "valid_accuracy": 0.9,
                           "valid_auc": 0.95, "seconds": 12.5, "images_per_second": 240.0})  # fmt: skip
     return lines

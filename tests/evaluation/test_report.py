@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pcam_model.errors import BadSplit
-from pcam_model.evaluation import metrics, operating
+from pcam_model.evaluation import calibration, metrics, operating
 from pcam_model.evaluation.report import ScorePlan, write_report
 from tests.evaluation.conftest import history, lr_curve, predictions
 
@@ -51,10 +51,13 @@ def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(
     evidence = make_evidence(score=ScorePlan(operating_point="youden"))
     write_report(tmp_path, evidence)
     valid = evidence.predictions["valid"]
-    probability = metrics.tumour_probability(valid[["logit0", "logit1"]].to_numpy())
-    sides = read(tmp_path)["sides"]
-    assert sides["test"]["threshold"] == operating.choose("youden", valid["label"].to_numpy(), probability)
-    assert sides["valid"]["threshold"] == 0.5
+    labels, logits = valid["label"].to_numpy(), valid[["logit0", "logit1"]].to_numpy()
+    written = read(tmp_path)
+    temperature = calibration.fit_temperature(labels, metrics.margin(logits))
+    threshold = operating.choose("youden", labels, metrics.tumour_probability(logits / temperature))
+    assert written["chosen"]["temperature"] == pytest.approx(temperature)
+    assert written["sides"]["test"]["threshold"] == pytest.approx(threshold)
+    assert "cross-fitted" in written["sides"]["valid"]["how"]
 
 
 def test_one_class_names_the_side_and_writes_nothing(tmp_path, make_evidence):

@@ -1,0 +1,115 @@
+"""Which patches a report shows, and what the network saw in them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pcam_model.data.batches import normalise
+from pcam_model.evaluation import heatmap, metrics
+from pcam_model.evaluation.evidence import Example
+from pcam_model.randomness import word
+
+Array = NDArray[Any]
+EACH = 6
+SHOWN = 42  # what the randomness of a place is for
+
+
+def choose_examples(labels: Array, odds: Array, called: Array, seed: int, each: int = EACH) -> dict[str, Array]:
+    """Group to the positions (at most `each`) of its patches, of labels, odds and calls (N,).
+
+    The errors with the highest loss are the most confident ones; they are shown by kind.
+    """
+    order, right = np.argsort(odds, kind="stable"), labels == called
+    hits = np.random.default_rng(word(seed, SHOWN)).permutation(np.flatnonzero(right))
+    half = [hits[labels[hits] == label][: each // 2] for label in (1, 0)]
+    groups = {
+        "Missed tumours, highest loss": order[(labels[order] == 1) & ~right[order]],
+        "False alarms, highest loss": order[(labels[order] == 0) & ~right[order]][::-1],
+        "Least certain": np.argsort(np.abs(odds), kind="stable"),
+        "Random hits": np.concatenate(half),
+    }
+    return {group: at[:each] for group, at in groups.items() if len(at)}
+
+
+def explain_examples(
+    network: nn.Module,
+    size: int,
+    patches: NDArray[np.uint8],
+    rows: Array,
+    table: pd.DataFrame,
+    *,
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+    seed: int = 2,
+    each: int = EACH,
+) -> list[Example]:
+    """The examples of a side, each with the heat of its predicted class.
+
+    Args:
+        network: normalised images (B, 3, size, size) -> logits (B, 2); it is run where it lies.
+        size: the side that the network sees, in pixels.
+        patches: the pack, uint8 (N, 96, 96, 3).
+        rows: which row of the pack each row of the table is, (n,).
+        table: predictions (n rows): id, slide, label, logit0, logit1.
+        temperature: what odds are divided by for the probability that is told.
+        threshold: the probability from which a patch is called tumour.
+        seed: of the random hits.
+        each: patches a group.
+    """
+    labels = table["label"].to_numpy(np.int64)
+    odds = metrics.margin(table[["logit0", "logit1"]].to_numpy()) / temperature
+    called = (metrics.sigmoid(odds) >= threshold).astype(np.int64)
+    groups = choose_examples(labels, odds - np.log(threshold / (1 - threshold)), called, seed, each)
+    return [
+        example
+        for group, at in groups.items()
+        for example in _explained(group, at, table, odds, called, _heat(network, size, patches[rows[at]], called[at]),
+                                  patches[rows[at]])
+    ]  # fmt: skip
+
+
+def pointing(
+    network: nn.Module, size: int, patches: NDArray[np.uint8], rows: Array, table: pd.DataFrame, most: int = 128
+) -> Mapping[str, Any]:
+    """Mean share of the heat inside the decisive centre, over tumours that were found: the pointing figure.
+
+    Returns `share`, `chance` (1/9: the centre's share of the area), `patches` and `blank` (maps without any heat).
+    """
+    odds = metrics.margin(table[["logit0", "logit1"]].to_numpy())
+    found = np.flatnonzero((table["label"].to_numpy() == 1) & (odds >= 0))
+    at = found[:: max(1, len(found) // most)][:most]
+    if not len(at):
+        return {"share": None, "chance": 1 / 9, "patches": 0, "blank": 0}
+    shares = np.concatenate([
+        heatmap.share_in_centre(_heat(network, size, patches[rows[part]], np.ones(len(part), np.int64)))
+        for part in np.array_split(at, -(-len(at) // 16))
+    ])  # fmt: skip
+    whole = shares[np.isfinite(shares)]
+    mean = float(whole.mean()) if len(whole) else None
+    return {"share": mean, "chance": 1 / 9, "patches": len(at), "blank": len(at) - len(whole)}
+
+
+def _heat(network: nn.Module, size: int, patches: NDArray[np.uint8], classes: Array) -> NDArray[np.float32]:
+    device = next(network.parameters()).device
+    images = normalise(torch.from_numpy(np.ascontiguousarray(patches)).to(device), size)
+    heat = heatmap.grad_cam(network, images, torch.from_numpy(classes).to(device), side=patches.shape[1])
+    return np.asarray(heat.cpu().numpy(), dtype=np.float32)
+
+
+def _explained(
+    group: str, at: Array, table: pd.DataFrame, odds: Array, called: Array, heat: Array, patches: NDArray[np.uint8]
+) -> list[Example]:
+    shown = []
+    for number, row in enumerate(at):
+        line = table.iloc[int(row)]
+        shown.append(Example(
+            group=group, id=str(line["id"]), slide="" if pd.isna(line["slide"]) else str(line["slide"]),
+            label=int(line["label"]), predicted=int(called[row]), probability=float(metrics.sigmoid(odds[row])),
+            patch=np.asarray(patches[number]), heat=heat[number] if heat[number].any() else None,
+        ))  # fmt: skip
+    return shown

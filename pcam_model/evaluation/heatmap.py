@@ -1,0 +1,77 @@
+"""Where the network looked: Grad-CAM of the predicted class."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+Array = NDArray[Any]
+LEAST = 6  # pixels a side of the feature map; a coarser one cannot tell the centre of a patch from its rim
+CENTRE = slice(32, 64)
+
+
+def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, side: int | None = None) -> Tensor:
+    """Heat (B, side, side) in 0..1 of what speaks for `classes` (B,), all zero where nothing does.
+
+    Grad-CAM of the log odds of the class, at the last feature map of at least 6 x 6. `images`: normalised float
+    (B, 3, S, S); `side`: of the heat, S by default. The network is left as it was.
+    """
+    training = network.training
+    network.eval()
+    maps: list[Tensor] = []
+
+    def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        maps.append(output.detach().requires_grad_())
+        return maps[-1]
+
+    hook = last_map(network, images[:1]).register_forward_hook(leaf)
+    try:
+        with torch.enable_grad():
+            logits = network(images).float()
+            sign = 2 * classes.to(logits) - 1
+            (slopes,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), maps[0])
+    finally:
+        hook.remove()
+        network.train(training)
+    heat = (slopes.mean((2, 3), keepdim=True) * maps[0].detach()).sum(1, keepdim=True).relu().float()
+    size = (side or images.shape[-1],) * 2
+    heat = functional.interpolate(heat, size=size, mode="bilinear", align_corners=False).squeeze(1)
+    return heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def last_map(network: nn.Module, image: Tensor) -> nn.Module:
+    """The module that gives the last feature map of at least 6 x 6 for an image (1, 3, S, S), else the largest."""
+    seen: list[tuple[int, nn.Module]] = []
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and module is not network:
+            seen.append((min(output.shape[-2:]), module))
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    least = min(LEAST, max(side for side, _ in seen))
+    return [module for side, module in seen if side >= least][-1]
+
+
+def share_in_centre(heat: Array) -> Array:
+    """Share (B,) of the heat (B, 96, 96) inside the centre 32 x 32, by chance 1/9; NaN for a blank map."""
+    heat = np.asarray(heat, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(heat[:, CENTRE, CENTRE].sum(axis=(1, 2)) / heat.sum(axis=(1, 2)))
+
+
+def overlay(patch: NDArray[np.uint8], heat: Array) -> NDArray[np.uint8]:
+    """The patch (96, 96, 3) in grey, with the heat (96, 96) over it."""
+    grey = np.repeat(patch.mean(axis=2, keepdims=True), 3, axis=2) / 255
+    colour = matplotlib.colormaps["inferno"](heat)[..., :3]
+    weight = (0.15 + 0.6 * np.asarray(heat))[..., None]
+    return np.asarray(np.rint(255 * ((1 - weight) * grey + weight * colour)), dtype=np.uint8)

@@ -1,0 +1,152 @@
+"""Bootstrap: what is drawn, and every figure for all draws at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pcam_model.evaluation import metrics
+from pcam_model.evaluation.calibration import BINS, bin_of
+from pcam_model.randomness import word
+
+Array = NDArray[Any]
+RESAMPLES = 2000
+AT_ONCE = 2_000_000  # weights in memory at a time
+GRID = np.linspace(0, 1, 101)
+BOOTSTRAP = 40  # what the randomness of a place is for
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn with replacement: slides where all are known, else patches.
+
+    Attributes:
+        of: int64 (N,), the unit of each patch.
+        count: how many units there are.
+        kind: "slides" or "patches".
+    """
+
+    of: Array
+    count: int
+    kind: str
+
+
+def units(slide: pd.Series) -> Units:
+    """Slides, when every patch has one and there are at least two; else patches, as if each stood alone."""
+    known = slide.notna() & (slide.astype("string").fillna("") != "")
+    if known.all() and slide.nunique() > 1:
+        of, names = pd.factorize(slide)
+        return Units(of.astype(np.int64), len(names), "slides")
+    return Units(np.arange(len(slide)), len(slide), "patches")
+
+
+def draws(of: Units, resamples: int, seed: int, *, patches: int) -> Iterator[Array]:
+    """How often each unit was drawn, int64 (some, units) at a time; the same units give the same draws."""
+    random = np.random.default_rng(word(seed, BOOTSTRAP))
+    some = max(1, AT_ONCE // patches)
+    for start in range(0, resamples, some):
+        rows = min(some, resamples - start)
+        drawn = random.integers(0, of.count, (rows, of.count)) + of.count * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * of.count).reshape(rows, of.count)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Patches that a network has judged.
+
+    Attributes:
+        labels: (N,) of 0 and 1.
+        odds: (N,) log odds of tumour as the network said them; they rank.
+        probability: (N,) calibrated; it is what NLL, Brier and ECE are of.
+        raw: (N,) before calibration.
+        called: operating point to (N,) of bool, what is called tumour there.
+        units: what intervals draw.
+    """
+
+    labels: Array
+    odds: Array
+    probability: Array
+    raw: Array
+    called: dict[str, Array]
+    units: Units
+
+
+class Statistics:
+    """Every figure of judged patches for weights on the units: all ones give the value, a draw a resample."""
+
+    def __init__(self, scored: Scored):
+        self.scored = scored
+        columns = [metrics.cells(scored.labels, called) for called in scored.called.values()]
+        columns += [_proper(scored.labels, probability) for probability in (scored.probability, scored.raw)]
+        self.sums = _sum_by(scored.units, np.hstack(columns))
+        order = np.argsort(-scored.odds, kind="stable")
+        self.unit, self.tumour = scored.units.of[order], scored.labels[order].astype(np.int64)
+        self.ends = np.flatnonzero(np.append(np.diff(scored.odds[order]) != 0, True))
+
+    def __call__(self, weights: Array) -> dict[str, dict[str, Array]]:
+        """`weights` (R, units) to operating point -> figure -> (R,), those of no point under ""; curves under "curves".
+
+        The curves are (R, 101): sensitivity at 1 - specificity of 0, 0.01 .. 1; precision at the same recalls.
+        """
+        totals = weights @ self.sums
+        points = {name: metrics.rates(totals[:, 4 * at : 4 * at + 4]) for at, name in enumerate(self.scored.called)}
+        ranks, curves = self._ranks(weights)
+        after, before = np.split(totals[:, 4 * len(points) :], 2, axis=1)
+        raw = {f"{name}_raw": values for name, values in _proper_figures(before).items()}
+        return {**points, "": {**ranks, **_proper_figures(after), **raw}, "curves": curves}
+
+    def _ranks(self, weights: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        weight = weights[:, self.unit]
+        hits = _cumulative(weight * self.tumour, self.ends)
+        alarms = _cumulative(weight, self.ends) - hits
+        tumours, others = hits[:, -1:], alarms[:, -1:]
+        with np.errstate(invalid="ignore", divide="ignore"):  # a draw of one class has no curve: NaN
+            sensitivity, false_rate, precision = hits / tumours, alarms / others, hits / (hits + alarms)
+        steps = np.diff(hits, axis=1, prepend=0)
+        area = np.sum(np.diff(alarms, axis=1, prepend=0) * (2 * hits - steps), axis=1) / 2
+        figures = {
+            "auc": metrics.ratio(area, (tumours * others)[:, 0]),
+            "average_precision": metrics.ratio(np.nansum(steps * precision, axis=1), tumours[:, 0]),
+        }
+        curves = {"roc": _along(false_rate, sensitivity), "pr": _precision_at(sensitivity, precision)}
+        return figures, curves
+
+
+def _sum_by(of: Units, columns: Array) -> Array:
+    """Rows (N, k) summed by unit (units, k)."""
+    if of.kind == "patches":
+        return columns
+    return np.stack([np.bincount(of.of, column, minlength=of.count) for column in columns.T], axis=1)
+
+
+def _proper(labels: Array, probability: Array) -> Array:
+    """What NLL, Brier and ECE are sums of: (N, 2 + 1 + BINS): both losses, one, and the gap in its bin."""
+    safe = np.clip(probability, 1e-15, 1 - 1e-15)
+    nll = -np.log(np.where(labels == 1, safe, 1 - safe))
+    gaps = np.eye(BINS)[bin_of(probability)] * (labels - probability)[:, None]
+    return np.column_stack([nll, (probability - labels) ** 2, np.ones(len(labels)), gaps])
+
+
+def _proper_figures(totals: Array) -> dict[str, Array]:
+    count = totals[:, 2]
+    gap = np.abs(totals[:, 3:]).sum(axis=1)
+    return {"nll": totals[:, 0] / count, "brier": totals[:, 1] / count, "ece": gap / count}
+
+
+def _cumulative(weight: Array, ends: Array) -> Array:
+    return np.cumsum(weight, axis=1)[:, ends].astype(np.float64)
+
+
+def _along(false_rate: Array, sensitivity: Array) -> Array:
+    start = np.zeros(1)
+    return np.array([np.interp(GRID, np.append(start, x), np.append(start, y))
+                     for x, y in zip(false_rate, sensitivity, strict=True)])  # fmt: skip
+
+
+def _precision_at(recall: Array, precision: Array) -> Array:
+    last = recall.shape[1] - 1
+    return np.array([p[np.minimum(np.searchsorted(r, GRID - 1e-12), last)]
+                     for r, p in zip(recall, precision, strict=True)])  # fmt: skip
