@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train(options: argparse.Namespace) -> int:
     """Run the deployment from its start to its end, on a local stack."""
     parameters = asked.parameters(options.plan or PLAN, options.source, options.run, options.set, options.store)
-    parameters["run"] = parameters.get("run") or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    parameters["store"] = {**(parameters.get("store") or {})}
-    parameters["store"]["uri"] = parameters["store"].get("uri") or places.store()
+    parameters["run"] = parameters["run"] or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     with stack.leased() as running:
         _enter(running)
         deploy(DEPLOYMENT)

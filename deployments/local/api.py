@@ -52,4 +52,5 @@ def settle(url: str) -> None:
 
 
 def _end(url: str, run: dict[str, Any], kind: str, name: str) -> None:
-    ask(f"{url}/flow_runs/{run['id']}/set_state", {"state": {"type": kind, "name": name, "message": ALONE}, "force": True})
+    state = {"type": kind, "name": name, "message": ALONE}
+    ask(f"{url}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})

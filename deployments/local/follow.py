@@ -20,18 +20,16 @@ from pcam_model.errors import BadPlan
 # What Prefect says of itself, and the traceback that its engine prints a second time.
 CHATTER = re.compile(
     r"Beginning flow run|View at|Created task run|Finished in state|Executing |Running \d+ deployment|Deployment step"
-    r"|All deployment steps|Engine execution exited|Process for flow run|Flow run process"
+    r"|All deployment steps|Runner failed to retrieve flow|Engine execution exited|Process for flow run"
 )
 
 
 def create(client: SyncPrefectClient, deployment: str, parameters: dict[str, Any], env: dict[str, str]) -> FlowRun:
-    """A run of the deployment; keys that the plan leaves out take the flow's defaults, not the deployment's values."""
+    """A run of the deployment, named as the run in the store."""
     found = client.read_deployment_by_name(deployment)
-    properties = found.parameter_openapi_schema["properties"]
-    defaults = {key: field.get("default", {}) for key, field in properties.items() if key in found.parameters}
     try:
         return client.create_flow_run_from_deployment(
-            found.id, parameters=defaults | parameters, job_variables={"env": env}, name=parameters.get("run") or None
+            found.id, parameters=parameters, job_variables={"env": env}, name=parameters["run"]
         )
     except PrefectHTTPStatusError as error:
         if error.response.status_code not in (409, 422):

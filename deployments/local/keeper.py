@@ -19,6 +19,7 @@ class Keeper:
     """One stack: `folder` holds its locks and its record; `url` is the user's server, or empty for one of our own."""
 
     def __init__(self, folder: Path, url: str) -> None:
+        """Nothing starts yet."""
         self.folder, self.url, self.own_server = folder, url, not url
         self.children: dict[str, processes.Child] = {}
         self.alive: IO[bytes] | None = None
@@ -66,6 +67,8 @@ class Keeper:
     def _wait(self, part: str, ready: Callable[[], bool]) -> None:
         def ready_or_dead() -> bool:
             self._require_alive()
+            if locks.is_free(self.folder / "lease"):
+                raise SystemExit("nobody waits for the local stack any more")
             return ready()
 
         if not processes.wait_until(ready_or_dead, PATIENCE, pause=0.25):

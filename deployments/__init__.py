@@ -1,0 +1,1 @@
+"""How the project is run: locally, in containers, on a schedule."""

@@ -1,0 +1,77 @@
+"""A project of its own for each use of the local stack: the real deployments, with a tiny flow in the place of ours."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO))
+
+FLOW = """
+import json, tempfile, time
+from pathlib import Path
+from typing import Any
+from prefect import flow, get_run_logger
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.store import open_store
+
+Group = dict[str, Any]
+
+@flow(name="pcam")
+def full_train(source: Group, split: Group, network: Group, search: Group, frozen: Group, tuned: Group, score: Group,
+               store: Group, run: str = "", seed: int = 2):
+    for epoch in range(tuned["epochs"]):
+        get_run_logger().info("epoch %d of %s", epoch, source["path"] or source["kind"])
+        time.sleep(1)
+    if seed == 13:
+        raise ValueError("an unlucky seed")
+    home, folder = RunStore(open_store(store["uri"]), run), Path(tempfile.mkdtemp())
+    (folder / "metrics.json").write_text(json.dumps({"sides": {"valid": {"count": 10, "figures": {"auc": 0.91234}}}}))
+    home.commit("report", folder, {})
+    home.publish()
+"""
+
+
+def make_project(folder: Path) -> Path:
+    """A clone's worth of files: the deployments as they are, and the flow above."""
+    shutil.copytree(REPO / "deployments", folder / "deployments", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "flows").mkdir()
+    (folder / "flows" / "full_train.py").write_text(FLOW)
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This environment without what would lead the stack elsewhere."""
+    ours = ("PREFECT_", "PCAM_", "MAKE")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours)} | more
+
+
+def start_local(project: Path, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+    """`python -m deployments.local ...` in a project, with no terminal."""
+    command = [sys.executable, "-m", "deployments.local", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=project, env=environment(**env), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def local(project: Path, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The same, to its end."""
+    with start_local(project, *arguments, **env) as process:
+        out, err = process.communicate(timeout=150)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def processes_of(project: Path) -> list[str]:
+    """The command lines of all processes that this project's stack has started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "environ").read_bytes() + b"\0" + (entry / "cmdline").read_bytes()
+            if entry.name.isdigit() and f"{project}/.pcam/stack".encode() in words:
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
