@@ -3,10 +3,11 @@
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+from isal import igzip_lib, isal_zlib
 
 from pcam_model.data.image import BadPatch
 from pcam_model.errors import BadSource
@@ -83,35 +84,39 @@ class Zip:
         if member.file_size > largest or member.compress_size > largest + 1024:
             raise BadPatch(f"it says that it is {member.file_size:,} bytes large, more than {largest:,}")
         content = inflate(member, self.packed(member))
-        if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        if len(content) != member.file_size or isal_zlib.crc32(content) != member.CRC:
             raise BadPatch("its checksum in the archive is wrong")
         return content
 
-    def packed(self, member: zipfile.ZipInfo) -> bytes:
+    def packed(self, member: zipfile.ZipInfo) -> memoryview:
         """The member's bytes as they lie in the file."""
-        header = os.pread(self.file, LOCAL_HEADER.size, member.header_offset)
-        if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\3\4":
+        # Name and extra field may be longer here than in the list: 256 bytes more save the second read nearly always.
+        size = LOCAL_HEADER.size + 256 + member.compress_size
+        found = os.pread(self.file, size, member.header_offset)
+        if len(found) < LOCAL_HEADER.size or found[:4] != b"PK\3\4":
             raise BadPatch("the archive's list points to a place where it does not stand")
-        fields = LOCAL_HEADER.unpack(header)
-        start = member.header_offset + LOCAL_HEADER.size + fields[9] + fields[10]
-        return os.pread(self.file, member.compress_size, start)
+        fields = LOCAL_HEADER.unpack_from(found)
+        start = LOCAL_HEADER.size + fields[9] + fields[10]
+        if start + member.compress_size > size:
+            found, start = os.pread(self.file, member.compress_size, member.header_offset + start), 0
+        return memoryview(found)[start : start + member.compress_size]
 
     def close(self) -> None:
         """Close the file."""
         os.close(self.file)
 
 
-def inflate(member: zipfile.ZipInfo, packed: bytes) -> bytes:
+def inflate(member: zipfile.ZipInfo, packed: memoryview) -> bytes:
     """The member's content, at most one byte more than it says."""
     if member.flag_bits & 1:
         raise BadPatch("it is encrypted")
     if member.compress_type == zipfile.ZIP_STORED:
-        return packed
+        return bytes(packed)
     if member.compress_type != zipfile.ZIP_DEFLATED:
         raise BadPatch("it is compressed in another way than deflate")
     try:
-        return zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
-    except zlib.error as error:
+        return isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
+    except igzip_lib.IsalError as error:
         raise BadPatch(f"its compressed bytes are broken ({error})") from error
 
 

@@ -1,7 +1,7 @@
 """Kaggle's layout: train/<id>.<tif|png|jpg> with train_labels.csv, and perhaps an unlabelled test/."""
 
 import io
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from pcam_model.data.container import LARGEST_TABLE, Container, open_container
 from pcam_model.data.image import BadPatch, Decoder, Patch
 from pcam_model.errors import BadSource
 
-IMAGES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
+IMAGES = {"tif", "tiff", "png", "jpg", "jpeg"}
 LABELS = "train_labels.csv"
 
 
@@ -34,7 +34,7 @@ class KagglePatches:
 
 def top_folder(path: Path, names: list[str]) -> str:
     """The folder, with its slash, in which train_labels.csv stands: "", or the one that holds everything."""
-    found = sorted((n for n in names if PurePosixPath(n).name == LABELS), key=lambda n: n.count("/"))
+    found = sorted((n for n in names if n.rpartition("/")[2] == LABELS), key=lambda n: n.count("/"))
     if not names:
         raise BadSource(f"{path}: it is empty; expected train/ID.tif images and {LABELS}; download it again")
     if not found:
@@ -77,15 +77,16 @@ def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
     """Members of one folder by id, in the order of the archive."""
     found: dict[str, str] = {}
     for name in names:
-        inner = PurePosixPath(name[len(folder) :])
-        if not name.startswith(folder) or len(inner.parts) != 1 or inner.suffix.lower() not in IMAGES:
+        above, slash, file = name.rpartition("/")
+        stem, _, suffix = file.rpartition(".")
+        if above + slash != folder or not stem or suffix.lower() not in IMAGES:
             continue
-        if inner.stem in found:
+        if stem in found:
             raise BadSource(
-                f"{path}: the id {inner.stem} has two images, {found[inner.stem]} and {name}; each id belongs once; "
+                f"{path}: the id {stem} has two images, {found[stem]} and {name}; each id belongs once; "
                 "remove one of them"
             )
-        found[inner.stem] = name
+        found[stem] = name
     return pd.Series(found, dtype=object)
 
 
@@ -111,7 +112,7 @@ def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: 
             f"{path}: {LABELS} holds no patches; expected lines such as ID,0 and ID,1; get the archive again"
         )
     members = pd.concat([train, test])
-    known = pd.array([int(labels[i]) for i in train.index] + [None] * len(test), dtype="Int8")
+    known = pd.array([*labels[train.index], *[None] * len(test)], dtype="Int8")
     table = pd.DataFrame({"id": members.index.astype(str), "label": known, "member": members.to_numpy()})
     table["slide"] = np.full(len(table), None, dtype=object)
     table["origin"] = ["train"] * len(train) + ["test"] * len(test)
