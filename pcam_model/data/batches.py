@@ -34,7 +34,7 @@ def normalise(patches: Tensor, size: int) -> Tensor:
 
 
 def standardise(images: Tensor) -> Tensor:
-    """float (B, 3, H, W) in 0..1 -> about zero mean and unit variance, by ImageNet's statistics."""
+    """Float (B, 3, H, W) in 0..1 -> about zero mean and unit variance, by ImageNet's statistics."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
     return (images - mean) / std

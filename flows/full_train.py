@@ -1,0 +1,52 @@
+"""The flow `pcam`: from a source of patches to a published model."""
+
+from prefect import flow
+
+from pcam_model.data.source import SourcePlan
+from pcam_model.data.split import SplitPlan
+from pcam_model.evaluation.report import ScorePlan
+from pcam_model.plan import TrainPlan
+from pcam_model.registry.runs import Published
+from pcam_model.registry.store import StorePlan
+from pcam_model.training.lr_search import SearchPlan
+from pcam_model.training.material import Material
+from pcam_model.training.network import NetworkPlan
+from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+from tasks import data, publishing, scoring, training
+
+
+@flow(name="pcam", log_prints=True)
+def full_train(
+    source: SourcePlan = SourcePlan(),
+    split: SplitPlan = SplitPlan(),
+    network: NetworkPlan = NetworkPlan(),
+    search: SearchPlan = SearchPlan(),
+    frozen: FrozenPlan = FrozenPlan(),
+    tuned: TunedPlan = TunedPlan(),
+    score: ScorePlan = ScorePlan(),
+    store: StorePlan = StorePlan(),
+    run: str = "",
+    seed: int = 2,
+) -> Published:
+    """Train a patch classifier and publish it; started again under the same run name, finish what is missing."""
+    plan = TrainPlan(
+        source=source, split=split, network=network, search=search, frozen=frozen,
+        tuned=tuned, score=score, store=store, run=run, seed=seed,
+    )  # fmt: skip
+    place = publishing.begin(plan)
+
+    archive = data.download(source, seed)
+    pack = data.pack(archive, source, seed)
+    sides = data.split(place, pack, split)
+    material = Material(pack=pack, split=sides, network=network, seed=seed)
+
+    head = Stage(name="frozen", plan=frozen)
+    low = training.search_lr(place, material, head, search, start=None)
+    warm = training.train_frozen(place, material, head, low, start=None)
+
+    whole = Stage(name="tuned", plan=tuned)
+    high = training.search_lr(place, material, whole, search, start=warm)
+    trained = training.fine_tune(place, material, whole, high, start=warm)
+
+    scoring.score(place, plan, material, [low, high], [warm, trained])
+    return publishing.publish(place, plan, material, [warm, trained])

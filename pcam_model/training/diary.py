@@ -1,0 +1,45 @@
+"""What training notes down: one JSON line a step and an epoch, in `metrics.jsonl`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pcam_model.files import write_whole
+
+NAME = "metrics.jsonl"
+
+
+class Diary:
+    """Lines of one stage; a run that goes on from a checkpoint first forgets what came after it."""
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / NAME
+        kept = [row for row in read_diary(self.path) if row["step"] <= step] if step else []
+        write_whole(self.path, _lines(kept))
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows and see them to the disk."""
+        with self.path.open("ab") as file:
+            file.write(_lines(rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All that is noted down so far."""
+        return read_diary(self.path)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The rows of finished epochs."""
+        return [row for row in self.rows() if row["kind"] == "epoch"]
+
+
+def read_diary(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a diary; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -1,0 +1,68 @@
+"""What every training step starts from: the pack, who is where, the network and the seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.pack import Pack, patches, table
+from pcam_model.data.split import Split, sides
+from pcam_model.records import Record
+from pcam_model.training.checkpoint import Checkpoint, load_weights
+from pcam_model.training.device import best_device
+from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.training.step import predict
+
+
+class Material(Record):
+    """What every training step starts from."""
+
+    pack: Pack
+    split: Split
+    network: NetworkPlan
+    seed: int
+
+    def inputs(self) -> dict[str, str]:
+        """The digests that a step on this material rests on."""
+        return {"pack": self.pack.digest, "split": self.split.digest}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pack on the device, by side."""
+
+    table: pd.DataFrame
+    rows: dict[str, np.ndarray]
+    batches: dict[str, Batches]
+
+    def predictions(self, network: PatchNetwork, side: str) -> pd.DataFrame:
+        """Columns id, slide, label, logit0, logit1: one row a patch of the side, in float32."""
+        rows = self.table.iloc[self.rows[side]].reset_index(drop=True)
+        logits = predict(network, self.batches[side]).numpy()
+        return rows[["id", "slide", "label"]].assign(logit0=logits[:, 0], logit1=logits[:, 1])
+
+
+def parts(material: Material, device: torch.device | None = None) -> Parts:
+    """Train, valid and (where there is one) test, ready to be read."""
+    device = device or best_device()
+    rows = {side: chosen for side, chosen in sides(material.split).items() if len(chosen)}
+    people = table(material.pack)
+    labels = people["label"].fillna(-1).to_numpy(np.int64)
+    whole = on_device(patches(material.pack), device)
+    read = {
+        side: batches(whole, chosen, labels[chosen], material.network.size, device) for side, chosen in rows.items()
+    }
+    return Parts(people, rows, read)
+
+
+def network_at(material: Material, start: Checkpoint | None) -> PatchNetwork:
+    """The network as a stage finds it: with the plan's first weights, or as an earlier stage left it."""
+    if start is None:
+        return build_network(material.network, material.seed).to(best_device())
+    plan = material.network.model_copy(update={"weights": "none"})
+    network = build_network(plan, material.seed, say=lambda _: None)
+    load_weights(Path(start.path), network)
+    return network.to(best_device())

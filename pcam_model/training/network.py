@@ -1,0 +1,160 @@
+"""The network: torchvision's bodies, the recipe's head, three layer groups, and which of them learn."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision import models
+
+from pcam_model.errors import BadPlan
+from pcam_model.randomness import at_place
+from pcam_model.records import Plan
+from pcam_model.training import weights
+
+Name = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
+    "densenet121", "densenet169", "efficientnet_b0", "convnext_tiny",
+]  # fmt: skip
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+INITIAL = 3  # what the randomness of a place is for
+
+
+class NetworkPlan(Plan):
+    """Which network, from which weights, looking at patches of which size."""
+
+    name: Name = "resnet50"
+    """The body, by torchvision's name."""
+    weights: str = "imagenet"
+    """The body's first weights: `imagenet` (torchvision's own), `none`, or a file (.pth, .safetensors)."""
+    size: int = Field(224, ge=32, le=1024)
+    """The side of the images that the network sees, in pixels; patches are resampled to it."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """How torchvision's network becomes a body: where it is cut in two, and how many channels leave it."""
+
+    second: str
+    channels: int
+
+
+BODIES: dict[str, Body] = {
+    "resnet18": Body("layer3", 512),
+    "resnet34": Body("layer3", 512),
+    "resnet50": Body("layer3", 2048),
+    "resnet101": Body("layer3", 2048),
+    "mobilenet_v2": Body("features.7", 1280),
+    "densenet121": Body("features.denseblock3", 1024),
+    "densenet169": Body("features.denseblock3", 1664),
+    "efficientnet_b0": Body("features.4", 1280),
+    "convnext_tiny": Body("features.4", 768),
+}
+
+
+class ConcatPool(nn.Module):
+    """Global maximum beside global average: (B, C, H, W) -> (B, 2 C)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Both poolings over height and width."""
+        return torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
+
+
+class PatchNetwork(nn.Module):
+    """A body and the recipe's head: normalised images float (B, 3, S, S) -> logits (B, 2), class 1 = tumour."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+        self.body = _body(name)
+        self.head = _head(2 * BODIES[name].channels)
+        self.body_learns = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits; a body that does not learn at all is not differentiated through."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.body_learns):
+            features = self.body(images)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """The recipe's three groups, from input to output: [early body, late body, head], as leaf modules."""
+        start = f"{BODIES[self.name].second}."
+        leaves = [(name, module) for name, module in self.body.named_modules() if _owns_parameters(module)]
+        cut = next(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(start))
+        early, late = leaves[:cut], leaves[cut:]
+        return [[m for _, m in early], [m for _, m in late], [m for m in self.head if _owns_parameters(m)]]
+
+    def freeze(self, batchnorm: Literal["train", "fixed"] = "train") -> None:
+        """Only the head learns; with `train` the body's BatchNorm layers go on learning too, as fastai has it."""
+        for module in self.body.modules():
+            learns = batchnorm == "train" and isinstance(module, BATCHNORMS)
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(learns)
+        self.body_learns = any(p.requires_grad for p in self.body.parameters())
+
+    def unfreeze(self) -> None:
+        """Everything learns."""
+        self.requires_grad_(True)
+        self.body_learns = True
+
+    def train(self, mode: bool = True) -> "PatchNetwork":
+        """As usual, but a body that is fixed keeps its running statistics too."""
+        super().train(mode)
+        self.body.train(mode and self.body_learns)
+        return self
+
+
+def build_network(plan: NetworkPlan, seed: int, say: Callable[[str], None] = print) -> PatchNetwork:
+    """A network with the plan's first weights; the head (and a body from `none`) are drawn from the seed.
+
+    Raises:
+        BadWeights: the weights cannot be had or fit nothing.
+    """
+    with at_place(seed, INITIAL):
+        network = PatchNetwork(plan.name)
+    if plan.weights == "imagenet":
+        weights.into_body(network.body, weights.imagenet(plan.name), plan.name, say)
+    elif plan.weights == "none":
+        say(f"{plan.name} starts from random weights (network.weights=none)")
+    else:
+        weights.into_body(network.body, weights.from_file(Path(plan.weights)), plan.name, say)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _body(name: str) -> nn.Module:
+    if name not in BODIES:
+        raise BadPlan(f"network.name: there is no network {name!r}; choose one of {', '.join(BODIES)}")
+    whole = models.get_model(name, weights=None)
+    if hasattr(whole, "features"):
+        parts = [("features", whole.features)]
+        if name.startswith("densenet"):
+            parts.append(("relu", nn.ReLU(inplace=True)))  # torchvision applies it in `forward`
+        return nn.Sequential(OrderedDict(parts))
+    return nn.Sequential(OrderedDict(part for part in whole.named_children() if part[0] not in ("avgpool", "fc")))
+
+
+def _head(channels: int) -> nn.Sequential:
+    head = nn.Sequential(
+        ConcatPool(),
+        nn.BatchNorm1d(channels),
+        nn.Dropout(0.25),
+        nn.Linear(channels, 512, bias=False),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.5),
+        nn.Linear(512, 2, bias=False),
+    )
+    for module in head:
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+    return head
+
+
+def _owns_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))

@@ -1,0 +1,65 @@
+"""One optimizer step, and one pass of evaluation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pcam_model.data.batches import Batches
+from pcam_model.randomness import at_place
+from pcam_model.training.device import mixed
+from pcam_model.training.network import PatchNetwork
+from pcam_model.training.optimizer import set_rate
+
+DROPOUT = 4  # what the randomness of a place is for
+
+
+@dataclass
+class TrainState:
+    """All that changes while a stage is trained."""
+
+    network: PatchNetwork
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    """Optimizer steps taken in this stage."""
+
+
+def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, momentum: float, *place: int) -> Tensor:
+    """One step down the cross entropy; returns its loss, a scalar left on the device.
+
+    Args:
+        state: changed in place.
+        images: float (B, 3, S, S), normalised.
+        labels: int64 (B,), 0 or 1.
+        rate: of the highest layer group.
+        momentum: AdamW's first beta.
+        place: seed, stage, epoch, step: decides dropout.
+    """
+    set_rate(state.optimizer, rate, momentum)
+    with at_place(*place[:1], DROPOUT, *place[1:]), mixed(images.device):
+        logits = state.network(images)
+    loss = functional.cross_entropy(logits.float(), labels)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.step += 1
+    return loss.detach()
+
+
+@torch.inference_mode()
+def predict(network: PatchNetwork, part: Batches, batch: int = 256, exact: bool = True) -> Tensor:
+    """Logits float32 (n, 2) of a whole part, on the host.
+
+    Args:
+        network: left in evaluation mode.
+        part: read in its own order, without augmentation.
+        batch: patches at a time; does not change the result beyond rounding.
+        exact: in float32 throughout, the same on every device; otherwise in the device's fast numbers.
+    """
+    network.eval()
+    logits = torch.empty(len(part), 2, device=part.device)
+    for start in range(0, len(part), batch):
+        with torch.autocast(part.device.type, enabled=False) if exact else mixed(part.device):
+            logits[start : start + batch] = network(part.plain(start, start + batch)).float()
+    return logits.cpu()

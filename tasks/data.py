@@ -1,0 +1,48 @@
+"""Tasks of the data wing: download, pack, split."""
+
+from pathlib import Path
+
+from prefect import task
+
+from pcam_model.data import pack as packing
+from pcam_model.data import source as sources
+from pcam_model.data import split as splitting
+from pcam_model.data.pack import Pack
+from pcam_model.data.source import Archive, SourcePlan
+from pcam_model.data.split import Split, SplitPlan
+from pcam_model.files import room_on_disk
+from pcam_model.places import cache_folder
+from pcam_model.registry.workspace import Workspace
+from tasks.policy import RETRYING
+from tasks.progress import progress
+
+
+@task(**RETRYING)
+def download(plan: SourcePlan, seed: int) -> Archive:
+    """Find the source, and take its digest."""
+    archive = sources.fetch(plan, seed)
+    print(f"Source: {archive.source}, sha256 {archive.sha256[:12]}")
+    return archive
+
+
+@task(**RETRYING)
+def pack(archive: Archive, plan: SourcePlan, seed: int) -> Pack:
+    """One uint8 array of all patches, made once a machine."""
+    packs = cache_folder() / "packs"
+    with room_on_disk(packs), progress("packing") as tell:
+        made = packing.build_pack(archive, plan, packs, seed, tell)
+    print(f"Pack: {made.count:,} patches ({made.labelled:,} labelled), digest {made.digest[:12]}, in {made.folder}")
+    return made
+
+
+@task(**RETRYING)
+def split(place: Workspace, pack: Pack, plan: SplitPlan) -> Split:
+    """Who is train, valid or test, with the proof that nobody is on two sides."""
+
+    def make(folder: Path) -> Split:
+        return splitting.make_split(pack, plan, folder)
+
+    made = place.once("split", Split, make, {"pack": pack.digest})
+    counts = ", ".join(f"{sum(classes.values()):,} {side}" for side, classes in made.counts.items())
+    print(f"Split: {made.kind} ({counts}). {made.meaning}")
+    return made

@@ -1,0 +1,54 @@
+"""What all tasks share: what is worth a retry, how mistakes are said, and where this machine keeps things."""
+
+import errno
+import logging
+from typing import Any
+
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from pcam_model.errors import PcamError, Transient
+
+PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+def passes_by_itself(fault: object) -> bool:
+    """Whether trying again may help: a network's or a disk's fault, never a user's mistake or a bug."""
+    if isinstance(fault, PcamError):
+        return False
+    if isinstance(fault, Transient | ConnectionError | TimeoutError):
+        return True
+    return isinstance(fault, OSError) and fault.errno in PASSING_FAULTS
+
+
+def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """For Prefect: whether a failed task is worth a retry."""
+    return passes_by_itself(
+        state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
+    )
+
+
+# Results stay in the process and what is done stands in the store, so Prefect's own cache is left out.
+RETRYING: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(10),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+    "cache_policy": NO_CACHE,
+}
+
+
+class OneSentence(logging.Filter):
+    """A user's mistake is logged as its sentence, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record in place; always keeps it."""
+        fault = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(fault, PcamError):
+            record.msg, record.args, record.exc_info, record.exc_text = str(fault), (), None, None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
+    logging.getLogger(_name).addFilter(OneSentence())

@@ -1,0 +1,70 @@
+"""Tasks of the registry wing: begin a run, publish it."""
+
+import re
+from pathlib import Path
+
+from prefect import runtime, task
+
+from pcam_model.files import write_whole
+from pcam_model.places import cache_folder, store_address
+from pcam_model.plan import TrainPlan, checked
+from pcam_model.registry.runs import Published, run_name
+from pcam_model.registry.workspace import Workspace
+from pcam_model.training.checkpoint import Checkpoint
+from pcam_model.training.diary import NAME
+from pcam_model.training.material import Material
+from pcam_model.training.model import Model, save_model, versions
+from pcam_model.training.network import build_network
+from tasks.policy import RETRYING
+
+
+@task(**RETRYING)
+def begin(plan: TrainPlan) -> Workspace:
+    """Claim the run's name in the store, and find out early what would fail late."""
+    checked(plan.model_dump())
+    run = run_name(plan.run or _made_up())
+    place = Workspace(run=run, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / run))
+    if plan.network.weights != "none":
+        build_network(plan.network, plan.seed, say=lambda _: None)
+    place.run_store.claim(plan.result(), versions())
+    print(f"Run {run}, kept in {place.store}")
+    return place
+
+
+@task(**RETRYING)
+def publish(place: Workspace, plan: TrainPlan, material: Material, trained: list[Checkpoint | None]) -> Published:
+    """Lay the model beside the report, then write the manifest, last."""
+    last = [checkpoint for checkpoint in trained if checkpoint][-1]
+
+    def make(folder: Path) -> Model:
+        model = Model(
+            run=place.run,
+            architecture=plan.network.name,
+            size=plan.network.size,
+            stage=last.stage,
+            weights=last.digest,
+            pack=material.pack.digest,
+            split=material.split.meaning,
+            plan=plan.result(),
+            versions=versions(),
+        )
+        return save_model(folder, last, model)
+
+    place.once("model", Model, make, {"weights": last.digest})
+    published = place.run_store.publish(files={NAME: _all_metrics(place)})
+    print(f"Report: {place.store}/runs/{place.run}/report")
+    print(f"Model: {place.store}/runs/{place.run}/model")
+    place.forget()
+    return published
+
+
+def _all_metrics(place: Workspace) -> Path:
+    diaries = [place.room(f"checkpoints/{stage}") / NAME for stage in ("frozen", "tuned")]
+    lines = b"".join(diary.read_bytes() for diary in diaries if diary.is_file())
+    return write_whole(Path(place.folder) / NAME, lines)
+
+
+def _made_up() -> str:
+    """A name that stays the same when Prefect runs this very run again."""
+    name = re.sub(r"[^a-z0-9-]", "-", str(runtime.flow_run.name).lower())
+    return f"{name}-{str(runtime.flow_run.id)[:4]}"

@@ -1,0 +1,71 @@
+"""Tasks of the evaluation wing: score."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from pcam_model.evaluation.report import Evidence, Report, write_report
+from pcam_model.plan import TrainPlan
+from pcam_model.registry.workspace import Workspace
+from pcam_model.training.checkpoint import Checkpoint
+from pcam_model.training.diary import NAME, read_diary
+from pcam_model.training.lr_search import LrCurve
+from pcam_model.training.material import Material, network_at, parts
+from pcam_model.training.model import versions
+from tasks.policy import RETRYING
+from tasks.progress import show_picture, show_table
+
+PICTURES = {"lr.png": "LR search", "losses.png": "Losses and rates", "confusion.png": "Confusion"}
+
+
+@task(**RETRYING)
+def score(
+    place: Workspace,
+    plan: TrainPlan,
+    material: Material,
+    curves: list[LrCurve | None],
+    trained: list[Checkpoint | None],
+) -> Report:
+    """Figures on the validation part, and on the test part where there is one, with their pictures."""
+    last = trained[-1] or trained[0]
+
+    def make(folder: Path) -> Report:
+        read, network = parts(material), network_at(material, last)
+        evidence = Evidence(
+            run=place.run,
+            plan=plan.result(),
+            pack=material.pack.model_dump(mode="json"),
+            split=material.split.model_dump(mode="json"),
+            predictions={side: read.predictions(network, side) for side in ("valid", "test") if side in read.rows},
+            history=[row for stage in ("frozen", "tuned") for row in read_diary(_diary(place, stage))],
+            lr_curves={curve.stage: _drawn(curve) for curve in curves if curve},
+            score=plan.score,
+            versions=versions(),
+        )
+        return write_report(folder, evidence)
+
+    report = place.once("report", Report, make, {"model": last.digest if last else "", **material.inputs()})
+    _show(report)
+    return report
+
+
+def _diary(place: Workspace, stage: str) -> Path:
+    return place.room(f"checkpoints/{stage}") / NAME
+
+
+def _drawn(curve: LrCurve) -> Any:
+    return {**curve.model_dump(include={"rates", "losses", "suggestion", "how"}), "rate": curve.suggestion}
+
+
+def _show(report: Report) -> None:
+    rows = [
+        {"part": side, "figure": name, "value": figure.value, "low": figure.low, "high": figure.high}
+        for side, figures in report.figures.items()
+        for name, figure in figures.items()
+    ]
+    show_table("figures", rows, "Figures of the model")
+    for file, about in PICTURES.items():
+        show_picture(file.removesuffix(".png"), Path(report.folder) / file, about)
+    for side, figures in report.figures.items():
+        print(f"{side}: " + ", ".join(f"{name} {figure.value:.4f}" for name, figure in figures.items()))

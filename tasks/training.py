@@ -1,0 +1,101 @@
+"""Tasks of the training wing: search_lr, train_frozen, fine_tune."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from pcam_model.errors import BadPlan
+from pcam_model.registry.workspace import Workspace
+from pcam_model.training import lr_search
+from pcam_model.training.checkpoint import Checkpoint
+from pcam_model.training.device import best_device, describe
+from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.lr_search import LrCurve, SearchPlan
+from pcam_model.training.material import Material, network_at, parts
+from pcam_model.training.stage import Stage
+from tasks.policy import RETRYING
+from tasks.progress import progress, show_table
+
+
+@task(**RETRYING)
+def search_lr(
+    place: Workspace, material: Material, stage: Stage, plan: SearchPlan, start: Checkpoint | None
+) -> LrCurve | None:
+    """How high the stage's rate may be; nothing where the plan gives the rate, or leaves the stage out."""
+    if stage.plan.epochs == 0 or stage.plan.rate != "search":
+        return None
+
+    def make(folder: Path) -> LrCurve:
+        network, train = stage.prepare(network_at(material, start)), parts(material).batches["train"]
+        stage.steps_an_epoch(len(train))
+        with progress(f"LR search, {stage.name}", "steps") as tell:
+            return lr_search.search_lr(
+                network, train, plan, stage.multipliers, stage.plan.batch, material.seed,
+                (stage.name, stage.number), folder, tell,
+            )  # fmt: skip
+
+    curve = place.once(f"lr/{stage.name}", LrCurve, make, material.inputs())
+    print(f"LR search, {stage.name}: {curve.suggestion:.2e} ({curve.how}, after {len(curve.rates)} steps)")
+    return curve
+
+
+@task(**RETRYING)
+def train_frozen(
+    place: Workspace, material: Material, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
+) -> Checkpoint | None:
+    """The head learns."""
+    return _train(place, material, stage, curve, start)
+
+
+@task(**RETRYING)
+def fine_tune(
+    place: Workspace, material: Material, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
+) -> Checkpoint | None:
+    """The whole network learns."""
+    return _train(place, material, stage, curve, start)
+
+
+def _train(
+    place: Workspace, material: Material, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
+) -> Checkpoint | None:
+    if stage.plan.epochs == 0:
+        return start
+    highest = _rate(stage, curve)
+    inputs = {**material.inputs(), "rate": highest, "start": start.digest if start else material.network.weights}
+
+    def make(folder: Path) -> Checkpoint:
+        return _fit(material, stage, highest, start, folder, inputs)
+
+    print(f"{stage.name}: {stage.plan.epochs} epochs at up to {highest:.2e} on {describe(best_device())}")
+    return place.once(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
+
+
+def _fit(
+    material: Material, stage: Stage, highest: float, start: Checkpoint | None, folder: Path, inputs: dict[str, Any]
+) -> Checkpoint:
+    read, rows = parts(material), list[dict[str, Any]]()
+
+    def epoch(row: dict[str, Any]) -> None:
+        rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
+        print(
+            f"{stage.name} epoch {row['epoch']}/{stage.plan.epochs}: loss {row['train_loss']:.4f}, valid loss "
+            f"{row['valid_loss']:.4f}, accuracy {row['valid_accuracy']:.4f}, AUC {row['valid_auc']:.4f}, "
+            f"{row['images_per_second']:,.0f} images/s"
+        )
+        show_table(f"{stage.name}-epochs", rows, f"Epochs of the {stage.name} stage")
+
+    with progress(f"training, {stage.name}") as tell:
+        fit = Fit(
+            stage.prepare(network_at(material, start)), read.batches["train"], read.batches["valid"],
+            stage.resting_on(inputs), highest, material.seed, folder, Watch(tell, epoch),
+        )  # fmt: skip
+        return fit.run()
+
+
+def _rate(stage: Stage, curve: LrCurve | None) -> float:
+    if stage.plan.rate != "search":
+        return stage.plan.rate
+    if curve is None:
+        raise BadPlan(f"{stage.name}.rate is search, but no search was made; run the flow from its start")
+    return curve.suggestion

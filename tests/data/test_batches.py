@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+
+from pcam_model.data.augment import augment, grid, homographies, lighting, relight, symmetries, warps, zooms
+from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD, Batches, batches, normalise
+from pcam_model.randomness import generator
+
+
+def some(count: int = 5, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 96, 96, 3), dtype=np.uint8))
+
+
+def part(count: int = 12) -> Batches:
+    return batches(some(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
+
+
+def test_plain_images_are_the_patches_normalised() -> None:
+    patches = some()
+    images = normalise(patches, 96)
+    expected = (patches.double() / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    assert images.shape == (5, 3, 96, 96)
+    assert torch.allclose(images.permute(0, 2, 3, 1).double(), expected, atol=1e-5)
+
+
+def test_a_resize_is_a_plain_bilinear_upsample() -> None:
+    images = normalise(some(2), 192)
+    flat = normalise(torch.full((1, 96, 96, 3), 128, dtype=torch.uint8), 224)
+    assert images.shape == (2, 3, 192, 192)
+    assert flat.std((2, 3)).max() < 1e-5
+
+
+def test_all_eight_symmetries_come_and_move_pixels_exactly() -> None:
+    patches = some(1).float().permute(0, 3, 1, 2)
+    expected = {torch.rot90(flip, k, (2, 3)).numpy().tobytes() for flip in (patches, patches.flip(3)) for k in range(4)}
+    maps = symmetries(200, generator(1))
+    found = {
+        torch.nn.functional.grid_sample(patches, grid(m[None], 96), padding_mode="reflection", align_corners=False)
+        .round()
+        .numpy()
+        .tobytes()
+        for m in maps.unique(dim=0)
+    }
+    assert found == expected
+
+
+def test_a_zoom_stays_inside_the_patch_and_a_warp_keeps_its_sides_in_reach() -> None:
+    corners = torch.tensor([[x, y, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
+    assert ((zooms(500, generator(1)) @ corners).abs() <= 1 + 1e-5).all()
+    places = warps(500, generator(2)) @ corners
+    places = places[:, :2] / places[:, 2:]
+    assert 1.15 < places.abs().max() <= 1.2**2 + 1e-5
+
+
+def test_a_quarter_of_the_images_keep_their_light() -> None:
+    brightness, contrast = lighting(8000, generator(3))
+    assert (brightness == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert (contrast == 1).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert contrast.min() >= 0.8 - 1e-6 and contrast.max() <= 1.25 + 1e-6
+    assert torch.sigmoid(brightness).min() >= 0.4 and torch.sigmoid(brightness).max() <= 0.6
+
+
+def test_no_change_of_light_changes_nothing() -> None:
+    images = torch.rand(2, 3, 8, 8) * 0.9 + 0.05
+    assert torch.allclose(relight(images, torch.zeros(2), torch.ones(2)), images, atol=1e-5)
+
+
+def test_augmentation_depends_on_its_place_alone() -> None:
+    one, which = part(), torch.tensor([3, 1, 4])
+    first = one.augmented(which, 2, 1, 0, 7)[0]
+    torch.manual_seed(99)
+    assert torch.equal(first, one.augmented(which, 2, 1, 0, 7)[0])
+    assert not torch.equal(first, one.augmented(which, 2, 1, 0, 8)[0])
+    assert first.shape == (3, 3, 48, 48)
+
+
+def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
+    images = augment(some(1).expand(6, -1, -1, -1), 96, generator(4))
+    assert 0 <= images.min() and images.max() <= 1
+    assert len({image.numpy().tobytes() for image in images}) == 6
+    assert homographies(6, generator(4)).shape == (6, 3, 3)
+
+
+def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:
+    one = part()
+    orders = [one.order(2, 1, epoch) for epoch in range(3)]
+    assert all(sorted(order.tolist()) == list(range(10)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+    assert torch.equal(orders[1], one.order(2, 1, 1))
+
+
+def test_batches_come_from_the_rows_of_their_part() -> None:
+    one = part()
+    assert torch.equal(one.gather(torch.tensor([0, 9])), one.patches[[2, 11]])
+    seen = [(images.shape[0], labels.tolist()) for images, labels in one.in_order(4)]
+    assert seen == [(4, [0, 1, 0, 1]), (4, [0, 1, 0, 1]), (2, [0, 1])]

@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pcam_model.data.batches import Batches
+from pcam_model.errors import BadPlan
+from pcam_model.training.lr_search import SearchPlan, search_lr, suggest
+from pcam_model.training.network import PatchNetwork
+from pcam_model.training.optimizer import FROZEN
+
+
+def test_the_search_leaves_network_and_random_state_as_they_were(
+    tmp_path: Path, network: PatchNetwork, part: Callable[..., Batches]
+) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    curve = search_lr(network, part(48), SearchPlan(steps=40), FROZEN, 8, 2, ("frozen", 1), tmp_path)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert curve.suggestion == curve.suggestions["valley"]
+    assert 1e-7 < curve.suggestion < 10
+
+
+def test_the_same_place_gives_the_same_curve(
+    tmp_path: Path, network: PatchNetwork, part: Callable[..., Batches]
+) -> None:
+    curves = [search_lr(network, part(48), SearchPlan(steps=30), FROZEN, 8, 2, ("frozen", 1), tmp_path) for _ in "ab"]
+    assert curves[0] == curves[1]
+
+
+def curve(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with the points around it that a suggestion drops."""
+    whole = [9.0] * 10 + losses + [9.0] * 5
+    return np.logspace(-7, 1, len(whole)), np.array(whole)
+
+
+def test_valley_lies_half_way_along_the_longest_fall_as_fastai_counts_it() -> None:
+    rates, losses = curve([5.0, 5.1, 5.0, 4.0, 3.5, 3.0, 2.0, 1.5, 1.0, 1.2, 1.4, 2.0])
+    # the longest fall is 5.1 5.0 4.0 3.5 3.0 2.0 1.5 1.0, 8 long, ending at 8: 8 - 8 + 8 // 3 + 8 // 6
+    assert suggest(rates, losses)["valley"] == rates[10 + 3]
+
+
+def test_steep_is_the_largest_fall_and_minimum_a_tenth_of_the_best() -> None:
+    rates, losses = curve([5.0, 4.9, 4.8, 4.0, 2.0, 1.9, 1.8, 3.0])
+    suggestions = suggest(rates, losses)
+    assert suggestions["steep"] == rates[10 + 3]
+    assert suggestions["minimum"] == pytest.approx(rates[10 + 6] / 10)
+
+
+def test_a_curve_that_ends_at_once_asks_for_a_rate() -> None:
+    rates, losses = curve([1.0, 2.0])
+    with pytest.raises(BadPlan, match="frozen.rate"):
+        suggest(rates, losses, "frozen")
+
+
+def test_a_network_that_gives_no_numbers_asks_for_a_rate(
+    tmp_path: Path, network: PatchNetwork, part: Callable[..., Batches]
+) -> None:
+    network.head[3].weight.data.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    with pytest.raises(BadPlan, match="set frozen.rate yourself"):
+        search_lr(network, part(48), SearchPlan(steps=20), FROZEN, 8, 2, ("frozen", 1), tmp_path)
