@@ -110,12 +110,13 @@ class PatchNetwork(nn.Module):
         return self
 
 
-def build_network(plan: NetworkPlan, seed: int, say: Callable[[str], None] = print) -> PatchNetwork:
+def build_network(plan: NetworkPlan, seed: int, say: Callable[[str], None] | None = None) -> PatchNetwork:
     """A network with the plan's first weights; the head (and a body from `none`) are drawn from the seed.
 
     Raises:
         BadWeights: the weights cannot be had or fit nothing.
     """
+    say = say or print  # looked up now: who runs this may have replaced `print`
     with at_place(seed, INITIAL):
         network = PatchNetwork(plan.name)
     if plan.weights == "imagenet":
@@ -124,7 +125,7 @@ def build_network(plan: NetworkPlan, seed: int, say: Callable[[str], None] = pri
         say(f"{plan.name} starts from random weights (network.weights=none)")
     else:
         weights.into_body(network.body, weights.from_file(Path(plan.weights)), plan.name, say)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _body(name: str) -> nn.Module:
