@@ -1,0 +1,141 @@
+"""What a published run consists of: every file with its size and digest."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+
+from pcam_model.errors import BadModel, StoreError
+from pcam_model.records import Record
+from pcam_model.registry.store import NotThere, Store, checked_key
+
+R = TypeVar("R", bound=Record)
+
+
+class FileRecord(Record):
+    """One file: its size in bytes and the SHA-256 of its content."""
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+Files = dict[str, FileRecord]
+
+
+class Step(Record):
+    """A finished step: what it says, and its files by their path under the step."""
+
+    record: dict[str, Any]
+    files: Files
+
+    @field_validator("files")
+    @classmethod
+    def _plain_paths(cls, files: Files) -> Files:
+        return _plain(files)
+
+
+class Manifest(Record):
+    """A published run: its files by their path under `runs/<run>/`."""
+
+    format: int = Field(default=1, ge=1, le=1)
+    run: str
+    published: str
+    """When, as ISO 8601 in UTC."""
+    files: Files
+
+    @field_validator("files")
+    @classmethod
+    def _plain_paths(cls, files: Files) -> Files:
+        return _plain(files)
+
+
+class Published(Record):
+    """A run that others can rely on: where it is, and the SHA-256 of its manifest."""
+
+    uri: str
+    digest: str
+
+
+def encoded(content: Any) -> bytes:
+    """JSON that reads well, and is the same for the same content."""
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def now() -> str:
+    """The time, as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256 of small content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def parse_manifest(content: bytes, place: str, run: str | None = None) -> Manifest:
+    """A manifest that can be trusted in form: known keys, plain relative paths, the right run; else `BadModel`."""
+    manifest = _parsed(Manifest, content, place)
+    if run is not None and manifest.run != run:
+        raise BadModel(f"{place}: the manifest is of run {manifest.run!r}, not of {run!r}; do not use this run")
+    return manifest
+
+
+def parse_step(content: bytes, place: str) -> Step:
+    """A step's record that can be trusted in form, else `BadModel`."""
+    return _parsed(Step, content, place)
+
+
+def read_manifest(store: Store, run: str) -> tuple[Manifest, Published]:
+    """The manifest of a published run, checked against what the store holds.
+
+    Raises:
+        BadModel: The run is not published, its manifest is not one, or files are missing or have another size.
+    """
+    key = f"runs/{run}/manifest.json"
+    place = f"{store.uri}/{key}"
+    try:
+        content = store.read(key)
+    except NotThere:
+        raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
+    manifest = parse_manifest(content, place, run)
+    check_sizes(store, run, manifest.files)
+    return manifest, Published(uri=f"{store.uri}/runs/{run}", digest=digest_of(content))
+
+
+def check_sizes(store: Store, run: str, files: Files) -> None:
+    """Raise `BadModel` unless the store holds all these files of the run in these sizes."""
+    prefix = f"runs/{run}/"
+    there = {entry.key.removeprefix(prefix): entry.size for entry in store.entries(prefix)}
+    wrong = [path for path, file in files.items() if there.get(path) != file.size]
+    if wrong:
+        found = there.get(wrong[0])
+        raise BadModel(
+            f"{store.uri}/{prefix}{wrong[0]}: expected {files[wrong[0]].size:,} bytes, found "
+            f"{'nothing' if found is None else f'{found:,}'} ({len(wrong)} such files); the run is damaged, train it again"
+        )
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files below a folder by their relative path; hidden ones are parts under way, and no part of it."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in paths.items() if not any(part.startswith(".") for part in name.split("/"))}
+
+
+def _plain(files: Files) -> Files:
+    for path in files:
+        try:
+            checked_key(path)
+        except StoreError as error:
+            raise ValueError(str(error)) from None
+    return files
+
+
+def _parsed(kind: type[R], content: bytes, place: str) -> R:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "all of it"
+        raise BadModel(f"{place} is not to be trusted: {where}: {first['msg']}; nothing was read from it") from None

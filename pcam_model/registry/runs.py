@@ -1,0 +1,209 @@
+"""A run in the store: its plan, its finished steps, and the manifest that makes it a published one."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pcam_model.errors import BadModel, BadPlan, StoreError
+from pcam_model.files import sha256
+from pcam_model.records import Record
+from pcam_model.registry.manifest import (
+    FileRecord,
+    Files,
+    Manifest,
+    Published,
+    Step,
+    check_sizes,
+    digest_of,
+    encoded,
+    files_of,
+    now,
+    parse_step,
+    read_manifest,
+)
+from pcam_model.registry.naming import changed, differences, run_name
+from pcam_model.registry.store import Conflict, NotThere, Store
+
+__all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
+
+
+class RunSummary(Record):
+    """A run as a list shows it."""
+
+    name: str
+    steps: tuple[str, ...]
+    """The steps that are finished."""
+    published: str = ""
+    """When it was published (ISO 8601, UTC); empty where it is not."""
+    digest: str = ""
+    """The SHA-256 of its manifest; empty where it is not published."""
+
+
+class RunStore:
+    """One run's rooms in a store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `BadPlan`."""
+        self.store = store
+        self.name = run_name(name)
+
+    @property
+    def uri(self) -> str:
+        """The run's address."""
+        return f"{self.store.uri}/runs/{self.name}"
+
+    def claim(self, plan: dict[str, Any], about: dict[str, Any] | None = None) -> None:
+        """Write down what was asked, or see that it is what was asked before; else `BadPlan` names what differs.
+
+        Args:
+            plan: What decides the result; compared key by key.
+            about: What is only worth knowing (versions, device); kept from the first time.
+        """
+        content = encoded({"plan": plan, "about": about or {}})
+        try:
+            self.store.write(self._key("plan.json"), content, only_if_absent=True)
+        except Conflict:
+            before = json.loads(self.store.read(self._key("plan.json")))["plan"]
+            different = list(differences(before, json.loads(encoded(plan))))
+            if different:
+                raise BadPlan(
+                    f"run {self.name!r} was started with another plan: {'; '.join(different)}; "
+                    "choose another run name, or give the same plan"
+                ) from None
+
+    def step_record(self, step: str) -> dict[str, Any] | None:
+        """What a finished step says, or None: a step is done when its record and all its files are there."""
+        done = self._step(step)
+        return None if done is None else done.record
+
+    def commit(self, step: str, folder: Path, record: dict[str, Any]) -> None:
+        """Store every file of the folder under the step, then the record that makes the step done.
+
+        What the store already has with the same digest is not sent again. A published run is not changed:
+        other content than the published one raises `StoreError`.
+        """
+        paths = files_of(folder)
+        before = self._step(step)
+        files = {name: FileRecord(size=path.stat().st_size, sha256=sha256(path)) for name, path in paths.items()}
+        made = Step(record=json.loads(encoded(record)), files=files)
+        if before == made:
+            return
+        if self.published() is not None:
+            raise self._immutable(f"step {step!r} is different")
+        for name, path in paths.items():
+            if before is None or before.files.get(name) != files[name]:
+                self._upload(f"{step}/{name}", path, files[name])
+        self.store.write(self._key(f"{step}/step.json"), encoded(made.model_dump(mode="json")))
+
+    def fetch(self, step: str, folder: Path) -> dict[str, Any]:
+        """Download what is missing or different in the folder, verified; returns the step's record.
+
+        Raises:
+            NotThere: The step is not done.
+            BadModel: A file that came is not what the record says.
+        """
+        done = self._step(step)
+        if done is None:
+            raise NotThere(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
+        for name, file in done.files.items():
+            path = folder / name
+            if not (path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256):
+                self._download(f"{step}/{name}", path, file)
+        return done.record
+
+    def publish(self, files: Mapping[str, Path] | None = None, steps: Iterable[str] | None = None) -> Published:
+        """Write the manifest, last: from then on the run is published, and does not change.
+
+        Args:
+            files: Files beside the steps, by their path under the run; stored first.
+            steps: The steps that belong to it; all finished ones by default.
+
+        Raises:
+            StoreError: The run is already published with other content.
+        """
+        chosen = {step: self._step(step) for step in (self.steps() if steps is None else steps)}
+        unfinished = [step for step, done in chosen.items() if done is None]
+        if unfinished or not (chosen or files):
+            raise StoreError(f"{self.uri}: cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}")
+        loose = {name: FileRecord(size=p.stat().st_size, sha256=sha256(p)) for name, p in (files or {}).items()}
+        content = self._contents({step: done for step, done in chosen.items() if done is not None}) | loose
+        existing = self.published()
+        if existing is None:
+            for name, path in (files or {}).items():
+                self._upload(name, path, loose[name])
+            check_sizes(self.store, self.name, content)
+            manifest = Manifest(run=self.name, published=now(), files=content)
+            try:
+                self.store.write(
+                    self._key("manifest.json"), encoded(manifest.model_dump(mode="json")), only_if_absent=True
+                )
+            except Conflict:
+                pass
+            existing = read_manifest(self.store, self.name)
+        if existing[0].files != content:
+            raise self._immutable(", ".join(changed(existing[0].files, content)[:5]) + " would change")
+        return existing[1]
+
+    def published(self) -> tuple[Manifest, Published] | None:
+        """The run's manifest and address, or None where it is not published."""
+        if self.store.stat(self._key("manifest.json")) is None:
+            return None
+        return read_manifest(self.store, self.name)
+
+    def steps(self) -> list[str]:
+        """The names of the steps that have a record."""
+        prefix = self._key("")
+        keys = (entry.key.removeprefix(prefix) for entry in self.store.entries(prefix))
+        return [key.removesuffix("/step.json") for key in keys if key.endswith("/step.json")]
+
+    def _key(self, path: str) -> str:
+        return f"runs/{self.name}/{path}"
+
+    def _step(self, step: str) -> Step | None:
+        key = self._key(f"{step}/step.json")
+        try:
+            done = parse_step(self.store.read(key), f"{self.store.uri}/{key}")
+        except NotThere:
+            return None
+        for name, file in done.files.items():
+            entry = self.store.stat(self._key(f"{step}/{name}"))
+            if entry is None or entry.size != file.size:
+                return None
+        return done
+
+    def _contents(self, steps: Mapping[str, Step]) -> Files:
+        """The files of the steps, their records and the plan, by their path under the run."""
+        contents = {f"{step}/{name}": file for step, done in steps.items() for name, file in done.files.items()}
+        for name in ["plan.json", *(f"{step}/step.json" for step in steps)]:
+            try:
+                content = self.store.read(self._key(name))
+            except NotThere:
+                continue
+            contents[name] = FileRecord(size=len(content), sha256=digest_of(content))
+        return contents
+
+    def _upload(self, name: str, path: Path, expected: FileRecord) -> None:
+        if self.store.upload(self._key(name), path) != expected.sha256:
+            raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
+
+    def _download(self, name: str, path: Path, expected: FileRecord) -> None:
+        if self.store.download(self._key(name), path) != expected.sha256:
+            path.unlink()
+            raise BadModel(f"{self.uri}/{name}: the SHA-256 is not the recorded one; the object is damaged, delete it")
+
+    def _immutable(self, what: str) -> StoreError:
+        return StoreError(f"{self.uri} is published and does not change ({what}); choose another run name")
+
+
+def list_runs(store: Store) -> Iterator[RunSummary]:
+    """All runs of a store, by name."""
+    for name in store.folders("runs/"):
+        run = RunStore(store, name)
+        published = run.published()
+        yield RunSummary(
+            name=name,
+            steps=tuple(run.steps()),
+            published=published[0].published if published else "",
+            digest=published[1].digest if published else "",
+        )
