@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make the virtual environment VENV with PYTHON: everything in the versions of requirements.lock.
 # With TORCH_INDEX, torch and torchvision come from there: in the locked version where the index has it (with any local
-# version, as in 2.15.0+cpu), else in the newest that the project can use; the rest is chosen around them.
+# version, as in 2.15.0+cpu), else in the newest that the project can use; what else they need is chosen around them.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ if [ -n "$index" ]; then
         $pip install --no-deps --index-url "$index" 'torch>=2.11,<3' torchvision
     }
     constraints=$VENV/constraints.txt
-    grep -vE '^(torch|torchvision)==' requirements.lock > "$constraints"
+    grep -vE '^(torch|torchvision|triton|cuda-|nvidia-)' requirements.lock > "$constraints"
     $pip freeze | grep -E '^(torch|torchvision)==' >> "$constraints"
 fi
 echo "Installing into $VENV (minutes the first time) ..."

@@ -33,7 +33,8 @@ def progress(what: str, unit: str = "patches") -> Iterator[Callable[[int, int], 
 
 class _Teller:
     def __init__(self, what: str, unit: str):
-        self.what, self.unit, self.bar = what, unit, None
+        self.what, self.unit = what, unit
+        self.bar: Progress | None = None
         self.artifact: Any = create_progress_artifact(0.0, key=None, description=what) if runtime.task_run.id else None
         self.began = self.sent = self.said = time.monotonic()
         self.first: int | None = None

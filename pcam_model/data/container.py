@@ -12,10 +12,11 @@ from isal import igzip_lib, isal_zlib
 from pcam_model.data.image import BadPatch
 from pcam_model.errors import BadSource
 
+BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # A 96x96 RGB patch is 27,648 bytes; what claims to be far larger is no patch, or a zip bomb.
 LARGEST_IMAGE = 1 << 20
-LARGEST_TABLE = 1 << 28
+LARGEST_TABLE = 1 << 26
 
 
 class Container(Protocol):
@@ -92,18 +93,32 @@ class Zip:
         """The member's bytes as they lie in the file."""
         # Name and extra field may be longer here than in the list: 256 bytes more save the second read nearly always.
         size = LOCAL_HEADER.size + 256 + member.compress_size
-        found = os.pread(self.file, size, member.header_offset)
+        found = self.at(member.header_offset, size)
         if len(found) < LOCAL_HEADER.size or found[:4] != b"PK\3\4":
             raise BadPatch("the archive's list points to a place where it does not stand")
         fields = LOCAL_HEADER.unpack_from(found)
-        start = LOCAL_HEADER.size + fields[9] + fields[10]
+        name, start = LOCAL_HEADER.size + fields[9], LOCAL_HEADER.size + fields[9] + fields[10]
+        if found[LOCAL_HEADER.size : name] != written_name(member):
+            raise BadPatch("it has another name where it stands than in the archive's list")
         if start + member.compress_size > size:
-            found, start = os.pread(self.file, member.compress_size, member.header_offset + start), 0
+            found, start = self.at(member.header_offset + start, member.compress_size), 0
         return memoryview(found)[start : start + member.compress_size]
+
+    def at(self, place: int, size: int) -> bytes:
+        """Bytes of the file; fewer where it ends."""
+        try:
+            return os.pread(self.file, size, place)
+        except (OSError, OverflowError) as error:
+            raise BadPatch(f"it cannot be read at byte {place:,} of the archive ({error})") from error
 
     def close(self) -> None:
         """Close the file."""
         os.close(self.file)
+
+
+def written_name(member: zipfile.ZipInfo) -> bytes:
+    """The member's name as its bytes in the archive."""
+    return member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
 
 
 def inflate(member: zipfile.ZipInfo, packed: memoryview) -> bytes:
@@ -116,7 +131,7 @@ def inflate(member: zipfile.ZipInfo, packed: memoryview) -> bytes:
         raise BadPatch("it is compressed in another way than deflate")
     try:
         return isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
-    except igzip_lib.IsalError as error:
+    except BROKEN as error:
         raise BadPatch(f"its compressed bytes are broken ({error})") from error
 
 

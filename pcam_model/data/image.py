@@ -1,5 +1,6 @@
 """One image file to one patch: uint8 (96, 96, 3)."""
 
+import hashlib
 import io
 import struct
 import warnings
@@ -34,6 +35,11 @@ class Frame:
             and content.startswith(self.head)
             and content.endswith(self.tail)
         )
+
+
+def pixel_digest(pixels: bytes | memoryview) -> str:
+    """128 bits of the SHA-256 of a patch's pixels, in hexadecimal."""
+    return hashlib.sha256(pixels).hexdigest()[:32]
 
 
 class Decoder:

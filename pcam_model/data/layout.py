@@ -11,6 +11,7 @@ from pcam_model.data.image import BadPatch, Decoder, Patch
 from pcam_model.errors import BadSource
 
 IMAGES = {"tif", "tiff", "png", "jpg", "jpeg"}
+LITTER = {"Thumbs.db", "desktop.ini"}
 LABELS = "train_labels.csv"
 
 
@@ -23,6 +24,7 @@ class KagglePatches:
         names = list(self.container.names())
         top = top_folder(path, names)
         labels = read_labels(path, self.container, top)
+        refuse_strays(path, names, top)
         train, test = (images(path, names, f"{top}{part}/") for part in ("train", "test"))
         self.table = joined(path, labels, train, test)
         self.members: list[str] = self.table["member"].tolist()
@@ -73,13 +75,28 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
     return table.set_index("id")["label"].astype(int)
 
 
+def refuse_strays(path: Path, names: list[str], top: str) -> None:
+    """Raise BadSource for images that would be ignored: those outside train/ and test/, those of an unknown kind."""
+    places = (f"{top}train/", f"{top}test/")
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        known = file.rpartition(".")[2].lower() in IMAGES
+        if known == (folder + slash in places) or file.startswith(".") or file in LITTER:
+            continue
+        if known or folder + slash in places:
+            raise BadSource(
+                f"{path}: {name} would be ignored; patches are .tif, .png or .jpg files in {places[0]} (labelled) or "
+                f"{places[1]} (unlabelled); move or remove it"
+            )
+
+
 def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
     """Members of one folder by id, in the order of the archive."""
     found: dict[str, str] = {}
     for name in names:
         above, slash, file = name.rpartition("/")
         stem, _, suffix = file.rpartition(".")
-        if above + slash != folder or not stem or suffix.lower() not in IMAGES:
+        if above + slash != folder or stem.startswith(".") or not stem or suffix.lower() not in IMAGES:
             continue
         if stem in found:
             raise BadSource(

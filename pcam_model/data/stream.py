@@ -1,6 +1,5 @@
 """Patches flow from a source to one array on disk, some hundreds at a time, read by threads."""
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.image import SIZE, BadPatch, Patch
+from pcam_model.data.image import SIZE, BadPatch, Patch, pixel_digest
 from pcam_model.data.source import SourcePlan
 from pcam_model.errors import BadSource
 
@@ -113,7 +112,7 @@ def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
         except BadPatch as error:
             bad.append((row, str(error)))
     pixels = pixels[:good]
-    digests = [hashlib.sha256(patch.data).hexdigest()[:32] for patch in pixels]
+    digests = [pixel_digest(patch.data) for patch in pixels]
     return Chunk(pixels, digests, channel_sums(pixels), bad)
 
 
