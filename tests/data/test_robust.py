@@ -1,0 +1,132 @@
+"""Whatever happens to the archive or to the process, a pack is right or not there."""
+
+import multiprocessing
+import random
+import resource
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzzing import fuzz
+from patch_sets import make_patch_set, plain_tiff
+
+from pcam_model.data.pack import build_pack, open_pack, patches
+from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.data.verify import verify_pack
+from pcam_model.errors import BadSource
+
+
+def test_broken_archives_are_refused_or_packed_right(tmp_path):
+    ends = fuzz(150, tmp_path)
+    assert ends["refused"] > 50 and ends["whole"] > 5
+
+
+def bomb(path: Path, name: str, size: int) -> Path:
+    made = make_patch_set(6)
+    made.files.pop(name, None)
+    made.zip(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as member:
+        for _ in range(size >> 20):
+            member.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize("name", [f"train/{make_patch_set(6).ids[0]}.tif", "train_labels.csv"])
+def test_a_zip_bomb_is_refused_before_it_grows(tmp_path, pack, name):
+    path = bomb(tmp_path / "a.zip", name, 1 << 29)
+    assert path.stat().st_size < 1 << 21
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadSource, match="bytes large"):
+        pack(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_member_that_holds_more_than_it_says_is_refused(tmp_path, pack):
+    made = make_patch_set(6)
+    path = made.zip(tmp_path / "a.zip")
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"train/{made.ids[0]}.tif")
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\1\2", 0, content.rindex(member.filename.encode()))
+    content[at + 24 : at + 28] = (1000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(BadSource, match="checksum in the archive is wrong"):
+        pack(path)
+
+
+def test_a_changed_pixel_in_a_pack_is_found(kaggle_zip, pack):
+    made = pack(kaggle_zip)
+    verify_pack(made)
+    with (Path(made.folder) / "patches.npy").open("r+b") as file:
+        file.seek(200_000)
+        byte = file.read(1)[0]
+        file.seek(200_000)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(BadSource, match=r"1 of 24 patches are not those that were packed \(first: row 7\)"):
+        verify_pack(made)
+
+
+def slow(done: int, total: int) -> None:
+    time.sleep(0.01)
+
+
+def pack_slowly(path: str, packs: str) -> None:
+    plan = SourcePlan(kind="path", path=path)
+    build_pack(fetch(plan, 2), plan, Path(packs), 2, slow)
+
+
+def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
+    chance = random.Random(0)
+    made = make_patch_set(10)
+    content, count = made.files[f"train/{made.ids[0]}.tif"], 2000
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i in range(count):
+            archive.writestr(f"train/{i}.tif", content[:-4] + i.to_bytes(4, "little"))
+        archive.writestr("train_labels.csv", "id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(count)))
+    right = build(tmp_path, "right")
+    context = multiprocessing.get_context("fork")
+    for _ in range(20):
+        process = context.Process(target=pack_slowly, args=(str(tmp_path / "a.zip"), str(tmp_path / "packs")))
+        process.start()
+        time.sleep(chance.uniform(0, 0.4))
+        process.kill()
+        process.join()
+        for folder in tmp_path.glob("packs/*[!t]"):
+            found = open_pack(folder)
+            verify_pack(found)
+            assert found.digest == right.digest
+            for path in folder.iterdir():
+                path.unlink()
+    again = build(tmp_path, "packs")
+    assert again.digest == right.digest and np.array_equal(patches(again), patches(right))
+    assert len(list((tmp_path / "packs").iterdir())) == 1
+
+
+def build(place: Path, packs: str):
+    plan = SourcePlan(kind="path", path=str(place / "a.zip"))
+    return build_pack(fetch(plan, 2), plan, place / packs, 2)
+
+
+def test_two_builders_at_once_make_one_pack(tmp_path):
+    make_patch_set(200).zip(tmp_path / "a.zip")
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=pack_slowly, args=(str(tmp_path / "a.zip"), str(tmp_path / "packs"))) for _ in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    (folder,) = (tmp_path / "packs").iterdir()
+    verify_pack(open_pack(folder))
+
+
+def test_a_plain_tiff_is_read_as_pillow_reads_it():
+    from pcam_model.data.image import Decoder, by_pillow
+
+    decode = Decoder()
+    for patch in make_patch_set(5).patches:
+        content = plain_tiff(patch)
+        assert np.array_equal(decode(content), patch) and np.array_equal(by_pillow(content), patch)
+        assert decode.frame is not None
