@@ -113,7 +113,7 @@ def check_sizes(store: Store, run: str, files: Files) -> None:
         found = there.get(wrong[0])
         raise BadModel(
             f"{store.uri}/{prefix}{wrong[0]}: expected {files[wrong[0]].size:,} bytes, found "
-            f"{'nothing' if found is None else f'{found:,}'} ({len(wrong)} such files); the run is damaged, train it again"
+            f"{'nothing' if found is None else f'{found:,}'} ({len(wrong)} such); the run is damaged, train it again"
         )
 
 
