@@ -57,7 +57,7 @@ def fold_rows(labels: Codes, groups: Codes, count: int, seed: int) -> list[Codes
     classes = commoner_label(labels, group) if as_patches else labels
     if count > np.bincount(classes).max():
         raise BadSplit(
-            f"{len(labels):,} patches in {len(sizes):,} groups cannot make {count} folds; give more, or fewer split.folds"
+            f"{len(labels):,} patches in {len(sizes):,} groups cannot make {count} folds; ask for fewer split.folds"
         )
     with warnings.catch_warnings():
         # A class with fewer patches than folds: whoever gets none of it is refused later, in a sentence of ours.

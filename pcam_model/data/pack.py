@@ -22,7 +22,7 @@ from pcam_model.files import room_on_disk, sha256, write_whole
 from pcam_model.records import Record
 
 Progress = Callable[[int, int], None]
-VERSION = 1
+VERSION = 2
 PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", "pack.json"
 
 
@@ -41,6 +41,8 @@ class Pack(Record):
     """Mean of red, green and blue, 0..1."""
     std: tuple[float, float, float]
     """Standard deviation of the pixels of red, green and blue, 0..1."""
+    quarantined: int = 0
+    """Images that were set aside; pack.json lists them, with the reason."""
     source: str
     """Where the patches come from, in a person's words."""
 
@@ -106,7 +108,8 @@ def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progre
         "source": archive.source,
         "archive": archive.sha256,
         "bytes": {name: (part / name).stat().st_size for name in (PATCHES, TABLE)},
-        "quarantined": done.quarantined,
+        "quarantined": len(done.quarantined),
+        "quarantine": done.quarantined,
     }
     write_whole(part / RECORD, json.dumps(record, indent=1).encode())
 
@@ -168,7 +171,7 @@ def patches(pack: Pack) -> NDArray[np.uint8]:
 
 
 def table(pack: Pack) -> pd.DataFrame:
-    """A row a patch: id, label (Int8, NA where unlabelled), slide (or None), pixels (digest), origin."""
+    """A row a patch: id, label (Int8, NA: none), slide (or None), origin, pixels (digest), spread (their std, 0..1)."""
     rows = pd.read_parquet(Path(pack.folder) / TABLE)
     rows["slide"] = rows["slide"].astype(object).where(rows["slide"].notna(), None)
     return rows.astype({"label": "Int8"})

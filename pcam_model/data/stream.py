@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pcam_model.data.image import SIZE, BadPatch, Patch, pixel_digest
+from pcam_model.data.moments import channel_sums, mean_and_std
 from pcam_model.data.source import SourcePlan
 from pcam_model.errors import BadSource
 
@@ -42,7 +43,7 @@ class Streamed:
 
 @dataclass
 class Chunk:
-    """Some patches in the order of their rows; `sums` (2, 3): of the pixels and of their squares a channel."""
+    """Some patches in the order of their rows, and their sums (B, 2, 3)."""
 
     pixels: NDArray[np.uint8]
     digests: list[str]
@@ -63,13 +64,13 @@ def stream(
     most_bad = int(len(wanted) * plan.bad_share) if plan.on_bad_patch == "quarantine" else 0
     digests: list[str] = []
     bad: list[Bad] = []
-    sums = np.zeros((2, 3))
+    sums = []
     with path.open("wb") as file:
         file.write(header(len(wanted)))
         for chunk in chunks(source, wanted):
             file.write(chunk.pixels.data)
             digests += chunk.digests
-            sums += chunk.sums
+            sums.append(chunk.sums)
             bad += chunk.bad
             if len(bad) > most_bad:
                 raise BadSource(complaint(name, source.table, bad, plan, len(wanted)))
@@ -80,7 +81,10 @@ def stream(
     left = rows.drop([row for row, _ in bad])[["id", "label", "slide", "origin"]].reset_index(drop=True)
     left["pixels"] = digests
     quarantined = [{"id": str(ids[row]), "reason": why} for row, why in bad]
-    return Streamed(left, *mean_and_std(sums, len(digests) * SIZE * SIZE), quarantined)
+    each = np.concatenate([np.empty((0, 2, 3)), *sums])
+    left["spread"] = mean_and_std(each)[1].mean(axis=1).astype(np.float32)
+    mean, std = mean_and_std(each.mean(axis=0))
+    return Streamed(left, tuple(mean.tolist()), tuple(std.tolist()), quarantined)
 
 
 def chunks(source: PatchSource, wanted: list[int]) -> Iterator[Chunk]:
@@ -101,7 +105,7 @@ def chunks(source: PatchSource, wanted: list[int]) -> Iterator[Chunk]:
 
 
 def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
-    """These rows' patches, their digests and how often each level stands in each channel."""
+    """These rows' patches, their digests and sums."""
     pixels = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
     bad: list[Bad] = []
     good = 0
@@ -114,18 +118,6 @@ def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
     pixels = pixels[:good]
     digests = [pixel_digest(patch.data) for patch in pixels]
     return Chunk(pixels, digests, channel_sums(pixels), bad)
-
-
-def channel_sums(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Sum of the pixels, and of their squares, a channel: (2, 3). Exact, for every partial sum is below 2**24."""
-    total = np.zeros((2, SIZE * 3))
-    for start in range(0, len(pixels), 16):
-        values = pixels[start : start + 16].reshape(-1, SIZE, SIZE * 3).astype(np.float32)
-        total[0] += values.sum(axis=1).sum(axis=0, dtype=np.float64)
-        values *= values
-        total[1] += values.sum(axis=1).sum(axis=0, dtype=np.float64)
-    result: NDArray[np.float64] = total.reshape(2, SIZE, 3).sum(axis=1)
-    return result
 
 
 def header(count: int) -> bytes:
@@ -141,13 +133,6 @@ def finish(file: BufferedWriter, count: int, expected: int) -> None:
         file.write(header(count))
     file.flush()
     os.fsync(file.fileno())
-
-
-def mean_and_std(sums: NDArray[np.float64], count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of `count` pixels a channel, 0..1, from their sums and sums of squares (2, 3)."""
-    mean, square = sums / max(count, 1)
-    spread = np.sqrt(np.maximum(square - mean**2, 0))
-    return tuple((mean / 255).tolist()), tuple((spread / 255).tolist())
 
 
 def complaint(name: str, table: pd.DataFrame, bad: list[Bad], plan: SourcePlan, count: int) -> str:

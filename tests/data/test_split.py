@@ -121,7 +121,8 @@ def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
 
 def test_folds_are_a_plan_option(known, tmp_path):
     pack = known(np.arange(300) % 2, [f"s{i % 30}" for i in range(300)])
-    splits = [make_split(pack, SplitPlan(kind="slide", folds=3, fold=i, test=0.1), tmp_path / f"s{i}") for i in range(3)]
+    plans = [SplitPlan(kind="slide", folds=3, fold=fold, test=0.1) for fold in range(3)]
+    splits = [make_split(pack, plan, tmp_path / f"s{plan.fold}") for plan in plans]
     valid = np.concatenate([sides(split)["valid"] for split in splits])
     assert len(valid) == len(set(valid)) == 270
     with pytest.raises(BadPlan, match=r"split\.fold 3; give two folds or more"):
