@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from deployments.local import asked, places, stack
 from pcam_model.errors import PcamError
 
-DEPLOYMENT = "pcam/full-train"
+FILE = "deployments/local/prefect.yaml"
 PLAN = "deployments/plans/sample.yaml"
 
 
@@ -38,15 +38,14 @@ def train(options: argparse.Namespace) -> int:
     parameters["run"] = parameters["run"] or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     with stack.leased() as running:
         _enter(running)
-        deploy(DEPLOYMENT)
-        return _follow(parameters)
+        return _follow(deploy(running), parameters)
 
 
 def up(options: argparse.Namespace) -> int:
     """Start the stack, deploy, and leave it running."""
     with stack.leased(keep=True) as running:
         _enter(running)
-        deploy(DEPLOYMENT)
+        deploy(running)
         print(f"Prefect answers at {running.url.removesuffix('/api')}; it runs until `make down`.")
         print(f"export PREFECT_API_URL={running.url}")
     return 0
@@ -58,23 +57,24 @@ def down(options: argparse.Namespace) -> int:
     return 0
 
 
-def deploy(deployment: str) -> None:
-    """Write the deployment of `prefect.yaml` to the server."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", deployment]
-    command += ["--prefect-file", "deployments/prefect.yaml"]
+def deploy(running: stack.Stack) -> str:
+    """Write the deployment to the server; its name. On somebody's own server it has a name of its own."""
+    name = "full-train" if running.own_server else "full-train-local"
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", name, "--prefect-file", FILE]
     done = subprocess.run(command, cwd=places.REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise stack.StackError(f"prefect deploy failed:\n{done.stdout}{done.stderr}".rstrip())
+    return f"pcam/{name}"
 
 
-def _follow(parameters: dict[str, Any]) -> int:
+def _follow(deployment: str, parameters: dict[str, Any]) -> int:
     from prefect.client.orchestration import get_client  # after the environment says where the server is
 
     from deployments.local import follow, outcome
 
     started = time.monotonic()
     with get_client(sync_client=True) as client:
-        run = follow.create(client, DEPLOYMENT, parameters, places.work_environment())
+        run = follow.create(client, deployment, parameters, places.work_environment())
         print(f"Run {parameters['run']}: {os.environ['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run.id}")
         state = follow.to_the_end(client, run.id, outcome.show_line)
     if not state.is_completed():

@@ -68,8 +68,9 @@ def test_an_interrupt_cancels_the_run(project: Path, server: str) -> None:
 
 
 def test_every_deployment_is_accepted_and_a_schedule_makes_runs(project: Path, server: str, tmp_path: Path) -> None:
-    deployed = yaml.safe_load((REPO / "deployments/prefect.yaml").read_text())
-    deployed["deployments"][0]["schedules"] = [{"cron": "0 3 * * *"}]
+    deployed = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
+    for deployment in deployed["deployments"]:
+        deployment["schedules"] = [{"cron": "0 3 * * *"}]
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(deployed))
     done = prefect(server, "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"), home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,9 @@
-"""What prefect.yaml says."""
+"""What the deployment files say."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from pcam_model.plan import TrainPlan
@@ -9,8 +11,39 @@ from pcam_model.plan import TrainPlan
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "deployments"
 
 
-def test_full_train_shows_the_sample_plan_in_the_open() -> None:
-    deployed = {one["name"]: one for one in yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]}
-    plan = yaml.safe_load((DEPLOYMENTS / "plans" / "sample.yaml").read_text())
-    assert deployed["full-train"]["parameters"] == plan
-    assert TrainPlan.model_validate(plan).source.kind == "sample"
+def deployed(file: str, name: str) -> dict[str, Any]:
+    found = yaml.safe_load((DEPLOYMENTS / file).read_text())["deployments"]
+    return {one["name"]: one for one in found}[name]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "plan"),
+    [
+        ("local/prefect.yaml", "full-train", "sample.yaml"),
+        ("local/prefect.yaml", "full-train-local", "sample.yaml"),
+        ("prefect.yaml", "smoke", "sample.yaml"),
+        ("prefect.yaml", "full-train", "recipe.yaml"),
+    ],
+)
+def test_a_deployment_shows_its_plan_in_the_open(file: str, name: str, plan: str) -> None:
+    asked = yaml.safe_load((DEPLOYMENTS / "plans" / plan).read_text())
+    assert deployed(file, name)["parameters"] == asked
+    assert TrainPlan.model_validate(asked).source.kind == asked["source"]["kind"]
+
+
+def test_the_gpu_container_asks_for_all_gpus_and_shared_memory_and_one_run_at_a_time() -> None:
+    container = deployed("prefect.yaml", "full-train")["work_pool"]["job_variables"]["container_create_kwargs"]
+    assert container["device_requests"] == [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
+    assert (container["shm_size"], container["read_only"]) == ("8g", True)
+    limit = deployed("prefect.yaml", "full-train")["concurrency_limit"]
+    assert limit == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+
+def test_a_pool_holds_names_of_credentials_and_no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deployments.pools import HANDED_ON, docker_template
+
+    for name in HANDED_ON:
+        monkeypatch.setenv(name, "a secret")
+    template = docker_template()
+    assert template["variables"]["properties"]["env"]["default"]["KAGGLE_KEY"] == "{{ $KAGGLE_KEY }}"
+    assert "a secret" not in str(template)

@@ -1,0 +1,55 @@
+# One image for everything: a run's job, the Prefect server, a worker, the command line.
+#   docker build -t pcam:dev --build-arg VERSION=0.1.0 --build-arg COMMIT=$(git rev-parse HEAD) .
+#   docker run --rm --read-only pcam:dev pcam --help
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends tini \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home --home-dir /opt/prefect --shell /usr/sbin/nologin pcam \
+ && mkdir -p /opt/app /opt/prefect/tmp /var/cache/pcam \
+ && chown -R pcam:pcam /opt/prefect /var/cache/pcam
+
+# The locked dependencies in a layer of their own: a change of the code does not touch it. CUDA comes with torch's wheels.
+WORKDIR /opt/app
+COPY pyproject.toml requirements.lock ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /tmp/wanted \
+ && pip install --no-cache-dir -c requirements.lock -r /tmp/wanted \
+ && rm /tmp/wanted
+
+COPY README.md* ./
+COPY pcam_model pcam_model
+COPY tasks tasks
+COPY flows flows
+COPY deployments deployments
+RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+ && python -m compileall -q pcam_model tasks flows deployments
+
+ARG VERSION=0.0.0
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="pcam" \
+      org.opencontainers.image.description="From histopathology patches to a published, trusted cancer detector" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"
+
+# Only the two volumes can be written, so the root file system may be read-only.
+ENV HOME=/opt/prefect \
+    TMPDIR=/opt/prefect/tmp \
+    PREFECT_HOME=/opt/prefect \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    DO_NOT_TRACK=1 \
+    PCAM_CACHE=/var/cache/pcam \
+    PCAM_STORE=file:///var/cache/pcam/store \
+    TORCH_HOME=/var/cache/pcam/torch \
+    MPLCONFIGDIR=/opt/prefect/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+VOLUME ["/opt/prefect", "/var/cache/pcam"]
+USER pcam
+ENTRYPOINT ["tini", "-g", "--"]
+CMD ["pcam", "--help"]
