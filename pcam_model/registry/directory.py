@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from pcam_model.errors import StoreError
-from pcam_model.files import room_on_disk, write_whole
+from pcam_model.files import room_on_disk, sha256, write_whole
 from pcam_model.registry.store import Conflict, Entry, NotThere, checked_key
+from pcam_model.registry.streams import save_whole
 
 BLOCK = 1 << 20
 
@@ -30,8 +30,19 @@ class DirectoryStore:
 
     def read(self, key: str) -> bytes:
         """See `Store.read`."""
+        return self.get(key)[0]
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        """See `Store.get`."""
         with self._open(key) as file:
-            return file.read()
+            return file.read(), _etag(file)
+
+    def blocks(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """See `Store.blocks`."""
+        with self._open(key) as file:
+            file.seek(start)
+            while block := file.read(BLOCK):
+                yield block
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
         """See `Store.write`; conditions hold between processes by a lock on the folder."""
@@ -43,17 +54,24 @@ class DirectoryStore:
             if only_if is not None and (there is None or there.etag != only_if):
                 raise Conflict(f"{self.uri}/{key} has changed since it was read; read it again and decide anew")
             write_whole(path, content)
-            return _etag(path)
+            with path.open("rb") as file:
+                return _etag(file)
 
     def upload(self, key: str, path: Path) -> str:
         """See `Store.upload`."""
-        with self._speaking(key), path.open("rb") as source:
-            return _copy_whole(source, self._path(key))
+        with path.open("rb") as source, self._speaking(key):
+            return save_whole(iter(lambda: source.read(BLOCK), b""), self._path(key), durable=True)
+
+    def holds(self, key: str, path: Path) -> bool:
+        """See `Store.holds`."""
+        there = self._path(key)
+        if not there.is_file() or there.stat().st_size != path.stat().st_size:
+            return False
+        return sha256(there) == sha256(path)
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
-        with self._open(key) as source, room_on_disk(path.parent):
-            return _copy_whole(source, path)
+        return save_whole(self.blocks(key), path)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
@@ -75,8 +93,10 @@ class DirectoryStore:
         """See `Store.stat`."""
         path = self._path(key)
         try:
-            return Entry(key, path.stat().st_size, _etag(path)) if path.is_file() else None
-        except FileNotFoundError:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                return Entry(key, status.st_size, _etag(file), status.st_mtime)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def delete(self, key: str) -> None:
@@ -125,28 +145,10 @@ def _visible(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
-def _etag(path: Path) -> str:
+def _etag(file: BinaryIO) -> str:
     """The digest of what is small enough to be compared and swapped; the file's identity for what is large."""
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size > BLOCK:
-            return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
-        return hashlib.sha256(file.read()).hexdigest()
-
-
-def _copy_whole(source: BinaryIO, path: Path) -> str:
-    """Copy beside, flush to the disk, replace; returns the SHA-256 of what was copied."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-        try:
-            while block := source.read(BLOCK):
-                digest.update(block)
-                part.write(block)
-            part.flush()
-            os.fsync(part.fileno())
-            os.replace(part.name, path)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    return digest.hexdigest()
+    status = os.fstat(file.fileno())
+    if status.st_size > BLOCK:
+        return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+    file.seek(0)
+    return hashlib.sha256(file.read()).hexdigest()

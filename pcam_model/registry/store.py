@@ -22,17 +22,29 @@ class NotThere(StoreError):
     """The store has no such object."""
 
 
+class StoreAway(StoreError):
+    """The store does not answer, or says that it is overloaded: it may well come back."""
+
+
 class Conflict(Busy):
-    """A condition on a write did not hold: somebody else was quicker."""
+    """A condition on a write did not hold: somebody else was quicker.
+
+    Where an answer was lost on the way and the write was tried again, the quicker one may be the writer itself: who has
+    to know writes something unique and reads it back.
+    """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object of a store. `size` in bytes; `etag` changes with the content and is only meant for `only_if`."""
+    """One object of a store.
+
+    `size` in bytes; `etag` changes with the content and is only meant for `only_if`; `modified` in seconds since 1970.
+    """
 
     key: str
     size: int
     etag: str
+    modified: float
 
 
 class Store(Protocol):
@@ -48,6 +60,12 @@ class Store(Protocol):
     def read(self, key: str) -> bytes:
         """The content of a small object; `NotThere` where there is none."""
 
+    def get(self, key: str) -> tuple[bytes, str]:
+        """A small object's content and, of just that content, the etag; `NotThere` where there is none."""
+
+    def blocks(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The content of an object of any size from byte `start` on, in order; `NotThere` where there is none."""
+
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
         """Write a small object and return its etag.
 
@@ -60,6 +78,9 @@ class Store(Protocol):
 
     def upload(self, key: str, path: Path) -> str:
         """Store a file of any size; returns the SHA-256 of what was sent, in hexadecimal."""
+
+    def holds(self, key: str, path: Path) -> bool:
+        """Whether the object surely has the content of this file, so that it need not be sent; False when in doubt."""
 
     def download(self, key: str, path: Path) -> str:
         """Fetch an object into a file, which appears whole; returns the SHA-256 of what came."""
@@ -88,8 +109,10 @@ def open_store(uri: str) -> Store:
         return _directory(Path(unquote(parts.path)))
     if parts.scheme == "file":
         raise StoreError(f"{uri}: a file address has an absolute path and three slashes, as in file:///srv/store")
+    if parts.scheme == "s3" and "@" not in parts.netloc:
+        return _bucket(parts.netloc, parts.path)
     if parts.scheme == "s3":
-        raise StoreError(f"{uri}: S3 stores are not supported yet; name a folder, as in file:///srv/store")
+        raise StoreError("an s3:// address holds no credentials; write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID")
     raise StoreError(f"{uri}: unknown kind of store; expected file:///folder, a folder's path or s3://bucket/prefix")
 
 
@@ -108,3 +131,12 @@ def _directory(root: Path) -> Store:
     from pcam_model.registry.directory import DirectoryStore
 
     return DirectoryStore(Path(os.path.abspath(root)))
+
+
+def _bucket(bucket: str, path: str) -> Store:
+    from pcam_model.registry.s3 import S3Store
+
+    prefix = path.strip("/")
+    if not bucket:
+        raise StoreError("an s3:// address names a bucket, as in s3://models/pcam")
+    return S3Store(bucket, checked_key(prefix) if prefix else "")

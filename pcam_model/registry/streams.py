@@ -1,0 +1,97 @@
+"""Objects that become files: whole, verified, and taken up again where they were broken off."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from pcam_model.errors import BadModel, DiskFull
+from pcam_model.files import room_on_disk
+from pcam_model.registry.manifest import FileRecord
+from pcam_model.registry.store import Store
+
+
+def save_whole(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
+    """Write the blocks beside, then replace; `durable`: flushed to the disk before. Returns the SHA-256."""
+    digest = hashlib.sha256()
+    with room_on_disk(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+            try:
+                for block in blocks:
+                    digest.update(block)
+                    part.write(block)
+                part.flush()
+                if durable:
+                    os.fsync(part.fileno())
+                os.replace(part.name, path)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+    return digest.hexdigest()
+
+
+def fetch_verified(store: Store, key: str, path: Path, expected: FileRecord) -> None:
+    """Download a file whose size and digest are known; a part left by a broken try is gone on with.
+
+    Only one process may do this for a path at a time, see `alone_in`.
+
+    Raises:
+        BadModel: What came is not what was expected; nothing is left.
+        DiskFull: There is no room; nothing is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{expected.sha256[:16]}.part")
+    begun = part.exists()
+    try:
+        good = _go_on(store, key, part, expected)
+        if begun and not good:
+            part.unlink()
+            good = _go_on(store, key, part, expected)
+    except DiskFull:
+        part.unlink(missing_ok=True)
+        raise
+    if not good:
+        part.unlink()
+        raise BadModel(
+            f"{store.uri}/{key}: size or SHA-256 is not the recorded one ({expected.size:,} bytes, "
+            f"{expected.sha256[:12]}); the object is damaged, `pcam verify` lists what else is"
+        )
+    os.replace(part, path)
+
+
+def _go_on(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
+    digest = hashlib.sha256()
+    with room_on_disk(part.parent), part.open("a+b") as file:
+        file.seek(0)
+        while block := file.read(1 << 20):
+            digest.update(block)
+        for block in store.blocks(key, file.tell()):
+            digest.update(block)
+            file.write(block)
+            if file.tell() > expected.size:
+                return False
+        file.flush()
+        return file.tell() == expected.size and digest.hexdigest() == expected.sha256
+
+
+def same_file(path: Path, expected: FileRecord) -> bool:
+    """Whether the file is there with this size and digest."""
+    if not path.is_file() or path.stat().st_size != expected.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process fetches into this folder, and keep others waiting."""
+    with room_on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("ab")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
