@@ -1,10 +1,12 @@
-"""`python -m deployments.pools NAME`: make or update a docker pool whose runs get what the worker's environment has.
+"""`python -m deployments.pools NAME [--network NETWORK]`: make or update a docker pool.
+
+Its runs get what the worker's environment has.
 
 The pool holds names only: each `{{ $NAME }}` is read by the worker from its own environment when it starts a
 container, so that no credential is ever stored in the server or in a file of this project.
 """
 
-import sys
+import argparse
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,16 +28,24 @@ HANDED_ON = (
 )
 
 
-def docker_template() -> dict[str, Any]:
-    """prefect-docker's own base job template, with the names above as the default environment."""
+def docker_template(network: str = "") -> dict[str, Any]:
+    """prefect-docker's own base job template, with the names above as the default environment.
+
+    `network` is a network of the engine that containers join, or `host`.
+    """
     template = DockerWorker.get_default_base_job_template()
-    template["variables"]["properties"]["env"]["default"] = {name: f"{{{{ ${name} }}}}" for name in HANDED_ON}
+    fields = template["variables"]["properties"]
+    fields["env"]["default"] = {name: f"{{{{ ${name} }}}}" for name in HANDED_ON}
+    if network == "host":
+        fields["network_mode"]["default"] = network
+    elif network:
+        fields["networks"]["default"] = [network]
     return template
 
 
-def make_pool(client: SyncPrefectClient, name: str) -> None:
+def make_pool(client: SyncPrefectClient, name: str, network: str = "") -> None:
     """The docker pool of that name, made or brought up to date."""
-    template = docker_template()
+    template = docker_template(network)
     try:
         client.read_work_pool(name)
     except ObjectNotFound:
@@ -45,6 +55,10 @@ def make_pool(client: SyncPrefectClient, name: str) -> None:
 
 
 if __name__ == "__main__":
+    _parser = argparse.ArgumentParser(prog="python -m deployments.pools")
+    _parser.add_argument("name")
+    _parser.add_argument("--network", default="", help="a network of the engine, or host")
+    _options = _parser.parse_args()
     with get_client(sync_client=True) as _client:
-        make_pool(_client, sys.argv[1])
-    print(f"The docker pool {sys.argv[1]} is ready")
+        make_pool(_client, _options.name, _options.network)
+    print(f"The docker pool {_options.name} is ready")

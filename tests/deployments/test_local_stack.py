@@ -67,7 +67,7 @@ def test_an_interrupt_cancels_the_run(project: Path, server: str) -> None:
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 
 
-def test_every_deployment_is_accepted_and_a_schedule_makes_runs(project: Path, server: str, tmp_path: Path) -> None:
+def test_deployments_and_pools_are_accepted_and_schedules_make_runs(project: Path, server: str, tmp_path: Path) -> None:
     deployed = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
     for deployment in deployed["deployments"]:
         deployment["schedules"] = [{"cron": "0 3 * * *"}]
