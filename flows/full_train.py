@@ -37,6 +37,7 @@ def full_train(
 
     archive = data.download(source, seed)
     pack = data.pack(archive, source, seed)
+    publishing.claim(place, plan)
     sides = data.split(place, pack, split)
     material = Material(pack=pack, split=sides, network=network, seed=seed)
 

@@ -36,8 +36,11 @@ class TrainPlan(Plan):
     """Of all randomness but the split's."""
 
     def result(self) -> dict[str, Any]:
-        """What decides the result: all but where it is kept and what it is called."""
-        return self.model_dump(mode="json", exclude={"store", "run"})
+        """What decides the result: not where things lie, since they count by their digests, nor what the run is called."""
+        keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}})
+        keys["source"]["slides"] = Path(self.source.slides).name
+        keys["network"]["weights"] = Path(self.network.weights).name
+        return keys
 
 
 def source_keys(source: str) -> dict[str, Any]:

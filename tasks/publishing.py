@@ -20,15 +20,22 @@ from tasks.policy import RETRYING
 
 @task(**RETRYING)
 def begin(plan: TrainPlan) -> Workspace:
-    """Claim the run's name in the store, and find out early what would fail late."""
+    """Name the run, and find out early what would fail late; nothing is written yet."""
     checked(plan.model_dump())
     run = run_name(plan.run or _made_up())
     place = Workspace(run=run, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / run))
+    if place.begun():
+        claim.fn(place, plan)
     if plan.network.weights != "none":
         build_network(plan.network, plan.seed, say=lambda _: None)
-    place.run_store.claim(plan.result(), versions())
     print(f"Run {run}, kept in {place.store}")
     return place
+
+
+@task(**RETRYING)
+def claim(place: Workspace, plan: TrainPlan) -> None:
+    """Write down in the store what was asked, or see that it is what was asked before."""
+    place.run_store.claim(plan.result(), versions())
 
 
 @task(**RETRYING)

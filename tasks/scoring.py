@@ -35,8 +35,8 @@ def score(
         evidence = Evidence(
             run=place.run,
             plan=plan.result(),
-            pack=material.pack.model_dump(mode="json"),
-            split=material.split.model_dump(mode="json"),
+            pack=material.pack.model_dump(mode="json", exclude={"folder"}),
+            split=material.split.model_dump(mode="json", exclude={"path"}),
             predictions={side: read.predictions(network, side) for side in ("valid", "test") if side in read.rows},
             history=[row for stage in ("frozen", "tuned") for row in read_diary(_diary(place, stage))],
             lr_curves={curve.stage: _drawn(curve) for curve in curves if curve},

@@ -14,6 +14,7 @@ from pcam_model.training.fit import Fit, Watch
 from pcam_model.training.lr_search import LrCurve, SearchPlan
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.stage import Stage
+from pcam_model.training.weights import fingerprint
 from tasks.policy import RETRYING
 from tasks.progress import progress, show_table
 
@@ -35,7 +36,8 @@ def search_lr(
                 (stage.name, stage.number), folder, tell,
             )  # fmt: skip
 
-    curve = place.once(f"lr/{stage.name}", LrCurve, make, material.inputs())
+    inputs = {**material.inputs(), "start": _start(material, start)}
+    curve = place.once(f"lr/{stage.name}", LrCurve, make, inputs)
     print(f"LR search, {stage.name}: {curve.suggestion:.2e} ({curve.how}, after {len(curve.rates)} steps)")
     return curve
 
@@ -62,7 +64,7 @@ def _train(
     if stage.plan.epochs == 0:
         return start
     highest = _rate(stage, curve)
-    inputs = {**material.inputs(), "rate": highest, "start": start.digest if start else material.network.weights}
+    inputs = {**material.inputs(), "rate": highest, "start": _start(material, start)}
 
     def make(folder: Path) -> Checkpoint:
         return _fit(material, stage, highest, start, folder, inputs)
@@ -91,6 +93,10 @@ def _fit(
             stage.resting_on(inputs), highest, material.seed, folder, Watch(tell, epoch),
         )  # fmt: skip
         return fit.run()
+
+
+def _start(material: Material, start: Checkpoint | None) -> str:
+    return start.digest if start else fingerprint(material.network.weights)
 
 
 def _rate(stage: Stage, curve: LrCurve | None) -> float:

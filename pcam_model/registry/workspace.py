@@ -31,6 +31,10 @@ class Workspace(Record):
         """The run's rooms in the store."""
         return RunStore(open_store(self.store), self.run)
 
+    def begun(self) -> bool:
+        """Whether the store knows the run."""
+        return self.run_store.store.stat(f"runs/{self.run}/plan.json") is not None
+
     def room(self, step: str) -> Path:
         """The step's folder on this machine."""
         return Path(self.folder) / step

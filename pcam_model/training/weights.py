@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from pcam_model.errors import BadWeights
+from pcam_model.files import sha256
 
 PATIENCE = 10.0  # seconds without an answer or a byte
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -69,6 +70,11 @@ def from_file(path: Path) -> dict[str, Tensor]:
     if broken:
         raise BadWeights(f"network.weights: {path}: {broken[0]} is not finite everywhere; use an undamaged file")
     return tensors
+
+
+def fingerprint(asked: str) -> str:
+    """What first weights rest on: `imagenet`, `none`, or the SHA-256 of the file."""
+    return asked if asked in ("imagenet", "none") else sha256(Path(asked))
 
 
 def into_body(body: nn.Module, given: Mapping[str, Tensor], name: str, say: Callable[[str], None]) -> None:

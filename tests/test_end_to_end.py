@@ -1,0 +1,124 @@
+"""The whole way, on a real Prefect server of its own: from generated patches to a published model."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
+TINY = [
+    "source.limit=240", "network.name=resnet18", "network.weights=none", "network.size=32", "search.steps=30",
+    "frozen.epochs=1", "frozen.batch=16", "tuned.epochs=1", "tuned.batch=16", "tuned.rate=1e-3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def pcam(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it, with a home of its own."""
+    places = {"HOME": str(home), "PCAM_CACHE": str(home / "cache"), "PCAM_STORE": (home / "store").as_uri()}
+    prefect = {"PREFECT_HOME": str(home / "prefect"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [*PCAM, *words], env=places | prefect | environment, cwd=home, capture_output=True, text=True, timeout=280
+    )
+
+
+def settings(keys: list[str]) -> Iterator[str]:
+    for key in keys:
+        yield from ("--set", key)
+
+
+def train(home: Path, run: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return pcam(home, "train", "--source", "sample", "--run", run, *settings(TINY), *words)
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path) -> str:
+    done = train(home, "first")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_publishes_a_model_a_report_and_a_manifest_of_all_its_files(home: Path, trained: str) -> None:
+    run = home / "store" / "runs" / "first"
+    manifest = json.loads((run / "manifest.json").read_text())
+    there = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == there
+    assert {"model/model.safetensors", "model/model.json", "report/metrics.json", "metrics.jsonl"} <= there
+    assert {"report/lr.png", "report/losses.png", "report/confusion.png", "split/split.parquet"} <= there
+    assert "Published" in trained and "LR search, frozen" in trained and "tuned epoch 1/1" in trained
+
+
+def test_no_path_of_this_machine_is_published(home: Path, trained: str) -> None:
+    run = home / "store" / "runs" / "first"
+    texts = [path for path in run.rglob("*") if path.suffix in (".json", ".jsonl", ".html", ".md")]
+    assert len(texts) > 5
+    assert [str(path) for path in texts if str(home) in path.read_text("utf-8")] == []
+
+
+def test_the_same_run_again_does_nothing_twice(home: Path, trained: str) -> None:
+    before = files(home / "store" / "runs")
+    again = train(home, "first")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert files(home / "store" / "runs") == before
+    assert "already done" in again.stdout + again.stderr
+
+
+def test_another_plan_under_the_same_name_is_refused_and_says_what_differs(home: Path, trained: str) -> None:
+    before = files(home / "store" / "runs")
+    refused = train(home, "first", "--set", "tuned.epochs=2")
+    assert refused.returncode == 1
+    assert "tuned.epochs" in refused.stderr and "Traceback" not in refused.stderr + refused.stdout
+    assert files(home / "store" / "runs") == before
+
+
+def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
+    assert "first" in pcam(home, "runs").stdout
+    listed: list[dict[str, Any]] = json.loads(pcam(home, "runs", "--json").stdout)
+    assert [run["name"] for run in listed] == ["first"] and listed[0]["published"]
+    shown = json.loads(pcam(home, "show", "first", "--json").stdout)
+    assert shown["plan"]["tuned"]["rate"] == 0.001 and 0 <= shown["figures"]["test"]["auc"]["value"] <= 1
+    scored = pcam(home, "score", "first", "sample", "--json")
+    assert scored.returncode == 0, scored.stderr
+    figures = json.loads(scored.stdout)
+    assert figures["patches"] == 2000 and 0 <= figures["figures"]["auc"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "none"], "there is no run 'none'"),
+        (["score", "none", "sample"], "'none'"),
+        (["score", "first", "missing.zip"], "missing.zip"),
+        (["train", "--set", "tuned.epoch=3"], "did you mean tuned.epochs?"),
+        (["train", "--config", "none.yaml"], "none.yaml"),
+        (["runs", "--store", "ftp://somewhere"], "ftp://somewhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(home: Path, trained: str, words: list[str], said: str) -> None:
+    done = pcam(home, *words)
+    assert done.returncode == 1
+    assert re.fullmatch(r"pcam: [^\n]+\n", done.stderr), done.stderr
+    assert said in done.stderr
+
+
+def test_a_broken_source_fails_the_flow_in_one_sentence_and_leaves_no_run(home: Path, trained: str) -> None:
+    (home / "broken.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    before = files(home / "store" / "runs")
+    done = pcam(home, "train", "--source", "broken.zip", "--run", "second", *settings(TINY))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.count("pcam: ") == 1 and "broken.zip" in done.stderr
+    assert files(home / "store" / "runs") == before
