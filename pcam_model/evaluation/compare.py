@@ -50,12 +50,16 @@ def auc_difference(pair: Mapping[str, pd.DataFrame], seed: int = 2, resamples: i
     areas, z, p = delong(labels, odds[0], odds[1])
     of = units(one["slide"])
     both = [Statistics(Scored(labels, each, metrics.sigmoid(each), metrics.sigmoid(each), {}, of)) for each in odds]
-    drawn = [both[1](weights)[""]["auc"] - both[0](weights)[""]["auc"]
+    drawn = [_auc(both[1], weights) - _auc(both[0], weights)
              for weights in draws(of, resamples, seed, patches=len(labels))]  # fmt: skip
     gaps = np.concatenate(drawn)
     low, high = percentile_interval(gaps[np.isfinite(gaps)])
     return Difference(first=first, second=second, auc_first=areas[0], auc_second=areas[1], value=areas[1] - areas[0],
                       low=low, high=high, over=of.kind, z=z, p=p)  # fmt: skip
+
+
+def _auc(statistics: Statistics, weights: Array) -> Array:
+    return statistics(weights, curves=False)[""]["auc"]
 
 
 def delong(labels: Array, first: Array, second: Array) -> tuple[tuple[float, float], float, float]:

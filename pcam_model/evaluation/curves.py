@@ -42,8 +42,8 @@ def reliability(figure: Figure, sides: Sides) -> None:
         bins = {key: np.asarray(values) for key, values in side["reliability"].items()}
         spread = np.sqrt(bins["was"] * (1 - bins["was"]) / bins["count"])
         ece = f"{_name(name)}, ECE {side['figures']['ece']['value']:.3f}"
-        top.errorbar(bins["said"], bins["was"], spread, color=_colour(name), fmt="o-", ms=3.5, linewidth=1.2,
-                     elinewidth=0.8, label=ece)  # fmt: skip
+        top.vlines(bins["said"], bins["was"] - spread, bins["was"] + spread, color=_colour(name), alpha=0.35, lw=2.5)
+        top.plot(bins["said"], bins["was"], "o-", color=_colour(name), ms=3.5, linewidth=1.1, label=ece)
         width = 0.8 / BINS / len(sides)
         bottom.bar(bins["said"] + (at - (len(sides) - 1) / 2) * width, bins["count"] / side["count"], width,
                    color=_colour(name))  # fmt: skip

@@ -36,7 +36,7 @@ def model_card(content: dict[str, Any]) -> bytes:
 
 def _room(*, autoescape: bool) -> Environment:
     room = Environment(loader=PackageLoader("pcam_model.evaluation"), autoescape=autoescape, undefined=StrictUndefined,
-                       keep_trailing_newline=True)  # fmt: skip
+                       keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     room.filters |= {
         "figure": words.figure, "fine": lambda value: f"{value:.4f}", "signed": lambda value: f"{value:+.4f}",
         "percent": lambda value: f"{value:.1%}", "count": lambda value: f"{value:,}", "point": words.point,

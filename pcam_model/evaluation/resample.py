@@ -14,7 +14,7 @@ from pcam_model.randomness import word
 
 Array = NDArray[Any]
 RESAMPLES = 2000
-AT_ONCE = 2_000_000  # weights in memory at a time
+AT_ONCE = 300_000  # weights in memory at a time
 GRID = np.linspace(0, 1, 101)
 BOOTSTRAP = 40  # what the randomness of a place is for
 
@@ -83,36 +83,38 @@ class Statistics:
         columns += [_proper(scored.labels, probability) for probability in (scored.probability, scored.raw)]
         self.sums = _sum_by(scored.units, np.hstack(columns))
         order = np.argsort(-scored.odds, kind="stable")
-        self.unit, self.tumour = scored.units.of[order], scored.labels[order].astype(np.int64)
+        self.unit, self.tumour = scored.units.of[order], scored.labels[order].astype(np.int32)
         self.ends = np.flatnonzero(np.append(np.diff(scored.odds[order]) != 0, True))
 
-    def __call__(self, weights: Array) -> dict[str, dict[str, Array]]:
+    def __call__(self, weights: Array, *, curves: bool = True) -> dict[str, dict[str, Array]]:
         """`weights` (R, units) to operating point -> figure -> (R,), those of no point under ""; curves under "curves".
 
         The curves are (R, 101): sensitivity at 1 - specificity of 0, 0.01 .. 1; precision at the same recalls.
         """
         totals = weights @ self.sums
         points = {name: metrics.rates(totals[:, 4 * at : 4 * at + 4]) for at, name in enumerate(self.scored.called)}
-        ranks, curves = self._ranks(weights)
+        ranks, drawn = self._ranks(weights, curves)
         after, before = np.split(totals[:, 4 * len(points) :], 2, axis=1)
         raw = {f"{name}_raw": values for name, values in _proper_figures(before).items()}
-        return {**points, "": {**ranks, **_proper_figures(after), **raw}, "curves": curves}
+        return {**points, "": {**ranks, **_proper_figures(after), **raw}, "curves": drawn}
 
-    def _ranks(self, weights: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        weight = weights[:, self.unit]
-        hits = _cumulative(weight * self.tumour, self.ends)
-        alarms = _cumulative(weight, self.ends) - hits
-        tumours, others = hits[:, -1:], alarms[:, -1:]
-        with np.errstate(invalid="ignore", divide="ignore"):  # a draw of one class has no curve: NaN
-            sensitivity, false_rate, precision = hits / tumours, alarms / others, hits / (hits + alarms)
+    def _ranks(self, weights: Array, wanted: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+        weight = weights.astype(np.int32)[:, self.unit]
+        hits, all_ = _cumulative(weight * self.tumour, self.ends), _cumulative(weight, self.ends)
+        alarms = all_ - hits
+        tumours, others = hits[:, -1], alarms[:, -1]
+        precision = hits / np.maximum(all_, 1)
         steps = np.diff(hits, axis=1, prepend=0)
-        area = np.sum(np.diff(alarms, axis=1, prepend=0) * (2 * hits - steps), axis=1) / 2
+        area = np.einsum("ij,ij->i", np.diff(alarms, axis=1, prepend=0), 2 * hits - steps) / 2
         figures = {
-            "auc": metrics.ratio(area, (tumours * others)[:, 0]),
-            "average_precision": metrics.ratio(np.nansum(steps * precision, axis=1), tumours[:, 0]),
+            "auc": metrics.ratio(area, tumours * others),
+            "average_precision": metrics.ratio(np.einsum("ij,ij->i", steps, precision), tumours),
         }
-        curves = {"roc": _along(false_rate, sensitivity), "pr": _precision_at(sensitivity, precision)}
-        return figures, curves
+        if not wanted:
+            return figures, {}
+        one_class = (tumours == 0) | (others == 0)  # a draw of one class has no curve
+        curves = {"roc": _roc(alarms, hits), "pr": _pr(hits, precision)}
+        return figures, {name: np.where(one_class[:, None], np.nan, curve) for name, curve in curves.items()}
 
 
 def _sum_by(of: Units, columns: Array) -> Array:
@@ -137,16 +139,18 @@ def _proper_figures(totals: Array) -> dict[str, Array]:
 
 
 def _cumulative(weight: Array, ends: Array) -> Array:
-    return np.cumsum(weight, axis=1)[:, ends].astype(np.float64)
+    return np.cumsum(weight, axis=1, dtype=np.int32)[:, ends].astype(np.float64)
 
 
-def _along(false_rate: Array, sensitivity: Array) -> Array:
-    start = np.zeros(1)
-    return np.array([np.interp(GRID, np.append(start, x), np.append(start, y))
-                     for x, y in zip(false_rate, sensitivity, strict=True)])  # fmt: skip
+def _roc(alarms: Array, hits: Array) -> Array:
+    """Sensitivity (R, 101) along `GRID` of 1 - specificity, from cumulative counts (R, thresholds)."""
+    drawn = [np.interp(GRID * max(x[-1], 1), x, y, left=np.nan) / max(y[-1], 1)
+             for x, y in ((np.append(0, x), np.append(0, y)) for x, y in zip(alarms, hits, strict=True))]  # fmt: skip
+    return np.array(drawn)
 
 
-def _precision_at(recall: Array, precision: Array) -> Array:
-    last = recall.shape[1] - 1
-    return np.array([p[np.minimum(np.searchsorted(r, GRID - 1e-12), last)]
-                     for r, p in zip(recall, precision, strict=True)])  # fmt: skip
+def _pr(hits: Array, precision: Array) -> Array:
+    """Precision (R, 101) at the first threshold that reaches each recall of `GRID`."""
+    last = hits.shape[1] - 1
+    return np.array([p[np.minimum(np.searchsorted(h, GRID * h[-1] - 1e-9), last)]
+                     for h, p in zip(hits, precision, strict=True)])  # fmt: skip

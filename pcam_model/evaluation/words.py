@@ -44,7 +44,7 @@ def _figures(content: Mapping[str, Any]) -> str:
     hows = "; ".join(f"{SIDE.get(name, name).lower()} part {side['how']}" for name, side in content["sides"].items())
     own = content["sides"][content["headline"]]["operating_point"]
     return (
-        f"Accuracy to F1 at the operating point {point(own)}; NLL (in nats), Brier score and ECE (15 bins) after "
+        f"Accuracy to F1 at the operating point “{point(own)}”; NLL (in nats), Brier score and ECE (15 bins) after "
         f"calibration, lower is better. Thresholds and temperature: {hows}."
     )
 
@@ -88,7 +88,7 @@ def caption(example: Example) -> str:
 
 def point(name: str) -> str:
     """An operating point for people."""
-    return POINT.get(name, f"probability {name}")
+    return POINT.get(name, f"Probability {name}")
 
 
 def figure(value: float | None) -> str:
