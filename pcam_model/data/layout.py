@@ -29,6 +29,10 @@ class KagglePatches:
         self.table = joined(path, labels, train, test)
         self.members: list[str] = self.table["member"].tolist()
 
+    def close(self) -> None:
+        """Let go of the archive."""
+        self.container.close()
+
     def patch(self, row: int) -> Patch:
         """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
         return self.decode(self.container.read(self.members[row]))

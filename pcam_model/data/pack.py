@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +85,17 @@ def whole(folder: Path) -> bool:
     return True
 
 
+def open_source(archive: Archive, plan: SourcePlan, seed: int) -> PatchSource:
+    """The patches of an archive, by its layout."""
+    return KagglePatches(Path(archive.path)) if archive.path else SamplePatches(plan.limit or SAMPLE_COUNT, seed)
+
+
 def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progress: Progress | None) -> None:
     """Write the three files of a pack into a folder, the record last."""
-    source: PatchSource
-    if archive.path:
-        source = KagglePatches(Path(archive.path))
-    else:
-        source = SamplePatches(plan.limit or SAMPLE_COUNT, seed)
-    rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
-    both_classes(archive, rows)
-    done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)
+    with closing(open_source(archive, plan, seed)) as source:
+        rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
+        both_classes(archive, rows)
+        done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)
     both_classes(archive, done.table)
     done.table.to_parquet(part / TABLE, index=False)
     sync(part / TABLE)

@@ -50,6 +50,9 @@ class SamplePatches:
             }
         )
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def patch(self, row: int) -> NDArray[np.uint8]:
         """The patch in this row: uint8 (96, 96, 3)."""
         return draw(self.seed, row, self.stains[row % SLIDES])

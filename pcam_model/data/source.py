@@ -49,8 +49,8 @@ def fetch(plan: SourcePlan, seed: int) -> Archive:
         return sample_archive(plan, seed)
     if plan.kind == "kaggle":
         raise BadPlan(
-            "source.kind is kaggle, but downloading from Kaggle is not supported yet; download "
-            "histopathologic-cancer-detection.zip yourself and give source.kind=path source.path=FILE"
+            "source.kind is kaggle, which only a training run downloads; give the path of a downloaded "
+            "histopathologic-cancer-detection.zip here (source.kind=path source.path=FILE)"
         )
     if not plan.path:
         raise BadPlan("source.kind is path, but source.path is empty; give the path of a .zip or a folder")

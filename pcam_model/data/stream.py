@@ -27,6 +27,9 @@ class PatchSource(Protocol):
 
     table: pd.DataFrame
 
+    def close(self) -> None:
+        """Let go of open files."""
+
     def patch(self, row: int) -> Patch:
         """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
 

@@ -1,0 +1,150 @@
+"""The competition's archive, from Kaggle's own client, whole and verified. Imported only where it is asked for."""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pcam_model.data.integrity import verify_archive
+from pcam_model.data.source import Archive
+from pcam_model.errors import BadSource, Transient
+from pcam_model.files import room_on_disk, sha256, write_whole
+from tasks.kaggle_answers import COMPETITION, backoff, refused, verdict
+from tasks.kaggle_credentials import refuse_missing
+
+LABELLED, UNLABELLED = 220_025, 57_458
+ATTEMPTS = 8
+
+
+def download_competition(
+    folder: Path,
+    *,
+    labelled: int = LABELLED,
+    unlabelled: int = UNLABELLED,
+    wait: Callable[[float], None] = time.sleep,
+) -> Archive:
+    """The competition's zip in `folder`, every member's checksum and the counts of patches verified.
+
+    Goes on with an interrupted download; a file verified before is not asked for again.
+
+    Raises:
+        BadSource: Kaggle refuses, for want of credentials or of accepted rules, or what it sends stays broken.
+        Transient: Kaggle cannot be reached, after several attempts.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{COMPETITION}.zip"
+    with room_on_disk(folder), one_at_a_time(folder):
+        known = seen_before(path)
+        if known is None:
+            known = fetched(path, labelled, unlabelled, wait)
+            mark(path, known)
+    return Archive(path=str(path), sha256=known, source=f"Kaggle competition {COMPETITION}")
+
+
+def fetched(path: Path, labelled: int, unlabelled: int, wait: Callable[[float], None]) -> str:
+    """Download and verify; what arrives broken is thrown away and asked for once more. Gives the SHA-256."""
+    for last in (False, True):
+        with_patience(path.parent, wait)
+        try:
+            verify_archive(path, labelled, unlabelled)
+            return sha256(path)
+        except BadSource:
+            discard(path)
+            if last:
+                raise
+    raise AssertionError("unreachable")
+
+
+def with_patience(folder: Path, wait: Callable[[float], None]) -> None:
+    """Let Kaggle's client download; what passes by itself is waited for, what does not is said."""
+    from requests import RequestException
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return download_once(folder)
+        except RequestException as error:
+            pause, trouble = verdict(error, attempt), error
+        # Kaggle's client: a body that is not as long as announced, such as an error page in place of the file.
+        except ValueError as error:
+            discard(folder / f"{COMPETITION}.zip")
+            pause, trouble = backoff(attempt), error
+        if attempt + 1 < ATTEMPTS:
+            wait(pause)
+    raise Transient(f"Kaggle cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}") from trouble
+
+
+def download_once(folder: Path) -> None:
+    """One call of Kaggle's own client."""
+    api = signed_in()
+    api.competition_download_files(COMPETITION, path=str(folder), quiet=not sys.stderr.isatty())
+
+
+def signed_in() -> Any:
+    """Kaggle's client with the user's credentials. Raises BadSource when there are none that it accepts."""
+    refuse_missing()
+    # The import itself signs in, and prints a help text where it cannot.
+    with contextlib.redirect_stdout(io.StringIO()):
+        from kaggle.api.kaggle_api_extended import KaggleApi
+        from kagglesdk import KaggleClient
+        from kagglesdk.kaggle_env import get_env
+
+    class Client(KaggleApi):  # type: ignore[misc]
+        """Kaggle's client that obeys KAGGLE_API_ENVIRONMENT, as its own SDK does."""
+
+        def build_kaggle_client(self) -> KaggleClient:
+            values = self.config_values
+            return KaggleClient(
+                env=get_env(),
+                username=values.get(self.CONFIG_NAME_USER),
+                password=values.get(self.CONFIG_NAME_KEY),
+                api_token=values.get(self.CONFIG_NAME_TOKEN),
+                response_processor=self.get_response_processor(),
+            )
+
+    api = Client()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            api.authenticate()
+    except SystemExit:
+        raise refused(401) from None
+    return api
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Who comes second waits, and finds the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def seen_before(path: Path) -> str | None:
+    """The SHA-256 of a file that was verified and is as it was then."""
+    try:
+        known = json.loads(path.with_suffix(".json").read_bytes())
+        now = path.stat()
+    except (OSError, ValueError):
+        return None
+    return str(known["sha256"]) if [now.st_size, now.st_mtime_ns] == known["size_and_time"] else None
+
+
+def mark(path: Path, digest: str) -> None:
+    """Remember that the file was verified."""
+    now = path.stat()
+    content = {"sha256": digest, "size_and_time": [now.st_size, now.st_mtime_ns]}
+    write_whole(path.with_suffix(".json"), json.dumps(content).encode())
+
+
+def discard(path: Path) -> None:
+    """Remove a file and the marks beside it."""
+    for left in (path, path.with_suffix(".json"), path.with_name(f"{path.name}.kaggle-partial")):
+        left.unlink(missing_ok=True)

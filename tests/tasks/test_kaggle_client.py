@@ -1,0 +1,223 @@
+"""Kaggle's real client against a stand-in of its server: what arrives is whole, or is not there."""
+
+import gc
+import hashlib
+import os
+import time
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+from kaggle_standin import Standin
+from patch_sets import make_patch_set
+
+from pcam_model.errors import BadSource, Transient
+from tasks.kaggle_client import COMPETITION, download_competition
+
+# Kaggle's client leaves its sockets to the garbage collector; the fixture `kaggle` has it come within the test.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+COUNTS = {"labelled": 100, "unlabelled": 6}
+PIECE = 1 << 20  # the client keeps what arrives in pieces of this size
+
+
+def made(path, seed):
+    """A zip of some megabytes."""
+    return make_patch_set(100, test=6, seed=seed).zip(path, zipfile.ZIP_STORED).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("kaggle") / "a.zip", seed=0)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home without credentials; the client talks to the stand-in and does not sleep between its own attempts."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE_") or name == "XDG_CONFIG_HOME":
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    (home / ".kaggle").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+    from kaggle.api import kaggle_api_extended
+
+    quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(kaggle_api_extended, "time", quick)
+    monkeypatch.setattr(kaggle_api_extended.KaggleApi, "config", str(home / ".kaggle" / "kaggle.json"))
+    return home
+
+
+@pytest.fixture
+def signed_in(home, monkeypatch):
+    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+
+
+@pytest.fixture
+def kaggle(content):
+    standin = Standin(content)
+    try:
+        server = standin.serve()
+    except OSError as error:
+        pytest.skip(f"port 7777, the only one where Kaggle's SDK looks for a stand-in, is taken: {error}")
+    yield standin
+    server.shutdown()
+    server.server_close()
+    gc.collect()
+
+
+class Waits(list):
+    """The pauses that were asked for, without pausing."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def download(tmp_path, waits=None, **counts):
+    return download_competition(
+        tmp_path / "downloads", **{**COUNTS, **counts}, wait=Waits() if waits is None else waits
+    )
+
+
+def whole(tmp_path, kaggle):
+    path = tmp_path / "downloads" / f"{COMPETITION}.zip"
+    return path.read_bytes() == kaggle.content and sorted(p.name for p in path.parent.iterdir()) == [
+        f"{COMPETITION}.json",
+        f"{COMPETITION}.zip",
+    ]
+
+
+def nothing_left(tmp_path):
+    folder = tmp_path / "downloads"
+    return not folder.exists() or not list(folder.iterdir())
+
+
+def test_the_archive_arrives_whole_and_is_asked_for_once(tmp_path, signed_in, kaggle):
+    archive = download(tmp_path)
+    assert archive.sha256 == hashlib.sha256(kaggle.content).hexdigest() and whole(tmp_path, kaggle)
+    assert kaggle.user.startswith("Basic ")
+    assert download(tmp_path) == archive
+    assert kaggle.asked == ["start", ""]
+
+
+def test_a_token_is_as_good(tmp_path, home, monkeypatch, kaggle):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
+    download(tmp_path)
+    assert kaggle.user == "Bearer token" and os.environ["KAGGLE_API_TOKEN"] == "token"
+
+
+def test_credentials_in_a_closed_file_are_used(tmp_path, home, kaggle):
+    path = home / ".kaggle" / "kaggle.json"
+    path.write_text('{"username": "ada", "key": "secret"}')
+    path.chmod(0o600)
+    download(tmp_path)
+    assert kaggle.user.startswith("Basic ")
+
+
+def test_three_cuts_are_gone_on_from(tmp_path, signed_in, kaggle):
+    kaggle.cuts = [PIECE + 100, PIECE + 7, 1000]
+    download(tmp_path)
+    assert whole(tmp_path, kaggle)
+    assert kaggle.asked == ["start", "", f"bytes={PIECE}-", f"bytes={2 * PIECE}-", f"bytes={2 * PIECE}-"]
+
+
+def test_a_download_that_broke_off_is_gone_on_from_by_the_next_process(tmp_path, signed_in, kaggle):
+    kaggle.cuts = [PIECE + 100] + [0] * 500
+    with pytest.raises(Transient, match="breaks off"):
+        download(tmp_path)
+    kaggle.cuts, kaggle.asked = [], []
+    download(tmp_path)
+    assert whole(tmp_path, kaggle)
+    assert kaggle.asked == ["start", "", f"bytes={PIECE}-"]
+
+
+def test_a_server_without_ranges_starts_again(tmp_path, signed_in, kaggle):
+    kaggle.ranges, kaggle.cuts = False, [PIECE + 100, 2 * PIECE + 100]
+    download(tmp_path)
+    assert whole(tmp_path, kaggle)
+
+
+def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, signed_in, kaggle):
+    other = made(tmp_path / "other.zip", seed=1)
+
+    def change():
+        kaggle.content, kaggle.etag = other, '"two"'
+
+    kaggle.cuts, kaggle.after_cut = [PIECE + 100], change
+    download(tmp_path)
+    assert kaggle.content == other and whole(tmp_path, kaggle)
+
+
+def test_401_is_said_and_not_tried_again(tmp_path, signed_in, kaggle):
+    kaggle.answers = [(401, {})] * 5
+    with pytest.raises(BadSource, match="does not accept the credentials"):
+        download(tmp_path)
+    assert kaggle.asked == ["start"] and nothing_left(tmp_path)
+
+
+def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
+    kaggle.answers = [(403, {})] * 5
+    with pytest.raises(
+        BadSource, match=f"rules are not accepted.*https://www.kaggle.com/competitions/{COMPETITION}/rules"
+    ):
+        download(tmp_path)
+    assert kaggle.asked == ["start"] and nothing_left(tmp_path)
+
+
+def test_429_is_waited_for_as_long_as_it_asks(tmp_path, signed_in, kaggle):
+    kaggle.answers, waits = [(429, {"Retry-After": "7"}), (429, {})], Waits()
+    download(tmp_path, waits)
+    assert waits == [7.0, 2.0] and whole(tmp_path, kaggle)
+
+
+def test_503_for_a_while_is_waited_for(tmp_path, signed_in, kaggle):
+    kaggle.answers, waits = [(503, {})] * 4, Waits()
+    download(tmp_path, waits)
+    assert waits == [1.0, 2.0, 4.0, 8.0] and whole(tmp_path, kaggle)
+
+
+def test_503_for_ever_ends(tmp_path, signed_in, kaggle):
+    kaggle.answers = [(503, {})] * 100
+    with pytest.raises(Transient, match="after 8 attempts"):
+        download(tmp_path)
+    assert len(kaggle.asked) == 8
+
+
+@pytest.mark.parametrize("spoil", ["tail", "middle"])
+def test_a_broken_body_of_the_right_length_is_asked_for_again_and_then_refused(tmp_path, signed_in, kaggle, spoil):
+    content = bytearray(kaggle.content)
+    start = len(content) // 2
+    stop = {"tail": len(content), "middle": start + 50}[spoil]
+    content[start:stop] = bytes(stop - start)
+    kaggle.content = bytes(content)
+    with pytest.raises(BadSource, match="truncated or damaged|members are broken"):
+        download(tmp_path)
+    assert kaggle.asked == ["start", ""] * 2 and nothing_left(tmp_path)
+
+
+def test_a_set_that_is_not_whole_is_refused(tmp_path, signed_in, kaggle):
+    with pytest.raises(BadSource, match="holds 100 labelled and 6 unlabelled patches, where 100 and 7 belong"):
+        download(tmp_path, unlabelled=7)
+    assert nothing_left(tmp_path)
+
+
+def test_a_changed_file_is_not_believed(tmp_path, signed_in, kaggle):
+    archive = download(tmp_path)
+    with open(archive.path, "r+b") as file:
+        file.write(b"PK\0\0")
+    assert download(tmp_path) == archive and whole(tmp_path, kaggle)
+
+
+def test_no_credentials_say_where_to_get_them(tmp_path, home):
+    with pytest.raises(BadSource, match="there are no Kaggle credentials; make a token"):
+        download(tmp_path)
+
+
+def test_credentials_that_others_can_read_are_refused(tmp_path, home):
+    path = home / ".kaggle" / "kaggle.json"
+    path.write_text('{"username": "ada", "key": "secret"}')
+    path.chmod(0o644)
+    with pytest.raises(BadSource, match=f"chmod 600 {path}"):
+        download(tmp_path)
