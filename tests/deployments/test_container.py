@@ -69,7 +69,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     url = f"http://127.0.0.1:{(port := keeper.free_port())}/api"
     store = tmp_path_factory.mktemp("store")
     store.chmod(0o777)  # the container's user is not ours
-    env = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PCAM_STORE": "file:///store", "STORE": str(store)}
+    # With a bucket the credentials go the way of production: the worker's environment, by name.
+    bucket = os.environ.get("PCAM_TEST_BUCKET")
+    inner, outer = (f"s3://{bucket}/{store.name}-{port}",) * 2 if bucket else ("file:///store", store.as_uri())
+    env = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PCAM_STORE": inner, "OUTER": outer, "STORE": str(store)}
     env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "HOME_LOG": str(home)}
     prefect = [str(REPO / ".venv/bin/prefect"), "--no-prompt"]
     whole = environment(**env)
@@ -135,9 +138,8 @@ def test_a_run_in_the_container_is_published_and_its_model_scores_on_the_host(st
     assert about["HostConfig"]["ReadonlyRootfs"] and about["Config"]["User"] == "pcam"
     assert ended(stack, run)[0] == "COMPLETED", log(stack)
     pcam = str(REPO / ".venv/bin/pcam")
-    uri = Path(stack["STORE"]).as_uri()
-    assert "smoke" in sh(pcam, "runs", "--store", uri)
-    assert '"auc"' in sh(pcam, "score", "smoke", "sample", "--store", uri, "--json")
+    assert "smoke" in sh(pcam, "runs", "--store", stack["OUTER"])
+    assert '"auc"' in sh(pcam, "score", "smoke", "sample", "--store", stack["OUTER"], "--json")
 
 
 def test_the_gpu_request_reaches_the_engine(stack: dict[str, str]) -> None:
