@@ -1,21 +1,26 @@
 """Find a published model by whatever a person calls it."""
 
+import hashlib
+import json
+import sys
 from pathlib import Path
 
 from pcam_model.errors import BadModel
-from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
+from pcam_model.files import write_whole
+from pcam_model.registry.manifest import Published, read_manifest
+from pcam_model.registry.pull import pull, resolve, verify_folder
+from pcam_model.registry.store import StoreAway, open_store
 
 STEP = "model"
 
 
 def find_model(name: str, store: str, cache: Path) -> Path:
-    """A folder on this machine with the model's files, verified against the run's record.
+    """A folder on this machine with the model's files, verified against the run's manifest.
 
     Args:
-        name: a folder, a run's name in the store, or a run's address (`.../runs/<run>`).
+        name: a folder, a channel, a run's name in the store, or a run's address (`.../runs/<run>`).
         store: the address of the store that plain names belong to.
-        cache: where pulled models are kept.
+        cache: where pulled models are kept, by digest; used without the store while it does not answer, and said so.
 
     Raises:
         BadModel: there is no such model, or it is not finished.
@@ -24,13 +29,29 @@ def find_model(name: str, store: str, cache: Path) -> Path:
         if (folder / "model.json").is_file():
             return folder
     address, _, run = name.rstrip("/").removesuffix(f"/{STEP}").rpartition("/runs/")
-    kept = RunStore(open_store(address or store), run or name)
-    published = kept.published()
-    if published is None:
-        raise BadModel(
-            f"{name!r} is neither a folder with model.json nor a published run in {kept.store.uri}; "
-            "`pcam runs` lists what is there, --store names another store"
-        )
-    folder = cache / "models" / published[1].digest
-    kept.fetch(STEP, folder)
-    return folder
+    address, run = address or store, run or name
+    if "/" in run:
+        raise BadModel(f"{name!r} is neither a folder with model.json nor a run; `pcam runs` lists what there is")
+    return _pulled(address, run, cache / "models") / STEP
+
+
+def _pulled(address: str, name: str, cache: Path) -> Path:
+    known = cache / "known" / f"{hashlib.sha256(f'{address} {name}'.encode()).hexdigest()[:32]}.json"
+    try:
+        published = _pull(address, name, cache)
+        write_whole(known, json.dumps({"digest": published.digest, "name": name}).encode())
+        return cache / published.digest
+    except StoreAway as error:
+        folder = cache / str(json.loads(known.read_bytes())["digest"]) if known.is_file() else None
+        if folder is None or not folder.is_dir():
+            raise
+        manifest = verify_folder(folder)
+        print(f"{error}. Using what {name!r} was last: run {manifest.run}, {manifest.published}", file=sys.stderr)
+        return folder
+
+
+def _pull(address: str, name: str, cache: Path) -> Published:
+    store = open_store(address)
+    run = resolve(store, name)
+    digest = read_manifest(store, run)[1].digest
+    return pull(store, run, cache / digest, parts=(STEP,))

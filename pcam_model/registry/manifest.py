@@ -87,8 +87,8 @@ def parse_step(content: bytes, place: str) -> Step:
     return _parsed(Step, content, place)
 
 
-def read_manifest(store: Store, run: str) -> tuple[Manifest, Published]:
-    """The manifest of a published run, checked against what the store holds.
+def read_manifest(store: Store, run: str, sizes_too: bool = True) -> tuple[Manifest, Published]:
+    """The manifest of a published run, checked against what the store holds (`sizes_too`).
 
     Raises:
         BadModel: The run is not published, its manifest is not one, or files are missing or have another size.
@@ -100,14 +100,15 @@ def read_manifest(store: Store, run: str) -> tuple[Manifest, Published]:
     except NotThere:
         raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
     manifest = parse_manifest(content, place, run)
-    check_sizes(store, run, manifest.files)
+    if sizes_too:
+        check_sizes(store, run, manifest.files)
     return manifest, Published(uri=f"{store.uri}/runs/{run}", digest=digest_of(content))
 
 
 def check_sizes(store: Store, run: str, files: Files) -> None:
     """Raise `BadModel` unless the store holds all these files of the run in these sizes."""
     prefix = f"runs/{run}/"
-    there = {entry.key.removeprefix(prefix): entry.size for entry in store.entries(prefix)}
+    there = sizes(store, prefix)
     wrong = [path for path, file in files.items() if there.get(path) != file.size]
     if wrong:
         found = there.get(wrong[0])
@@ -115,6 +116,11 @@ def check_sizes(store: Store, run: str, files: Files) -> None:
             f"{store.uri}/{prefix}{wrong[0]}: expected {files[wrong[0]].size:,} bytes, found "
             f"{'nothing' if found is None else f'{found:,}'} ({len(wrong)} such); the run is damaged, train it again"
         )
+
+
+def sizes(store: Store, prefix: str) -> dict[str, int]:
+    """The size in bytes of all that is under a prefix, by its key without the prefix."""
+    return {entry.key.removeprefix(prefix): entry.size for entry in store.entries(prefix)}
 
 
 def files_of(folder: Path) -> dict[str, Path]:

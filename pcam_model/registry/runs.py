@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pcam_model.errors import BadModel, BadPlan, StoreError
+from pcam_model.errors import BadPlan, StoreError
 from pcam_model.files import sha256
 from pcam_model.records import Record
 from pcam_model.registry.manifest import (
@@ -21,9 +21,11 @@ from pcam_model.registry.manifest import (
     now,
     parse_step,
     read_manifest,
+    sizes,
 )
 from pcam_model.registry.naming import changed, differences, run_name
 from pcam_model.registry.store import Conflict, NotThere, Store
+from pcam_model.registry.streams import alone_in, at_once, fetch_files
 
 __all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
 
@@ -80,20 +82,17 @@ class RunStore:
     def commit(self, step: str, folder: Path, record: dict[str, Any]) -> None:
         """Store every file of the folder under the step, then the record that makes the step done.
 
-        What the store already has with the same digest is not sent again. A published run is not changed:
-        other content than the published one raises `StoreError`.
+        What the store already has is not sent again, also where an earlier try was broken off. A published run is not
+        changed: other content than the published one raises `StoreError`.
         """
         paths = files_of(folder)
         before = self._step(step)
-        files = {name: FileRecord(size=path.stat().st_size, sha256=sha256(path)) for name, path in paths.items()}
-        made = Step(record=json.loads(encoded(record)), files=files)
-        if before == made:
+        if before is not None and before == _made(record, {name: _described(path) for name, path in paths.items()}):
             return
         if self.published() is not None:
             raise self._immutable(f"step {step!r} is different")
-        for name, path in paths.items():
-            if before is None or before.files.get(name) != files[name]:
-                self._upload(f"{step}/{name}", path, files[name])
+        files = self._send({f"{step}/{name}": path for name, path in paths.items()})
+        made = _made(record, {name.removeprefix(f"{step}/"): file for name, file in files.items()})
         self.store.write(self._key(f"{step}/step.json"), encoded(made.model_dump(mode="json")))
 
     def fetch(self, step: str, folder: Path) -> dict[str, Any]:
@@ -106,10 +105,8 @@ class RunStore:
         done = self._step(step)
         if done is None:
             raise NotThere(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
-        for name, file in done.files.items():
-            path = folder / name
-            if not (path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256):
-                self._download(f"{step}/{name}", path, file)
+        with alone_in(folder):
+            fetch_files(self.store, self._key(f"{step}/"), done.files, folder)
         return done.record
 
     def publish(self, files: Mapping[str, Path] | None = None, steps: Iterable[str] | None = None) -> Published:
@@ -126,12 +123,11 @@ class RunStore:
         unfinished = [step for step, done in chosen.items() if done is None]
         if unfinished or not (chosen or files):
             raise StoreError(f"{self.uri}: cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}")
-        loose = {name: FileRecord(size=p.stat().st_size, sha256=sha256(p)) for name, p in (files or {}).items()}
+        loose = {name: _described(path) for name, path in (files or {}).items()}
         content = self._contents({step: done for step, done in chosen.items() if done is not None}) | loose
         existing = self.published()
         if existing is None:
-            for name, path in (files or {}).items():
-                self._upload(name, path, loose[name])
+            self._send(files or {})
             check_sizes(self.store, self.name, content)
             manifest = Manifest(run=self.name, published=now(), files=content)
             try:
@@ -166,11 +162,8 @@ class RunStore:
             done = parse_step(self.store.read(key), f"{self.store.uri}/{key}")
         except NotThere:
             return None
-        for name, file in done.files.items():
-            entry = self.store.stat(self._key(f"{step}/{name}"))
-            if entry is None or entry.size != file.size:
-                return None
-        return done
+        there = sizes(self.store, self._key(f"{step}/"))
+        return done if all(there.get(name) == file.size for name, file in done.files.items()) else None
 
     def _contents(self, steps: Mapping[str, Step]) -> Files:
         """The files of the steps, their records and the plan, by their path under the run."""
@@ -183,17 +176,29 @@ class RunStore:
             contents[name] = FileRecord(size=len(content), sha256=digest_of(content))
         return contents
 
-    def _upload(self, name: str, path: Path, expected: FileRecord) -> None:
-        if self.store.upload(self._key(name), path) != expected.sha256:
-            raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
+    def _send(self, paths: Mapping[str, Path]) -> Files:
+        """Store the files by their path under the run, several at a time."""
 
-    def _download(self, name: str, path: Path, expected: FileRecord) -> None:
-        if self.store.download(self._key(name), path) != expected.sha256:
-            path.unlink()
-            raise BadModel(f"{self.uri}/{name}: the SHA-256 is not the recorded one; the object is damaged, delete it")
+        def send(name: str, path: Path) -> FileRecord:
+            before = path.stat()
+            held = self.store.holds(self._key(name), path)
+            digest = sha256(path) if held else self.store.upload(self._key(name), path)
+            if (after := path.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
+                raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
+            return FileRecord(size=after.st_size, sha256=digest)
+
+        return dict(zip(paths, at_once(lambda item: send(*item), paths.items()), strict=True))
 
     def _immutable(self, what: str) -> StoreError:
         return StoreError(f"{self.uri} is published and does not change ({what}); choose another run name")
+
+
+def _described(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=sha256(path))
+
+
+def _made(record: dict[str, Any], files: Files) -> Step:
+    return Step(record=json.loads(encoded(record)), files=files)
 
 
 def list_runs(store: Store) -> Iterator[RunSummary]:

@@ -83,7 +83,7 @@ def _failure(error: BotoCoreError, place: str, endpoint: str) -> StoreError:
         )
     if isinstance(error, faults.ProxyConnectionError):
         return StoreAway(f"{endpoint}: the proxy does not answer; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
-    if isinstance(error, faults.HTTPClientError | faults.IncompleteReadError):
+    if isinstance(error, faults.ConnectionError | faults.HTTPClientError | faults.IncompleteReadError):
         return StoreAway(
             f"{endpoint} does not answer ({_short(error)}); check AWS_ENDPOINT_URL_S3 and that the server is up"
         )

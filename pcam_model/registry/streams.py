@@ -3,15 +3,20 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TypeVar
 
 from pcam_model.errors import BadModel, DiskFull
 from pcam_model.files import room_on_disk
-from pcam_model.registry.manifest import FileRecord
+from pcam_model.registry.manifest import FileRecord, Files
 from pcam_model.registry.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def save_whole(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
@@ -61,6 +66,27 @@ def fetch_verified(store: Store, key: str, path: Path, expected: FileRecord) -> 
             f"{expected.sha256[:12]}); the object is damaged, `pcam verify` lists what else is"
         )
     os.replace(part, path)
+
+
+def fetch_files(store: Store, prefix: str, files: Files, folder: Path) -> None:
+    """Download, verified and several at a time, what the folder does not already hold; see `fetch_verified`."""
+
+    def fetch(name: str) -> None:
+        if not same_file(folder / name, files[name]):
+            fetch_verified(store, prefix + name, folder / name, files[name])
+
+    at_once(fetch, files)
+
+
+def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """`work` over all items, four at a time; the first failure stops what has not begun."""
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 def _go_on(store: Store, key: str, part: Path, expected: FileRecord) -> bool:

@@ -1,0 +1,145 @@
+"""Channels: the only thing in a store that moves. A name such as `champion` points to one published run."""
+
+import getpass
+import socket
+import uuid
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from pcam_model.errors import BadModel, BadPlan, Busy, StoreError
+from pcam_model.records import Record
+from pcam_model.registry.conditions import probe
+from pcam_model.registry.manifest import encoded, now, read_manifest
+from pcam_model.registry.naming import NAME, run_name
+from pcam_model.registry.store import Conflict, NotThere, Store
+
+CHAMPION = "champion"
+
+
+class Move(Record):
+    """One move of a channel."""
+
+    run: str
+    digest: str
+    """SHA-256 of the run's manifest."""
+    kind: Literal["promote", "rollback"]
+    when: str
+    who: str
+    why: str = ""
+    token: str
+    """Unique, so that a writer knows its own move again."""
+
+
+class Channel(Record):
+    """Where a channel points, and every move it has made, oldest first."""
+
+    name: str
+    history: tuple[Move, ...] = Field(min_length=1)
+
+    @property
+    def run(self) -> str:
+        """The run it points to."""
+        return self.history[-1].run
+
+    @property
+    def before(self) -> str | None:
+        """The run that a rollback would go back to, or None."""
+        runs: list[str] = []
+        for move in self.history:
+            if move.kind == "promote":
+                runs.append(move.run)
+            else:
+                runs.pop()
+        return runs[-2] if len(runs) > 1 else None
+
+
+def read_channel(store: Store, name: str = CHAMPION) -> Channel | None:
+    """The channel, or None where nothing was ever promoted to it."""
+    return _read(store, name)[0]
+
+
+def list_channels(store: Store) -> list[Channel]:
+    """All channels of a store, by name."""
+    names = [entry.key.removeprefix("channels/").removesuffix(".json") for entry in store.entries("channels/")]
+    return [channel for name in names if (channel := read_channel(store, name)) is not None]
+
+
+def promote(
+    store: Store, run: str, channel: str = CHAMPION, *, why: str = "", who: str = "", alone: bool = False
+) -> Channel:
+    """Let the channel point to a published run.
+
+    Args:
+        store: Where both are.
+        run: The run's name.
+        channel: The channel's name; made where it is not there.
+        why: For the history.
+        who: For the history; the user of this machine by default.
+        alone: The caller vouches that nobody else promotes just now; only for a store that ignores conditions.
+
+    Raises:
+        Busy: Somebody else moved the channel at the same time; nothing was changed.
+        BadModel: The run is not published, or not whole.
+        StoreError: The store ignores the conditions that keep two promotions apart.
+    """
+    before, etag = _read(store, channel)
+    digest = read_manifest(store, run_name(run))[1].digest
+    return _move(store, channel, before, etag, _made(run, digest, "promote", why, who), alone)
+
+
+def rollback(store: Store, channel: str = CHAMPION, *, why: str = "", who: str = "", alone: bool = False) -> Channel:
+    """Let the channel point to what it pointed to before; see `promote`."""
+    before, etag = _read(store, channel)
+    run = before.before if before else None
+    if before is None or run is None:
+        raise StoreError(f"channel {channel!r} of {store.uri} has nothing before it; promote a run with `pcam promote`")
+    digest = read_manifest(store, run)[1].digest
+    return _move(store, channel, before, etag, _made(run, digest, "rollback", why, who), alone)
+
+
+def _made(run: str, digest: str, kind: Literal["promote", "rollback"], why: str, who: str) -> Move:
+    who = who or f"{getpass.getuser()}@{socket.gethostname()}"
+    return Move(run=run, digest=digest, kind=kind, when=now(), who=who, why=why, token=uuid.uuid4().hex)
+
+
+def _read(store: Store, name: str) -> tuple[Channel | None, str | None]:
+    key = _key(name)
+    try:
+        content, etag = store.get(key)
+        return Channel.model_validate_json(content), etag
+    except NotThere:
+        return None, None
+    except ValidationError as error:
+        raise BadModel(f"{store.uri}/{key} is no channel ({error.errors()[0]['msg']}); it was damaged") from None
+
+
+def _move(store: Store, name: str, before: Channel | None, etag: str | None, move: Move, alone: bool) -> Channel:
+    """One compare-and-swap: the history that was read, and one move more."""
+    after = Channel(name=name, history=(*(before.history if before else ()), move))
+    content = encoded(after.model_dump(mode="json"))
+    if alone:
+        store.write(_key(name), content)
+        return after
+    if not probe(store).kept:
+        raise StoreError(
+            f"{store.uri} ignores conditional writes, so two promotions at once could lose one; promote to another "
+            "store, or with --unsafe-single-writer when you are sure that nobody else promotes"
+        )
+    try:
+        store.write(_key(name), content, only_if_absent=etag is None, only_if=etag)
+    except Conflict:
+        there = read_channel(store, name)
+        if there is None or move.token not in {past.token for past in there.history}:
+            raise Busy(
+                f"channel {name!r} was moved to {there.run if there else 'nothing'!r} by "
+                f"{there.history[-1].who if there else 'somebody'} just now; look at it, then decide again"
+            ) from None
+        return there
+    return after
+
+
+def _key(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise BadPlan(f"{name!r} is no name for a channel; expected small letters, digits, '.', '_' and '-'")
+    return f"channels/{name}.json"

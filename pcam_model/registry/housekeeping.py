@@ -1,0 +1,102 @@
+"""Is all of it still what was published, and what is no longer needed?"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+from pcam_model.errors import PcamError
+from pcam_model.records import Record
+from pcam_model.registry.channels import list_channels
+from pcam_model.registry.manifest import FileRecord, read_manifest
+from pcam_model.registry.store import Entry, NotThere, Store
+from pcam_model.registry.streams import at_once
+
+DAY = 86_400.0
+
+
+class Fault(Record):
+    """Something in the store that is not what was published."""
+
+    place: str
+    what: str
+
+
+class Leftover(Record):
+    """A run that nothing needs."""
+
+    run: str
+    published: bool
+    bytes: int
+    days: float
+    """Since its last object was written."""
+
+
+def verify(store: Store) -> Iterator[Fault]:
+    """Read every object that a manifest or a channel names, and tell what is missing or different."""
+    for run in store.folders("runs/"):
+        if store.stat(f"runs/{run}/manifest.json") is not None:
+            yield from _verify_run(store, run)
+    try:
+        for channel in list_channels(store):
+            try:
+                if read_manifest(store, channel.run)[1].digest != channel.history[-1].digest:
+                    yield Fault(
+                        place=f"channels/{channel.name}.json", what=f"run {channel.run} is another than promoted"
+                    )
+            except PcamError as error:
+                yield Fault(place=f"channels/{channel.name}.json", what=str(error))
+    except PcamError as error:
+        yield Fault(place="channels", what=str(error))
+
+
+def leftovers(store: Store, days: float = 30.0) -> list[Leftover]:
+    """Runs untouched for so many days that no channel points to, or ever pointed to."""
+    needed = {move.run for channel in list_channels(store) for move in channel.history}
+    found = [_leftover(run, list(store.entries(f"runs/{run}/"))) for run in store.folders("runs/") if run not in needed]
+    return [run for run in found if run.days >= days]
+
+
+def prune(store: Store, leftover: Leftover) -> None:
+    """Delete a run: its manifest first, so that nobody sees a published run without its files."""
+    needed = {move.run for channel in list_channels(store) for move in channel.history}
+    if leftover.run in needed:
+        return
+    store.delete(f"runs/{leftover.run}/manifest.json")
+    for entry in list(store.entries(f"runs/{leftover.run}/")):
+        store.delete(entry.key)
+
+
+def _leftover(run: str, entries: list[Entry]) -> Leftover:
+    return Leftover(
+        run=run,
+        published=any(entry.key == f"runs/{run}/manifest.json" for entry in entries),
+        bytes=sum(entry.size for entry in entries),
+        days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
+    )
+
+
+def _verify_run(store: Store, run: str) -> Iterator[Fault]:
+    try:
+        manifest = read_manifest(store, run, sizes_too=False)[0]
+    except PcamError as error:
+        yield Fault(place=f"runs/{run}/manifest.json", what=str(error))
+        return
+
+    def check(item: tuple[str, FileRecord]) -> Fault | None:
+        what = _difference(store, f"runs/{run}/{item[0]}", item[1])
+        return Fault(place=f"runs/{run}/{item[0]}", what=what) if what else None
+
+    yield from (fault for fault in at_once(check, manifest.files.items()) if fault)
+
+
+def _difference(store: Store, key: str, expected: FileRecord) -> str:
+    digest, size = hashlib.sha256(), 0
+    try:
+        for block in store.blocks(key):
+            digest.update(block)
+            size += len(block)
+    except NotThere:
+        return "missing"
+    if size != expected.size:
+        return f"{size:,} bytes instead of {expected.size:,}"
+    return "" if digest.hexdigest() == expected.sha256 else "another SHA-256 than published"

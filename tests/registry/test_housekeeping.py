@@ -1,0 +1,68 @@
+"""The whole store against its manifests; and what may go."""
+
+from pathlib import Path
+
+import pytest
+from a_run import publish_run
+
+from pcam_model.registry.channels import promote, rollback
+from pcam_model.registry.housekeeping import leftovers, prune, verify
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.store import Store
+
+
+@pytest.fixture
+def three(store: Store, tmp_path: Path) -> Store:
+    for name in "abc":
+        publish_run(store, tmp_path, name, name.encode() * 50)
+    return store
+
+
+def test_a_store_that_is_whole_has_no_faults(three: Store) -> None:
+    promote(three, "a")
+    RunStore(three, "unfinished").claim({})
+    assert list(verify(three)) == []
+
+
+def test_every_kind_of_damage_is_found(three: Store) -> None:
+    promote(three, "c")
+    content = bytearray(three.read("runs/a/model/model.safetensors"))
+    content[-1] ^= 1
+    three.write("runs/a/model/model.safetensors", bytes(content))
+    three.write("runs/a/model/model.json", b"short")
+    three.delete("runs/b/model/model.json")
+    three.write("runs/c/manifest.json", b"{")
+    faults = {fault.place: fault.what for fault in verify(three)}
+    assert faults["runs/a/model/model.safetensors"] == "another SHA-256 than published"
+    assert faults["runs/a/model/model.json"].startswith("5 bytes instead of")
+    assert faults["runs/b/model/model.json"] == "missing"
+    assert "not to be trusted" in faults["runs/c/manifest.json"]
+    assert "not to be trusted" in faults["channels/champion.json"]
+    assert len(faults) == 5
+
+
+def test_a_channel_whose_run_was_replaced_is_found(three: Store, tmp_path: Path) -> None:
+    promote(three, "a")
+    for entry in list(three.entries("runs/a/")):
+        three.delete(entry.key)
+    publish_run(three, tmp_path, "a", b"an impostor")
+    assert [fault.place for fault in verify(three)] == ["channels/champion.json"]
+
+
+def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
+    promote(three, "a")
+    promote(three, "b")
+    rollback(three)
+    found = leftovers(three, days=0)
+    assert [(run.run, run.published) for run in found] == [("c", True)]
+    assert leftovers(three, days=1) == []
+    promote(three, "c", "late")
+    prune(three, found[0])
+    assert list(three.folders("runs/")) == ["a", "b", "c"]
+
+
+def test_what_is_pruned_is_gone_and_the_rest_is_whole(three: Store) -> None:
+    promote(three, "a")
+    for leftover in leftovers(three, days=0):
+        prune(three, leftover)
+    assert list(three.folders("runs/")) == ["a"] and list(verify(three)) == []

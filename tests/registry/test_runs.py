@@ -1,0 +1,166 @@
+"""A run in the store: done when its records are there, published when its manifest is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from a_run import model_folder, publish_run
+
+from pcam_model.errors import BadModel, BadPlan, StoreError
+from pcam_model.registry.manifest import digest_of, parse_manifest, read_manifest
+from pcam_model.registry.runs import RunStore, list_runs
+from pcam_model.registry.store import NotThere, Store
+
+
+class Counting:
+    """A store that remembers what was sent."""
+
+    def __init__(self, store: Store) -> None:
+        self.inner, self.sent = store, list[str]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def upload(self, key: str, path: Path) -> str:
+        self.sent.append(key)
+        return self.inner.upload(key, path)
+
+
+def test_a_step_is_done_when_its_record_and_files_are_there(store: Store, tmp_path: Path) -> None:
+    run, folder = RunStore(store, "a"), model_folder(tmp_path / "model")
+    assert run.step_record("model") is None
+    run.commit("model", folder, {"accuracy": 0.5, "shape": (1, 2)})
+    assert run.step_record("model") == {"accuracy": 0.5, "shape": [1, 2]}
+    store.write("runs/a/model/model.json", b"cut")
+    assert run.step_record("model") is None
+    run.commit("model", folder, {"accuracy": 0.5})
+    store.delete("runs/a/model/model.safetensors")
+    assert run.step_record("model") is None
+
+
+def test_what_is_fetched_is_what_was_committed(store: Store, tmp_path: Path) -> None:
+    run, folder = RunStore(store, "a"), model_folder(tmp_path / "model" / "deep").parent
+    (folder / ".hidden.part").write_bytes(b"half")
+    run.commit("lr/frozen", folder, {"x": 1})
+    assert run.steps() == ["lr/frozen"]
+    assert run.fetch("lr/frozen", tmp_path / "back") == {"x": 1}
+    names = sorted(p.relative_to(tmp_path / "back").as_posix() for p in (tmp_path / "back").rglob("*") if p.is_file())
+    assert names == [".lock", "deep/model.json", "deep/model.safetensors"]
+    (tmp_path / "back/deep/model.json").write_bytes(b"changed here")
+    run.fetch("lr/frozen", tmp_path / "back")
+    assert (tmp_path / "back/deep/model.json").read_bytes() == (folder / "deep/model.json").read_bytes()
+    with pytest.raises(NotThere, match="is not finished"):
+        run.fetch("tuned", tmp_path / "none")
+
+
+def test_a_damaged_file_is_found_when_fetched_and_not_left(store: Store, tmp_path: Path) -> None:
+    run, folder = RunStore(store, "a"), model_folder(tmp_path / "model")
+    run.commit("model", folder, {})
+    content = bytearray((folder / "model.json").read_bytes())
+    content[3] ^= 1
+    store.write("runs/a/model/model.json", bytes(content))
+    with pytest.raises(BadModel, match=r"runs/a/model/model\.json: size or SHA-256"):
+        run.fetch("model", tmp_path / "back")
+    assert not list((tmp_path / "back").glob("*.json*")) and not list((tmp_path / "back").glob(".*json*"))
+
+
+def test_nothing_is_sent_twice(store: Store, tmp_path: Path) -> None:
+    counting = Counting(store)
+    run, folder = RunStore(counting, "a"), model_folder(tmp_path / "model")  # type: ignore[arg-type]
+    run.commit("model", folder, {"x": 1})
+    assert sorted(counting.sent) == ["runs/a/model/model.json", "runs/a/model/model.safetensors"]
+    counting.sent.clear()
+    store.delete("runs/a/model/step.json")  # as if the first try had been killed before its last write
+    run.commit("model", folder, {"x": 1})
+    run.commit("model", folder, {"x": 1})
+    first = run.publish()
+    assert run.publish() == first and counting.sent == []
+
+
+def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(b"{}\n")
+    run = RunStore(store, "a")
+    run.claim({"seed": 1})
+    run.commit("model", model_folder(tmp_path / "model"), {})
+    published = run.publish({"metrics.jsonl": metrics})
+    manifest, same = read_manifest(store, "a")
+    assert same == published and published.uri == f"{store.uri}/runs/a"
+    assert published.digest == digest_of(store.read("runs/a/manifest.json"))
+    there = {entry.key.removeprefix("runs/a/") for entry in store.entries("runs/a/")} - {"manifest.json"}
+    assert set(manifest.files) == there
+    for name, file in manifest.files.items():
+        content = store.read(f"runs/a/{name}")
+        assert (len(content), digest_of(content)) == (file.size, file.sha256)
+
+
+def test_a_published_run_does_not_change(store: Store, tmp_path: Path) -> None:
+    publish_run(store, tmp_path)
+    run, before = RunStore(store, "a"), store.read("runs/a/model/model.json")
+    with pytest.raises(StoreError, match="published and does not change .*choose another run name"):
+        run.commit("model", model_folder(tmp_path / "a", b"others"), {"made": "a"})
+    with pytest.raises(StoreError, match="published and does not change"):
+        run.commit("more", model_folder(tmp_path / "a"), {})
+    extra = tmp_path / "extra.json"
+    extra.write_text("{}")
+    with pytest.raises(StoreError, match=r"extra\.json would change"):
+        run.publish({"extra.json": extra})
+    assert store.read("runs/a/model/model.json") == before and store.stat("runs/a/extra.json") is None
+
+
+def test_what_is_not_whole_is_not_published(store: Store, tmp_path: Path) -> None:
+    run = RunStore(store, "a")
+    with pytest.raises(StoreError, match="unfinished"):
+        run.publish()
+    run.commit("model", model_folder(tmp_path / "model"), {})
+    with pytest.raises(StoreError, match="unfinished: report"):
+        run.publish(steps=["model", "report"])
+    store.delete("runs/a/model/model.json")
+    with pytest.raises(StoreError, match="unfinished: model"):
+        run.publish()
+    assert run.published() is None
+
+
+def test_another_plan_under_the_same_name_is_refused_by_its_keys(store: Store) -> None:
+    run = RunStore(store, "a")
+    run.claim({"seed": 2, "tuned": {"epochs": 3, "rates": (1, 2)}}, {"python": "3.11"})
+    run.claim({"seed": 2, "tuned": {"epochs": 3, "rates": [1, 2]}}, {"python": "3.12"})
+    with pytest.raises(BadPlan, match=r"tuned\.epochs was 3, is now 4; choose another run name"):
+        run.claim({"seed": 2, "tuned": {"epochs": 4, "rates": [1, 2]}})
+    assert json.loads(store.read("runs/a/plan.json"))["about"] == {"python": "3.11"}
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a/b", "a b", "../a", "a" * 101, "ä", "a\n"])
+def test_a_name_that_is_none_is_refused(name: str, folder_store: Store) -> None:
+    with pytest.raises(BadPlan, match="is no name for a run"):
+        RunStore(folder_store, name)
+
+
+def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path) -> None:
+    assert list(list_runs(store)) == []
+    published = publish_run(store, tmp_path, "b")
+    RunStore(store, "a").claim({})
+    found = list(list_runs(store))
+    assert [(run.name, run.steps, run.digest) for run in found] == [("a", (), ""), ("b", ("model",), published.digest)]
+    assert found[1].published.endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"files": {"../up": {"size": 1, "sha256": "0" * 64}}}, "no name for an object"),
+        ({"files": {"/etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "no name for an object"),
+        ({"files": {"a": {"size": -1, "sha256": "0" * 64}}}, "greater than or equal to 0"),
+        ({"files": {"a": {"size": 1, "sha256": "xyz"}}}, "pattern"),
+        ({"run": "b"}, "is of run 'b', not of 'a'"),
+        ({"format": 2}, "format"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object], said: str) -> None:
+    good = {"format": 1, "run": "a", "published": "2026-01-01", "files": {}}
+    assert parse_manifest(json.dumps(good).encode(), "place", "a").run == "a"
+    with pytest.raises(BadModel, match=said):
+        parse_manifest(json.dumps(good | change).encode(), "place", "a")
+    with pytest.raises(BadModel, match="not to be trusted"):
+        parse_manifest(b"{ half", "place", "a")
