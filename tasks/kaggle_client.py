@@ -65,15 +65,16 @@ def with_patience(folder: Path, wait: Callable[[float], None]) -> None:
     """Let Kaggle's client download; what passes by itself is waited for, what does not is said."""
     from requests import RequestException
 
+    trouble: Exception | None = None
     for attempt in range(ATTEMPTS):
         try:
             return download_once(folder)
         except RequestException as error:
-            pause, trouble = verdict(error, attempt), error
+            trouble, pause = error, verdict(error, attempt)
         # Kaggle's client: a body that is not as long as announced, such as an error page in place of the file.
         except ValueError as error:
+            trouble, pause = error, backoff(attempt)
             discard(folder / f"{COMPETITION}.zip")
-            pause, trouble = backoff(attempt), error
         if attempt + 1 < ATTEMPTS:
             wait(pause)
     raise Transient(f"Kaggle cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}") from trouble

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from pcam_model.data.beside import alone
 from pcam_model.data.choose import chosen, with_slides
+from pcam_model.data.hdf5 import OfficialPatches
 from pcam_model.data.image import SIZE
 from pcam_model.data.layout import KagglePatches
+from pcam_model.data.official import holds_official
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
 from pcam_model.data.stream import PatchSource, stream
@@ -85,14 +87,19 @@ def whole(folder: Path) -> bool:
     return True
 
 
-def open_source(archive: Archive, plan: SourcePlan, seed: int) -> PatchSource:
-    """The patches of an archive, by its layout."""
-    return KagglePatches(Path(archive.path)) if archive.path else SamplePatches(plan.limit or SAMPLE_COUNT, seed)
+def open_source(archive: Archive, plan: SourcePlan, seed: int, scratch: Path) -> PatchSource:
+    """The patches of an archive, by its layout; what has to be unpacked meanwhile goes to `scratch`."""
+    path = Path(archive.path)
+    if not archive.path:
+        return SamplePatches(plan.limit or SAMPLE_COUNT, seed)
+    if holds_official(path):
+        return OfficialPatches(path, scratch, published=plan.published)
+    return KagglePatches(path)
 
 
 def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progress: Progress | None) -> None:
     """Write the three files of a pack into a folder, the record last."""
-    with closing(open_source(archive, plan, seed)) as source:
+    with closing(open_source(archive, plan, seed, part)) as source:
         rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
         both_classes(archive, rows)
         done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)

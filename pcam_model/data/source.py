@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
-from pcam_model.errors import BadPlan, BadSource
+from pcam_model.data.official import holds_official, official_files
+from pcam_model.errors import BadPlan
 from pcam_model.files import sha256
 from pcam_model.records import Plan, Record
 
@@ -21,7 +22,9 @@ class SourcePlan(Plan):
     kind: Literal["sample", "kaggle", "path"] = "sample"
     """sample: generated here; kaggle: the competition's archive; path: a .zip or a folder of your own."""
     path: str = ""
-    """Where kind `path` finds a Kaggle-layout .zip or folder."""
+    """Where kind `path` finds a Kaggle-layout .zip or folder, or a folder of PCam's official HDF5 files."""
+    published: bool = True
+    """Refuse official HDF5 files whose MD5 is not the published one."""
     limit: int | None = Field(default=None, ge=2)
     """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
     slides: str = ""
@@ -68,11 +71,9 @@ def sample_archive(plan: SourcePlan, seed: int) -> Archive:
 
 def local_archive(path: Path) -> Archive:
     """A zip or a folder, once it can be opened."""
-    if path.suffix == ".h5" or path.is_dir() and any(path.glob("*.h5*")):
-        raise BadSource(
-            f"{path}: PCam's official HDF5 files are not supported yet; give a Kaggle-layout .zip or folder "
-            "(train/ID.tif and train_labels.csv)"
-        )
+    if holds_official(path):
+        files = official_files(path)
+        return Archive(path=str(path.resolve()), sha256=files_digest(path, files), source=f"{path.name} (PCam's HDF5)")
     container = open_container(path)
     container.close()
     digest = sha256(path) if isinstance(container, Zip) else folder_digest(path)
@@ -80,8 +81,13 @@ def local_archive(path: Path) -> Archive:
 
 
 def folder_digest(path: Path) -> str:
-    """SHA-256 over the sorted names and digests of a folder's files."""
+    """SHA-256 over the names and digests of a folder's files."""
+    return files_digest(path, sorted(open_container(path).names()))
+
+
+def files_digest(folder: Path, names: list[str]) -> str:
+    """SHA-256 over names and digests."""
     total = hashlib.sha256()
-    for name in sorted(open_container(path).names()):
-        total.update(f"{name}\0{sha256(path / name)}\n".encode())
+    for name in names:
+        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
     return total.hexdigest()

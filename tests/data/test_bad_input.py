@@ -173,11 +173,6 @@ def test_what_is_not_supported_says_so(pack, asked):
         pack(**asked)
 
 
-def test_hdf5_says_that_it_is_not_supported(tmp_path, pack):
-    (tmp_path / "camelyonpatch_level_2_split_train_x.h5").write_bytes(b"\x89HDF")
-    refused(pack, tmp_path, "HDF5 files are not supported", tmp_path / "packs")
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 300 kB."""

@@ -1,0 +1,116 @@
+"""PCam's official files: labels, slides and sides come with them, and what is not PCam's is refused."""
+
+import gzip
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from patch_sets import some_patches
+
+from pcam_model.data.official import PREFIX
+from pcam_model.data.pack import patches, table
+from pcam_model.data.split import SplitPlan, make_split
+from pcam_model.errors import BadSource
+
+COUNTS = {"train": 12, "valid": 6, "test": 4}
+
+
+@pytest.fixture
+def official(tmp_path):
+    """official(packed=True, chunks=None) -> a folder in PCam's official layout."""
+
+    def made(packed=True, chunks=None, sides=COUNTS, meta=True):
+        folder = tmp_path / "official"
+        folder.mkdir()
+        for seed, side in enumerate(sides):
+            pixels, labels = some_patches(sides[side], seed)
+            for what, data in (("x", pixels), ("y", labels.astype(np.uint8).reshape(-1, 1, 1, 1))):
+                path = folder / f"{PREFIX}_{side}_{what}.h5"
+                with h5py.File(path, "w") as file:
+                    file.create_dataset(what, data=data, chunks=chunks if what == "x" else None)
+                if packed:
+                    path.with_suffix(".h5.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+                    path.unlink()
+            if meta:
+                rows = pd.DataFrame(
+                    {"coord_y": 1, "coord_x": 2, "tumor_patch": True, "center_tumor_patch": labels == 1}
+                )
+                rows["wsi"] = [f"{side}_{i % 3}" for i in range(len(labels))]
+                rows.to_csv(folder / f"{PREFIX}_{side}_meta.csv")
+        return folder
+
+    return made
+
+
+@pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (True, (3, 96, 96, 3))])
+def test_official_files_bring_labels_slides_and_sides(tmp_path, official, pack, packed, chunks):
+    made = pack(official(packed, chunks), published=False)
+    rows = table(made)
+    for seed, (side, count) in enumerate(COUNTS.items()):
+        part = rows[rows["origin"] == side]
+        pixels, labels = some_patches(count, seed)
+        assert np.array_equal(patches(made)[part.index], pixels) and part["label"].tolist() == labels.tolist()
+        assert part["slide"].tolist() == [f"{side}_{i % 3}" for i in range(count)]
+    split = make_split(made, SplitPlan(), tmp_path / "split")
+    assert split.kind == "official" and split.meaning.endswith("no slide and no identical patch stands on two sides")
+    assert sorted(path.name for path in (tmp_path / "packs").glob("*/*")) == [
+        "pack.json",
+        "patches.npy",
+        "patches.parquet",
+    ]
+
+
+def test_without_meta_the_slides_are_not_known(official, pack):
+    assert table(pack(official(meta=False), published=False))["slide"].isna().all()
+
+
+def test_files_that_are_not_the_published_ones_are_refused(tmp_path, official, pack):
+    with pytest.raises(BadSource, match="1571f514728f59376b705fc836ff4b63 was published"):
+        pack(official())
+    assert not list((tmp_path / "packs").iterdir())
+
+
+def spoil_x(folder):
+    path = folder / f"{PREFIX}_valid_x.h5.gz"
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def spoil_y(folder):
+    (folder / f"{PREFIX}_train_y.h5.gz").write_bytes(gzip.compress(b"no HDF5"))
+
+
+def lose_y(folder):
+    (folder / f"{PREFIX}_test_y.h5.gz").unlink()
+
+
+def exchange_meta(folder):
+    (folder / f"{PREFIX}_train_meta.csv").write_bytes((folder / f"{PREFIX}_valid_meta.csv").read_bytes())
+
+
+def exchange_x(folder):
+    (folder / f"{PREFIX}_train_x.h5.gz").write_bytes((folder / f"{PREFIX}_valid_x.h5.gz").read_bytes())
+
+
+def bomb(folder):
+    (folder / f"{PREFIX}_train_y.h5.gz").write_bytes(gzip.compress(bytes(1 << 27), 1))
+
+
+SPOILT = [
+    (spoil_x, "no whole gzip file"),
+    (spoil_y, "no whole HDF5 file"),
+    (lose_y, "images and labels belong together"),
+    (exchange_meta, "do not tell the same of each patch"),
+    (exchange_x, r"expected uint8 \(12, 96, 96, 3\)"),
+    (bomb, "unpacks to more than"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), SPOILT)
+def test_broken_official_files_are_refused_in_one_sentence(tmp_path, official, pack, spoil, sentence):
+    folder = official()
+    spoil(folder)
+    with pytest.raises(BadSource, match=sentence) as caught:
+        pack(folder, published=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "packs").exists() or not list((tmp_path / "packs").iterdir())
