@@ -49,5 +49,5 @@ def full_train(
     high = training.search_lr(place, material, whole, search, start=warm)
     trained = training.fine_tune(place, material, whole, high, start=warm)
 
-    scoring.score(place, plan, material, [low, high], [warm, trained])
-    return publishing.publish(place, plan, material, [warm, trained])
+    report = scoring.score(place, plan, material, [low, high], [warm, trained])
+    return publishing.publish(place, plan, material, [warm, trained], report)

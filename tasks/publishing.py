@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import runtime, task
 
+from pcam_model.evaluation.report import Report
 from pcam_model.files import write_whole
 from pcam_model.places import cache_folder, store_address
 from pcam_model.plan import TrainPlan, checked
@@ -39,7 +40,9 @@ def claim(place: Workspace, plan: TrainPlan) -> None:
 
 
 @task(**RETRYING)
-def publish(place: Workspace, plan: TrainPlan, material: Material, trained: list[Checkpoint | None]) -> Published:
+def publish(
+    place: Workspace, plan: TrainPlan, material: Material, trained: list[Checkpoint | None], report: Report
+) -> Published:
     """Lay the model beside the report, then write the manifest, last."""
     last = [checkpoint for checkpoint in trained if checkpoint][-1]
 
@@ -48,6 +51,11 @@ def publish(place: Workspace, plan: TrainPlan, material: Material, trained: list
             run=place.run,
             architecture=plan.network.name,
             size=plan.network.size,
+            tta=plan.score.tta,
+            temperature=report.temperature,
+            threshold=report.thresholds.get(report.operating_point, 0.5),
+            operating_point=report.operating_point,
+            thresholds=report.thresholds,
             stage=last.stage,
             weights=last.digest,
             pack=material.pack.digest,

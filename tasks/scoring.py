@@ -1,20 +1,23 @@
 """Tasks of the evaluation wing: score."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
+from pcam_model.evaluation.examples import explain_examples
+from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.report import Evidence, Report, write_report
 from pcam_model.plan import TrainPlan
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.diary import NAME, read_diary
+from pcam_model.training.diary import NAME, cost, read_diary
 from pcam_model.training.lr_search import LrCurve
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.model import versions
 from tasks.policy import RETRYING
-from tasks.progress import show_picture, show_table
+from tasks.progress import progress, show_picture, show_table
 
 PICTURES = {"lr.png": "LR search", "losses.png": "Losses and rates", "confusion.png": "Confusion"}
 
@@ -31,27 +34,44 @@ def score(
     last = trained[-1] or trained[0]
 
     def make(folder: Path) -> Report:
-        read, network = parts(material), network_at(material, last)
-        evidence = Evidence(
-            run=place.run,
-            plan=plan.result(),
-            pack=material.pack.model_dump(mode="json", exclude={"folder"}),
-            split=material.split.model_dump(mode="json", exclude={"path"}),
-            predictions={side: read.predictions(network, side) for side in ("valid", "test") if side in read.rows},
-            history=[row for stage in ("frozen", "tuned") for row in read_diary(_diary(place, stage))],
-            lr_curves={curve.stage: _drawn(curve) for curve in curves if curve},
-            score=plan.score,
-            versions=versions(),
-        )
-        return write_report(folder, evidence)
+        with progress("scoring") as tell:
+            return write_report(folder, _evidence(place, plan, material, curves, last, tell))
 
     report = place.once("report", Report, make, {"model": last.digest if last else "", **material.inputs()})
     _show(report)
     return report
 
 
-def _diary(place: Workspace, stage: str) -> Path:
-    return place.room(f"checkpoints/{stage}") / NAME
+def _evidence(
+    place: Workspace,
+    plan: TrainPlan,
+    material: Material,
+    curves: list[LrCurve | None],
+    last: Checkpoint | None,
+    tell: Callable[[int, int], None],
+) -> Evidence:
+    read, network = parts(material), network_at(material, last)
+    sides: dict[str, Any] = {side: read.rows[side] for side in ("valid", "test") if side in read.rows}
+    seen = {side: forward(network, read.batches[side], plan.score.tta, tell) for side in sides}
+    tables = {side: as_table(read.table, rows, seen[side][1]) for side, rows in sides.items()}
+    single = {side: as_table(read.table, rows, seen[side][0]) for side, rows in sides.items()}
+    shown = "test" if "test" in sides else "valid"
+    history = [row for stage in ("frozen", "tuned") for row in read_diary(place.room(f"checkpoints/{stage}") / NAME)]
+    return Evidence(
+        run=place.run,
+        plan=plan.result(),
+        pack=material.pack.model_dump(mode="json", exclude={"folder"}),
+        split=material.split.model_dump(mode="json", exclude={"path"}),
+        predictions=tables,
+        single_view=single if plan.score.tta else {},
+        history=history,
+        lr_curves={curve.stage: _drawn(curve) for curve in curves if curve},
+        score=plan.score,
+        versions=versions(),
+        cost=cost(history),
+        examples=explain_examples(network, plan.network.size, read.whole, sides[shown], tables[shown], seed=plan.seed),
+        seed=plan.seed,
+    )
 
 
 def _drawn(curve: LrCurve) -> Any:

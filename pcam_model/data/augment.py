@@ -17,19 +17,20 @@ BRIGHTNESS = (0.4, 0.6)
 CONTRAST = (0.8, 1.25)
 
 
-def augment(patches: Tensor, size: int, draw: torch.Generator) -> Tensor:
+def augment(patches: Tensor, size: int, draw: torch.Generator, calm: bool = False) -> Tensor:
     """Training images from patches; each image's change is drawn from `draw`, on the host.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
         size: the side of the images, in pixels.
         draw: where the randomness comes from; the result depends on nothing else.
+        calm: only the symmetries of the square, which resample no pixel: images as sharp as they will be seen.
 
     Returns:
         float32 (B, 3, size, size) in 0..1.
     """
     count, device = len(patches), patches.device
-    maps = homographies(count, draw).to(device, non_blocking=True)
+    maps = (symmetries if calm else homographies)(count, draw).to(device, non_blocking=True)
     brightness, contrast = (part.to(device, non_blocking=True) for part in lighting(count, draw))
     images = patches.permute(0, 3, 1, 2).float() / 255
     images = functional.grid_sample(images, grid(maps, size), "bilinear", "reflection", align_corners=False)

@@ -70,10 +70,10 @@ class Batches:
         """int64 (n,): the order of this epoch, a function of the place alone."""
         return torch.randperm(len(self), generator=generator(seed, ORDER, stage, epoch))
 
-    def augmented(self, which: Tensor, seed: int, *place: int) -> tuple[Tensor, Tensor]:
+    def augmented(self, which: Tensor, seed: int, *place: int, calm: bool = False) -> tuple[Tensor, Tensor]:
         """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation."""
         draw = generator(seed, AUGMENT, *place)
-        images = augment(self.gather(which), self.size, draw)
+        images = augment(self.gather(which), self.size, draw, calm)
         return standardise(images), self.labels[which.to(self.labels.device)]
 
     def plain(self, start: int, stop: int) -> Tensor:

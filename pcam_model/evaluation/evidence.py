@@ -17,8 +17,8 @@ from pcam_model.records import Plan, Record
 class ScorePlan(Plan):
     """How a model is scored."""
 
-    tta: bool = False
-    """Average the network's output over the 8 symmetries of the square: better figures, 8 times the time."""
+    tta: bool = True
+    """Average the network's output over the 8 symmetries of the square: better figures, 8 times the time to score."""
     operating_point: str = "0.5"
     """Probability from which a patch is called tumour: a number, or youden, sensitivity95 or specificity95, which are
     chosen on the validation part and reported on the test part."""

@@ -41,5 +41,17 @@ def read_diary(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
+def cost(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds that each stage trained, and its images a second."""
+    spent: dict[str, float] = {}
+    for stage in ("frozen", "tuned"):
+        epochs = [row for row in rows if row["kind"] == "epoch" and row["stage"] == stage]
+        if epochs:
+            seconds = sum(row["seconds"] for row in epochs)
+            images = sum(row["seconds"] * row["images_per_second"] for row in epochs)
+            spent |= {f"{stage}, seconds": seconds, f"{stage}, images per second": images / seconds}
+    return spent
+
+
 def _lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()

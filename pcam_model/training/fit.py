@@ -110,7 +110,8 @@ class Fit:
     def _one_step(self) -> None:
         step, place = self.state.step, (self.stage.number, *divmod(self.state.step, self.per_epoch))
         which = self._order(place[1])[place[2] * self.stage.plan.batch :][: self.stage.plan.batch]
-        images, labels = self.train.augmented(which, self.seed, *place)
+        calm = step >= self.stage.calm_from(self.steps)
+        images, labels = self.train.augmented(which, self.seed, *place, calm=calm)
         now = rate(step, self.steps, self.highest)
         loss = train_step(self.state, images, labels, now, momentum(step, self.steps), self.seed, *place)
         self.losses.append(loss)

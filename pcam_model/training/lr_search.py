@@ -3,10 +3,12 @@
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from pcam_model.data.batches import Batches
@@ -14,13 +16,14 @@ from pcam_model.errors import BadPlan
 from pcam_model.files import write_whole
 from pcam_model.records import Plan, Record
 from pcam_model.training.network import PatchNetwork
-from pcam_model.training.one_cycle import MOMENTUM
 from pcam_model.training.optimizer import make_optimizer
-from pcam_model.training.step import TrainState, train_step
+from pcam_model.training.step import TrainState, loss_of, train_step
 
 LOWEST, HIGHEST = 1e-7, 10.0
+MOMENTUM = 0.9  # AdamW's usual one: the search runs without the cycle
 SMOOTHING, DIVERGED = 0.98, 4.0
 DROP_FIRST, DROP_LAST = 10, 5
+PLATEAU = 0.05
 SEARCH = 10  # added to a stage's number: a place of its own
 
 Suggest = Literal["valley", "steep", "minimum"]
@@ -93,24 +96,40 @@ def _climb(
     place: tuple[int, int],
     watch: Callable[[int, int], None] | None,
 ) -> tuple[list[float], list[float]]:
-    state = TrainState(network.train(), make_optimizer(network, multipliers))
-    rates, losses, mean, best = [], [], 0.0, math.inf
+    """Rates and smoothed losses until the loss explodes.
+
+    What is smoothed is each batch's loss less what the untrained network loses on that same batch under the same
+    dropout: how hard a batch is hides what a rate does to it, and this takes it out.
+    """
+    state, untrained = TrainState(network.train(), make_optimizer(network, multipliers)), deepcopy(network).train()
+    rates, gains, losses, starts = list[float](), list[float](), list[float](), list[float]()
+    best = math.inf
     for step in range(steps):
         epoch, k = divmod(step, len(part) // batch)
         which = part.order(*place, epoch)[k * batch : (k + 1) * batch]
         images, labels = part.augmented(which, *place, epoch, k)
+        with torch.no_grad():
+            starts.append(float(loss_of(untrained, images, labels, *place, epoch, k)))
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))
-        loss = float(train_step(state, images, labels, rate, MOMENTUM[0], *place, epoch, k))
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        smooth = mean / (1 - SMOOTHING ** (step + 1))
+        losses.append(float(train_step(state, images, labels, rate, MOMENTUM, *place, epoch, k)))
+        smooth = smoothed(losses)
         if not math.isfinite(smooth) or smooth > DIVERGED * best:
             break
         best = min(best, smooth)
         rates.append(rate)
-        losses.append(smooth)
+        gains.append(smoothed([loss - start for loss, start in zip(losses, starts, strict=True)]))
         if watch:
             watch(step + 1, steps)
-    return rates, losses
+    level = sum(starts) / max(len(starts), 1)
+    return rates, [level + gain for gain in gains]
+
+
+def smoothed(values: list[float]) -> float:
+    """The debiased exponential mean at the end of the values."""
+    mean = 0.0
+    for value in values:
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+    return mean / (1 - SMOOTHING ** len(values))
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str, float]:
@@ -133,10 +152,14 @@ def suggest(rates: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str,
 
 
 def _valley(losses: np.ndarray) -> int:
-    """Where fastai's `valley` points: integer thirds + sixths along the longest decreasing subsequence."""
-    lengths = np.ones(len(losses), int)
-    for i in range(1, len(losses)):
-        lengths[i] = 1 + lengths[:i][losses[:i] > losses[i]].max(initial=0)
-    end = int(lengths.argmax())
-    longest = int(lengths[end])
-    return max(0, end - longest + longest // 3 + longest // 6)
+    """Integer thirds + sixths along the way from where the loss leaves its plateau to its lowest point.
+
+    fastai takes the longest decreasing subsequence for that way. On a smooth curve it begins with falls of a
+    ten-thousandth, decades of rate before anything is learnt, so that it ends in rates far too low; here a plateau is
+    left when a twentieth of the whole fall is behind.
+    """
+    bottom = int(losses.argmin())
+    edge = losses[: bottom + 1].max()
+    start = int(np.flatnonzero(losses[: bottom + 1] >= edge - PLATEAU * (edge - losses[bottom]))[-1])
+    length = bottom - start
+    return start + length // 3 + length // 6

@@ -14,7 +14,6 @@ from pcam_model.records import Record
 from pcam_model.training.checkpoint import Checkpoint, load_weights
 from pcam_model.training.device import best_device
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
-from pcam_model.training.step import predict
 
 
 class Material(Record):
@@ -34,15 +33,11 @@ class Material(Record):
 class Parts:
     """The pack on the device, by side."""
 
+    whole: np.ndarray
+    """uint8 (N, 96, 96, 3)."""
     table: pd.DataFrame
     rows: dict[str, np.ndarray]
     batches: dict[str, Batches]
-
-    def predictions(self, network: PatchNetwork, side: str) -> pd.DataFrame:
-        """Columns id, slide, label, logit0, logit1: one row a patch of the side, in float32."""
-        rows = self.table.iloc[self.rows[side]].reset_index(drop=True)
-        logits = predict(network, self.batches[side]).numpy()
-        return rows[["id", "slide", "label"]].assign(logit0=logits[:, 0], logit1=logits[:, 1])
 
 
 def parts(material: Material, device: torch.device | None = None) -> Parts:
@@ -51,11 +46,12 @@ def parts(material: Material, device: torch.device | None = None) -> Parts:
     rows = {side: chosen for side, chosen in sides(material.split).items() if len(chosen)}
     people = table(material.pack)
     labels = people["label"].fillna(-1).to_numpy(np.int64)
-    whole = on_device(patches(material.pack), device)
+    array = patches(material.pack)
+    whole = on_device(array, device)
     read = {
         side: batches(whole, chosen, labels[chosen], material.network.size, device) for side, chosen in rows.items()
     }
-    return Parts(people, rows, read)
+    return Parts(array, people, rows, read)
 
 
 def network_at(material: Material, start: Checkpoint | None) -> PatchNetwork:

@@ -33,6 +33,16 @@ class Model(Record):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     classes: tuple[str, str] = ("no tumour in the centre", "tumour in the centre")
+    tta: bool = False
+    """Whether its logits are means over the 8 symmetries of a patch."""
+    temperature: float = 1.0
+    """What logits are divided by before they become probabilities."""
+    threshold: float = 0.5
+    """The calibrated probability from which a patch is called tumour."""
+    operating_point: str = "0.5"
+    """How the threshold was chosen."""
+    thresholds: dict[str, float] = {}
+    """Those of the other operating points."""
     stage: str
     """The stage of training that made it."""
     weights: str

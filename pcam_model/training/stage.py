@@ -1,5 +1,6 @@
 """The two stages: frozen training of the head, fine-tuning of the whole network."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -36,6 +37,8 @@ class TunedPlan(StagePlan):
 
     spread: float = Field(10, ge=1, le=10_000)
     """The lowest layer group's rate is rate / spread; the middle one's lies between, geometrically."""
+    calm: float = Field(0.3, ge=0, le=1)
+    """Share of the steps, at the end, that sees patches unwarped and as sharp as they will be seen; the recipe has 0."""
 
 
 class Stage(Record):
@@ -59,6 +62,10 @@ class Stage(Record):
     def multipliers(self) -> list[float]:
         """Each layer group's share of the rate."""
         return spread(self.plan.spread) if isinstance(self.plan, TunedPlan) else FROZEN
+
+    def calm_from(self, steps: int) -> float:
+        """The step of so many from which patches are no longer rotated, zoomed and warped."""
+        return steps * (1 - self.plan.calm) if isinstance(self.plan, TunedPlan) else math.inf
 
     def prepare(self, network: PatchNetwork) -> PatchNetwork:
         """Freeze or unfreeze what this stage does."""

@@ -25,6 +25,13 @@ class TrainState:
     """Optimizer steps taken in this stage."""
 
 
+def loss_of(network: PatchNetwork, images: Tensor, labels: Tensor, *place: int) -> Tensor:
+    """Cross entropy, a scalar on the device; `place` (seed, stage, epoch, step) decides what dropout drops."""
+    with at_place(*place[:1], DROPOUT, *place[1:]), mixed(images.device):
+        logits = network(images)
+    return functional.cross_entropy(logits.float(), labels)
+
+
 def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, momentum: float, *place: int) -> Tensor:
     """One step down the cross entropy; returns its loss, a scalar left on the device.
 
@@ -34,12 +41,10 @@ def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, m
         labels: int64 (B,), 0 or 1.
         rate: of the highest layer group.
         momentum: AdamW's first beta.
-        place: seed, stage, epoch, step: decides dropout.
+        place: seed, stage, epoch, step.
     """
     set_rate(state.optimizer, rate, momentum)
-    with at_place(*place[:1], DROPOUT, *place[1:]), mixed(images.device):
-        logits = state.network(images)
-    loss = functional.cross_entropy(logits.float(), labels)
+    loss = loss_of(state.network, images, labels, *place)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()

@@ -81,6 +81,16 @@ def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
     assert homographies(6, generator(4)).shape == (6, 3, 3)
 
 
+def test_calm_images_are_turned_and_lit_but_never_resampled() -> None:
+    patches, draw = some(6), generator(5)
+    places = grid(symmetries(6, draw), 96)
+    whole = patches.permute(0, 3, 1, 2).float() / 255
+    turned = torch.nn.functional.grid_sample(whole, places, mode="nearest", align_corners=False)
+    expected = relight(turned, *lighting(6, draw))
+    assert torch.allclose(augment(patches, 96, generator(5), calm=True), expected, atol=1e-3)
+    assert not torch.allclose(augment(patches, 96, generator(5)), expected, atol=0.1)
+
+
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:
     one = part()
     orders = [one.order(2, 1, epoch) for epoch in range(3)]

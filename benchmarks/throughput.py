@@ -1,0 +1,98 @@
+"""Images per second of training and of the data path alone, beside a bare step on one resident batch.
+
+    python -m benchmarks.throughput [--networks resnet50:224 mobilenet_v2:96 ...] [--seconds 15]
+
+The patches are generated; each figure is the median of rounds that take turns: a machine's drift hits all alike.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.machine import write_result
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.training.device import best_device, half_precision
+from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.optimizer import FROZEN, make_optimizer, spread
+from pcam_model.training.step import TrainState, train_step
+
+PATCHES, ROUNDS = 2048, 3
+
+
+def some_patches(size: int) -> Batches:
+    draw = np.random.default_rng(0)
+    array = draw.integers(0, 256, (PATCHES, 96, 96, 3), dtype=np.uint8)
+    device = best_device()
+    return batches(on_device(array, device), np.arange(PATCHES), np.arange(PATCHES) % 2, size, device)
+
+
+def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
+    """Images a second of `work(k)`, which handles batch k; one call goes before the clock starts."""
+    work(0)
+    _wait()
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds or not done:
+        work(done + 1)
+        done += 1
+    _wait()
+    return done * batch / (time.perf_counter() - start)
+
+
+def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float]:
+    part = some_patches(size)
+    network = build_network(NetworkPlan.model_validate({"name": name, "weights": "none", "size": size}), 0)
+    network = network.to(part.device)
+    images, labels = part.augmented(torch.arange(batch), 0, 0)
+
+    def which(k: int) -> torch.Tensor:
+        return (torch.arange(batch) + k * batch) % len(part)
+
+    def stage(frozen: bool) -> TrainState:
+        network.freeze() if frozen else network.unfreeze()
+        return TrainState(network.train(), make_optimizer(network, FROZEN if frozen else spread(10)))
+
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        data = rate(lambda k: part.augmented(which(k), 0, k), batch, seconds / 3)
+        found.setdefault("data path", []).append(data)
+        for title, frozen in (("frozen", True), ("fine-tuning", False)):
+            state = stage(frozen)
+            bare = rate(lambda k, s=state: train_step(s, images, labels, 1e-4, 0.9, 0, k), batch, seconds)  # type: ignore[misc]
+            whole = rate(
+                lambda k, s=state: train_step(s, *part.augmented(which(k), 0, k), 1e-4, 0.9, 0, k), batch, seconds
+            )  # type: ignore[misc]
+            found.setdefault(title, []).append(whole)
+            found.setdefault(f"{title}, share of the bare step", []).append(whole / bare)
+    return {name: round(statistics.median(values), 3) for name, values in found.items()}
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--networks", nargs="+", default=["resnet50:224", "resnet50:96", "mobilenet_v2:96"])
+    words.add_argument("--batch", type=int, default=64)
+    words.add_argument("--seconds", type=float, default=15)
+    asked = words.parse_args()
+    figures = {}
+    for one in asked.networks:
+        name, _, size = one.partition(":")
+        figures[f"{name} at {size}"] = measure(name, int(size), asked.batch, asked.seconds)
+        print(one, figures[f"{name} at {size}"], flush=True)
+    numbers = str(half_precision(best_device()) or torch.float32).removeprefix("torch.")
+    write_result(
+        "throughput",
+        f"python -m benchmarks.throughput --batch {asked.batch} --seconds {asked.seconds:g}",
+        {"unit": "images/s", "batch": asked.batch, "numbers": numbers, "threads": torch.get_num_threads()} | figures,
+    )
+
+
+if __name__ == "__main__":
+    main()
