@@ -123,9 +123,10 @@ def sizes(store: Store, prefix: str) -> dict[str, int]:
     return {entry.key.removeprefix(prefix): entry.size for entry in store.entries(prefix)}
 
 
-def files_of(folder: Path) -> dict[str, Path]:
+def files_of(folder: Path, deep: bool = True) -> dict[str, Path]:
     """The files below a folder by their relative path; hidden ones are parts under way, and no part of it."""
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = sorted(folder.rglob("*") if deep else folder.glob("*"))
+    paths = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
     return {name: path for name, path in paths.items() if not any(part.startswith(".") for part in name.split("/"))}
 
 

@@ -43,7 +43,7 @@ def _config(addressing: str = "auto") -> Config:
     return Config(
         connect_timeout=5,
         read_timeout=30,
-        retries={"mode": "standard", "max_attempts": 4},
+        retries={"mode": "standard"},  # 3 tries, or AWS_MAX_ATTEMPTS
         max_pool_connections=2 * STREAMS,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcam_model.errors import BadPlan
-from pcam_model.files import room_on_disk
+from pcam_model.files import room_on_disk, write_whole
 from pcam_model.records import Record
+from pcam_model.registry.manifest import Published, encoded, files_of
+from pcam_model.registry.patience import patiently
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
+from pcam_model.registry.store import StoreAway, open_store
 
+PATIENCE = 600.0  # seconds that the end of a run waits for a store that is away
+WAITING = ".step.json"  # the record of a step that is not in the store yet
 HERE = "{here}"  # stands for the step's folder in a record that is kept
 
 R = TypeVar("R", bound=Record)
@@ -51,7 +55,7 @@ class Workspace(Record):
         Raises:
             BadPlan: the step is done, but rested on something else.
         """
-        done = self.run_store.step_record(step)
+        done = self._done(step)
         given = json.loads(json.dumps(dict(inputs), default=str))
         if done is None:
             return self._make(step, make, given)
@@ -61,7 +65,7 @@ class Workspace(Record):
                 f"run {self.run!r} has done its step {step} on {changed[0]} {done['inputs'].get(changed[0])}, "
                 f"which is now {given[changed[0]]}; choose another run name"
             )
-        with room_on_disk(self.room(step)):
+        if not self._waiting(step).exists():
             self.run_store.fetch(step, self.room(step))
         text = json.dumps(done["made"]).replace(HERE, json.dumps(str(self.room(step)))[1:-1])
         print(f"{step}: already done in run {self.run}")
@@ -73,8 +77,53 @@ class Workspace(Record):
             room.mkdir(parents=True, exist_ok=True)
             made = make(room)
             text = made.model_dump_json().replace(json.dumps(str(room))[1:-1], HERE)
-            self.run_store.commit(step, room, {"made": json.loads(text), "inputs": inputs})
+            write_whole(self._waiting(step), encoded({"made": json.loads(text), "inputs": inputs}))
+        try:
+            self._send(step)
+        except StoreAway as error:
+            print(f"{error}. Going on: {step} is kept in {room}, and goes to the store when the run is published")
         return made
+
+    def publish(self, patience: float = PATIENCE) -> Published:
+        """Send what the store has not got yet, and the files beside the steps; then the manifest, last.
+
+        Args:
+            patience: seconds to wait for a store that is away.
+
+        Raises:
+            StoreAway: it did not come back; everything stays on this disk.
+        """
+        try:
+            return patiently(self._publish, patience)
+        except StoreAway as error:
+            raise StoreAway(
+                f"{error}. All of run {self.run} is kept in {self.folder}: `pcam publish {self.run}` finishes it"
+            ) from error
+
+    def _publish(self) -> Published:
+        for waiting in sorted(Path(self.folder).rglob(WAITING)):
+            self._send(waiting.parent.relative_to(self.folder).as_posix())
+        return self.run_store.publish(files=files_of(Path(self.folder), deep=False))
+
+    def _send(self, step: str) -> None:
+        """Commit a step; until then its record waits in its folder."""
+        self.run_store.commit(step, self.room(step), json.loads(self._waiting(step).read_bytes()))
+        self._waiting(step).unlink()
+
+    def _done(self, step: str) -> dict[str, Any] | None:
+        """The record of a step that is done: in the store, or on this disk while the store is away."""
+        waiting = self._waiting(step)
+        try:
+            record = self.run_store.step_record(step)
+        except StoreAway as error:
+            print(f"{error}. Going on: what this machine has of run {self.run} is used")
+            record = None
+        if record is None and waiting.exists():
+            record = dict(json.loads(waiting.read_bytes()))
+        return record
+
+    def _waiting(self, step: str) -> Path:
+        return self.room(step) / WAITING
 
     def forget(self) -> None:
         """Remove the scratch: everything that lasts is in the store."""

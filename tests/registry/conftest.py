@@ -1,7 +1,6 @@
 """Stores to test: a folder, an S3 server of moto's, and a real one where the environment names it."""
 
 import io
-import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -9,19 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_settings import real_environment, settings
 
 from pcam_model.registry.store import Store, open_store
-
-REAL = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PCAM_TEST_BUCKET")
-HERE = {name: os.environ.get(name, "") for name in REAL}
-
-
-def real_environment() -> dict[str, str]:
-    """The settings of the real server, or a skip that says what is missing."""
-    missing = [name for name, value in HERE.items() if not value]
-    if missing:
-        pytest.skip(f"no S3 server to test on: {', '.join(missing)} not set")
-    return HERE
 
 
 @pytest.fixture(scope="session")
@@ -70,18 +59,6 @@ def moto_settings(moto_endpoint: str, moto_bucket: str, monkeypatch: pytest.Monk
     """boto3's environment points to moto; returns the address of an empty place there."""
     settings(monkeypatch, moto_endpoint, "tester", "tester-secret")
     return f"s3://{moto_bucket}/{uuid.uuid4().hex}"
-
-
-def settings(monkeypatch: pytest.MonkeyPatch, endpoint: str, key: str, secret: str) -> None:
-    """boto3's environment, and nothing that the person who tests has set."""
-    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""The commands of `pcam` that look after what is published: pull, promote, verify and their like."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcam_model.places import cache_folder, store_address
+
+StoreOption = Annotated[str, typer.Option("--store", help="file:///folder or s3://bucket/prefix [PCAM_STORE]")]
+ChannelOption = Annotated[str, typer.Option("--channel", help="the channel's name")]
+WhyOption = Annotated[str, typer.Option("--why", help="for the channel's history")]
+AloneOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-single-writer",
+        help="promote in a store that ignores conditions; somebody else's promotion at the same time may be lost",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (pull, publish, promote, rollback, channels, verify, prune):
+        app.command()(command)
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="a run or a channel")],
+    folder: Annotated[Path, typer.Argument(help="a new or empty folder")],
+    store: StoreOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="checkpoints too, not only model and report")] = False,
+) -> None:
+    """A published model, verified against its manifest; the folder appears whole or not at all."""
+    from pcam_model.registry import pull as pulling
+    from pcam_model.registry.store import open_store
+
+    kept = open_store(store_address(store))
+    published = pulling.pull(kept, model, folder, () if everything else pulling.PARTS)
+    print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
+
+
+def publish(
+    run: Annotated[str, typer.Argument(help="a run that was trained here while the store was away")],
+    store: StoreOption = "",
+    patience: Annotated[float, typer.Option(help="seconds to wait for the store")] = 60.0,
+) -> None:
+    """Finish a run whose training ended here, but whose store was away."""
+    from pcam_model.errors import BadModel
+    from pcam_model.registry.runs import run_name
+    from pcam_model.registry.workspace import Workspace
+
+    folder = cache_folder() / "work" / run_name(run)
+    place = Workspace(run=run, store=store_address(store), folder=str(folder))
+    if not folder.is_dir() and place.run_store.published() is None:
+        raise BadModel(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` goes on with it")
+    published = place.publish(patience)
+    place.forget()
+    print(f"Published {published.uri}")
+
+
+def promote(
+    run: Annotated[str, typer.Argument(help="a published run")],
+    channel: ChannelOption = "champion",
+    why: WhyOption = "",
+    store: StoreOption = "",
+    alone: AloneOption = False,
+) -> None:
+    """Let a channel point to a run."""
+    from pcam_model.registry import channels as moving
+    from pcam_model.registry.store import open_store
+
+    moved = moving.promote(open_store(store_address(store)), run, channel, why=why, alone=alone)
+    print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
+
+
+def rollback(
+    channel: ChannelOption = "champion", why: WhyOption = "", store: StoreOption = "", alone: AloneOption = False
+) -> None:
+    """Let a channel point to what it pointed to before."""
+    from pcam_model.registry import channels as moving
+    from pcam_model.registry.store import open_store
+
+    moved = moving.rollback(open_store(store_address(store)), channel, why=why, alone=alone)
+    print(f"{channel}: back to {moved.run}")
+
+
+def channels(store: StoreOption = "") -> None:
+    """Every channel and its history."""
+    from pcam_model.registry.channels import list_channels
+    from pcam_model.registry.store import open_store
+
+    for channel in list_channels(open_store(store_address(store))):
+        print(f"{channel.name}: {channel.run}")
+        for move in reversed(channel.history):
+            print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.why}" if move.why else ""))
+
+
+def verify(store: StoreOption = "") -> None:
+    """Read the whole store against its manifests; exit code 1 where something is missing or different."""
+    from pcam_model.registry import housekeeping
+    from pcam_model.registry.store import open_store
+
+    faults = list(housekeeping.verify(open_store(store_address(store))))
+    for fault in faults:
+        print(f"{fault.place}: {fault.what}")
+    if faults:
+        sys.exit(1)
+    print(f"{store_address(store)}: every published file is what its manifest says")
+
+
+def prune(
+    days: Annotated[float, typer.Option(help="only runs untouched for so many days")] = 30.0,
+    delete: Annotated[bool, typer.Option("--delete", help="really delete; without it, only say what would go")] = False,
+    store: StoreOption = "",
+) -> None:
+    """Delete old runs that no channel points to, or ever pointed to; says first what would go."""
+    from pcam_model.registry import housekeeping
+    from pcam_model.registry.store import open_store
+
+    kept = open_store(store_address(store))
+    found = housekeeping.leftovers(kept, days)
+    for run in found:
+        state = "published" if run.published else "unfinished"
+        print(
+            f"{'deleting' if delete else 'would delete'} {run.run} ({state}, {run.bytes:,} bytes, {run.days:.0f} days)"
+        )
+        if delete:
+            housekeeping.prune(kept, run)
+    if not delete:
+        print(f"{len(found)} runs would go; `pcam prune --delete` deletes them")

@@ -1,0 +1,71 @@
+"""A step is done once, and a store that is away does not stop the work."""
+
+from pathlib import Path
+
+import pytest
+from a_run import model_folder
+
+from pcam_model.errors import BadPlan
+from pcam_model.records import Record
+from pcam_model.registry import runs
+from pcam_model.registry.manifest import read_manifest
+from pcam_model.registry.pull import pull
+from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.registry.workspace import Workspace
+
+
+class Made(Record):
+    folder: str
+    number: int
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return Workspace(run="a", store=(tmp_path / "store").as_uri(), folder=str(tmp_path / "work" / "a"))
+
+
+def make(folder: Path) -> Made:
+    model_folder(folder)
+    return Made(folder=str(folder), number=3)
+
+
+def never(folder: Path) -> Made:
+    raise AssertionError("this step is done")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    def no(*_: object, **__: object) -> object:
+        raise StoreAway("the store does not answer")
+
+    for name in ("step_record", "commit", "fetch", "publish"):
+        monkeypatch.setattr(runs.RunStore, name, no)
+    return monkeypatch
+
+
+def test_a_step_is_made_once_and_known_on_another_machine(place: Workspace, tmp_path: Path) -> None:
+    first = place.once("model", Made, make, {"seed": 1})
+    assert place.once("model", Made, never, {"seed": 1}) == first
+    place.forget()
+    elsewhere = place.model_copy(update={"folder": str(tmp_path / "elsewhere")})
+    assert elsewhere.once("model", Made, never, {"seed": 1}) == Made(folder=str(tmp_path / "elsewhere/model"), number=3)
+    with pytest.raises(BadPlan, match="on seed 1, which is now 2"):
+        elsewhere.once("model", Made, never, {"seed": 2})
+
+
+def test_the_work_goes_on_while_the_store_is_away_and_is_published_when_it_is_back(
+    place: Workspace, away: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = place.once("model", Made, make, {"seed": 1})
+    assert place.once("model", Made, never, {"seed": 1}) == first
+    (Path(place.folder) / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(StoreAway, match="`pcam publish a` finishes it"):
+        place.publish(patience=0.0)
+    assert "Going on" in capsys.readouterr().out and (Path(place.folder) / "model" / "model.json").exists()
+    away.undo()
+    published = place.publish(patience=0.0)
+    manifest, same = read_manifest(open_store(place.store), "a")
+    assert same == published
+    assert sorted(manifest.files) == ["metrics.jsonl", "model/model.json", "model/model.safetensors", "model/step.json"]
+    pull(open_store(place.store), "a", tmp_path / "pulled")
+    assert place.publish(patience=0.0) == published
