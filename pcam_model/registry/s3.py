@@ -19,7 +19,7 @@ from pcam_model.registry.s3_faults import code_of, speaking
 from pcam_model.registry.store import Conflict, Entry, StoreAway, checked_key
 from pcam_model.registry.streams import save_whole
 
-PART = 16 << 20
+PART = 8 << 20
 TRIES = 4
 TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=STREAMS)
 FAILED_CONDITIONS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}

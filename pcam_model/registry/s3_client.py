@@ -41,7 +41,7 @@ def _is_amazon(endpoint: str) -> bool:
 def _config(addressing: str = "auto") -> Config:
     """Digests are ours, from the manifest: a server's checksums are only sent where it requires them."""
     return Config(
-        connect_timeout=5,
+        connect_timeout=15,  # also the longest that a server may pause while it takes what is sent
         read_timeout=30,
         retries={"mode": "standard"},  # 3 tries, or AWS_MAX_ATTEMPTS
         max_pool_connections=2 * STREAMS,

@@ -1,0 +1,68 @@
+"""The commands that look after what is published."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from a_run import publish_run
+from typer.testing import CliRunner
+
+from pcam_model.cli_registry import register
+from pcam_model.errors import BadModel
+from pcam_model.registry.store import Store
+
+app = typer.Typer()
+register(app)
+
+
+def pcam(store: Store, *words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*words, "--store", store.uri], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture
+def two(folder_store: Store, tmp_path: Path) -> Store:
+    for name in "ab":
+        publish_run(folder_store, tmp_path, name)
+    return folder_store
+
+
+def test_promote_pull_rollback_and_the_history_of_it(two: Store, tmp_path: Path) -> None:
+    assert pcam(two, "promote", "a", "--why", "first") == "champion: a\n"
+    assert pcam(two, "promote", "b") == "champion: b, before a\n"
+    assert "every file verified" in pcam(two, "pull", "champion", str(tmp_path / "pulled"))
+    assert (tmp_path / "pulled" / "model" / "model.safetensors").is_file()
+    assert pcam(two, "rollback", "--why", "worse abroad") == "champion: back to a\n"
+    lines = pcam(two, "channels").splitlines()
+    assert lines[0] == "champion: a" and "rollback a" in lines[1] and lines[1].endswith(": worse abroad")
+    assert len(lines) == 4
+
+
+def test_verify_says_what_is_wrong_and_exits_with_1(two: Store) -> None:
+    assert "every published file" in pcam(two, "verify")
+    two.write("runs/a/model/model.json", b"x")
+    assert "runs/a/model/model.json: 1 bytes instead of" in pcam(two, "verify", code=1)
+
+
+def test_prune_only_says_until_it_is_told_to_delete(two: Store) -> None:
+    pcam(two, "promote", "a")
+    assert "would delete b (published" in pcam(two, "prune", "--days", "0")
+    assert list(two.folders("runs/")) == ["a", "b"]
+    pcam(two, "prune", "--days", "0", "--delete")
+    assert list(two.folders("runs/")) == ["a"]
+
+
+def test_publish_finishes_what_waits_and_says_where_nothing_does(
+    two: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    assert "runs/a" in pcam(two, "publish", "a")
+    with pytest.raises(BadModel, match="nothing of run 'c' waits"):
+        pcam(two, "publish", "c")
+    room = tmp_path / "cache" / "work" / "d" / "model"
+    room.mkdir(parents=True)
+    (room / "model.json").write_text("{}")
+    (room / ".step.json").write_text('{"made": {}, "inputs": {}}')
+    assert "runs/d" in pcam(two, "publish", "d", "--patience", "0")
+    assert two.stat("runs/d/manifest.json") is not None and not room.exists()
