@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pcam_model.errors import BadPlan
 from pcam_model.files import room_on_disk, write_whole
 from pcam_model.records import Record
+from pcam_model.registry.beside import Beside, forget, restore
 from pcam_model.registry.manifest import Published, encoded, files_of
 from pcam_model.registry.patience import patiently
 from pcam_model.registry.runs import RunStore
@@ -75,7 +76,9 @@ class Workspace(Record):
         room = self.room(step)
         with room_on_disk(room):
             room.mkdir(parents=True, exist_ok=True)
-            made = make(room)
+            self._restore(step)
+            with Beside(self.run_store, step, room):
+                made = make(room)
             text = made.model_dump_json().replace(json.dumps(str(room))[1:-1], HERE)
             write_whole(self._waiting(step), encoded({"made": json.loads(text), "inputs": inputs}))
         try:
@@ -109,6 +112,15 @@ class Workspace(Record):
         """Commit a step; until then its record waits in its folder."""
         self.run_store.commit(step, self.room(step), json.loads(self._waiting(step).read_bytes()))
         self._waiting(step).unlink()
+        forget(self.run_store, step)
+
+    def _restore(self, step: str) -> None:
+        """Go on from another machine's last checkpoint, where this one has nothing."""
+        try:
+            if restore(self.run_store, step, self.room(step)):
+                print(f"{step}: going on from the last checkpoint in the store")
+        except StoreAway as error:
+            print(f"{error}. Going on: what this machine has of run {self.run} is used")
 
     def _done(self, step: str) -> dict[str, Any] | None:
         """The record of a step that is done: in the store, or on this disk while the store is away."""

@@ -1,0 +1,113 @@
+"""What a running step has so far goes to the store beside the work, and never holds it up."""
+
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from pcam_model.errors import BadModel, PcamError
+from pcam_model.files import write_whole
+from pcam_model.registry.manifest import FileRecord, Step, encoded, parse_step
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.store import NotThere
+from pcam_model.registry.streams import fetch_verified
+
+EVERY = 15.0  # seconds between two looks
+PATIENCE = 5.0  # seconds that the end of a step waits for what is under way
+STATE, LINES, LIVE = ".safetensors", ".jsonl", "live"
+
+
+class Beside:
+    """While it is entered, a thread sends each new checkpoint and all whole lines of each diary in a folder.
+
+    Lines go to `runs/<run>/<step>/<name>`, where a watcher elsewhere may read them; a checkpoint goes under a name of
+    its own below `live/`, and `live/live.json` points to it once it is whole. Files have to be replaced, not rewritten.
+    """
+
+    def __init__(self, run: RunStore, step: str, folder: Path, every: float = EVERY) -> None:
+        """`folder` is where the step works; `every` is in seconds."""
+        self.run, self.step, self.folder, self.every = run, step, folder, every
+        self._seen: dict[str, int] = {}
+        self._said = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"beside {step}", daemon=True)
+
+    def __enter__(self) -> "Beside":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(PATIENCE)
+
+    def look(self) -> None:
+        """Send what is new since the last look."""
+        for path in sorted(self.folder.glob("*")):
+            if path.suffix in (STATE, LINES) and not path.name.startswith("."):
+                stamp = path.stat().st_mtime_ns
+                if self._seen.get(path.name) != stamp:
+                    (self._send_state if path.suffix == STATE else self._send_lines)(path)
+                    self._seen[path.name] = stamp
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.every):
+            try:
+                self.look()
+            except (PcamError, OSError) as error:
+                if not self._said:
+                    print(f"{error}. Training goes on; what it has so far is on this disk only")
+                self._said = True
+
+    def _send_lines(self, path: Path) -> None:
+        whole = path.read_bytes().rpartition(b"\n")
+        self.run.store.write(self._key(path.name), whole[0] + whole[1])
+
+    def _send_state(self, path: Path) -> None:
+        """A link keeps the file as it is now, whatever replaces it meanwhile."""
+        still = path.with_name(f".{path.name}.beside")
+        still.unlink(missing_ok=True)
+        os.link(path, still)
+        try:
+            diaries = sorted(self.folder.glob(f"*{LINES}"))
+            for diary in diaries:  # after the link, so that no line is missing of what led to this checkpoint
+                self._send_lines(diary)
+            name = f"{path.stem}-{still.stat().st_mtime_ns}{path.suffix}"
+            digest = self.run.store.upload(self._key(f"{LIVE}/{name}"), still)
+            files = {name: FileRecord(size=still.stat().st_size, sha256=digest)}
+            live = Step(record={"name": path.name, "diaries": [diary.name for diary in diaries]}, files=files)
+            self.run.store.write(self._key(f"{LIVE}/live.json"), encoded(live.model_dump(mode="json")))
+        finally:
+            still.unlink(missing_ok=True)
+        forget(self.run, self.step, keep=name)
+
+    def _key(self, name: str) -> str:
+        return f"runs/{self.run.name}/{self.step}/{name}"
+
+
+def restore(run: RunStore, step: str, folder: Path) -> bool:
+    """Fetch the last checkpoint of a step that another machine left unfinished; False where there is none to have."""
+    prefix = f"runs/{run.name}/{step}/{LIVE}/"
+    try:
+        live = parse_step(run.store.read(prefix + "live.json"), run.store.uri)
+        target = folder / Path(str(live.record["name"])).name
+        if target.exists():
+            return False
+        for name, file in live.files.items():
+            fetch_verified(run.store, prefix + name, target, file)
+        for diary in (Path(str(name)).name for name in live.record["diaries"]):
+            write_whole(folder / diary, run.store.read(f"runs/{run.name}/{step}/{diary}"))
+        return True
+    except (NotThere, BadModel, KeyError, json.JSONDecodeError):
+        return False
+
+
+def forget(run: RunStore, step: str, keep: str = "") -> None:
+    """Remove what was sent beside a step, but for the file `keep` and the pointer to it."""
+    kept = {keep, "live.json"} if keep else set()
+    prefix = f"runs/{run.name}/{step}/{LIVE}/"
+    for entry in list(run.store.entries(prefix)):
+        if entry.key.removeprefix(prefix) not in kept:
+            run.store.delete(entry.key)
