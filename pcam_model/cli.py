@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pcam_model.cli_registry import register
 from pcam_model.errors import PcamError
 from pcam_model.places import cache_folder, store_address
 
@@ -109,6 +110,9 @@ def score(
     _print_figures(f"{figures['model']} on {figures['source']}, {figures['patches']:,} patches", figures["figures"])
     if figures["warning"]:
         Console(stderr=True).print(f"Note: {figures['warning']}", highlight=False)
+
+
+register(app)
 
 
 def _print_figures(title: str, figures: dict[str, float]) -> None:

@@ -66,7 +66,8 @@ def publish(
         return save_model(folder, last, model)
 
     place.once("model", Model, make, {"weights": last.digest})
-    published = place.run_store.publish(files={NAME: _all_metrics(place)})
+    _all_metrics(place)
+    published = place.publish()
     print(f"Report: {place.store}/runs/{place.run}/report")
     print(f"Model: {place.store}/runs/{place.run}/model")
     place.forget()
