@@ -124,5 +124,7 @@ class Evidence:
     """Patches to show, with heatmaps."""
     single_view: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """With `score.tta`: the same predictions without it, for its gain."""
+    pointing: Mapping[str, Any] | None = None
+    """How much of the heat lies inside the decisive centre; `examples.pointing` measures it."""
     seed: int = 2
     """Of the bootstrap and of the cross-fitting."""

@@ -38,7 +38,8 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
         raise BadSplit("There is no validation and no test part, expected at least one; give split.valid above 0")
     content, judged = summarise(evidence)
     content = finite(content)
-    files = {**_texts(content, evidence), "predictions.parquet": _predictions(judged), **_pictures(content, evidence)}
+    files = _texts(content, evidence, judged[content["headline"]])
+    files |= {"predictions.parquet": _predictions(judged), **_pictures(content, evidence)}
     with room_on_disk(folder):
         for name, made in files.items():
             write_whole(folder / name, made)
@@ -53,14 +54,15 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     )
 
 
-def _texts(content: dict[str, Any], evidence: Evidence) -> dict[str, bytes]:
+def _texts(content: dict[str, Any], evidence: Evidence, shown: Judged) -> dict[str, bytes]:
+    probability = dict(zip(shown.table["id"], shown.scored.probability.tolist(), strict=True))
     short = {name: content[name] for name in SHORT}
     short["sides"] = {name: {key: value for key, value in side.items() if key not in LONG}
                       for name, side in content["sides"].items()}  # fmt: skip
     return {
         "metrics.json": as_json(short),
         "report.json": as_json(content),
-        "report.html": page.report_page(content, evidence),
+        "report.html": page.report_page(content, evidence, probability),
         "MODEL_CARD.md": page.model_card(content),
     }
 

@@ -34,6 +34,7 @@ def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Judged]]:
         "split": dict(evidence.split),
         "sides": sides,
         "tta": {name: _gain(judged[name].table, table, evidence.seed) for name, table in evidence.single_view.items()},
+        "pointing": dict(evidence.pointing) if evidence.pointing else None,
         "pack": dict(evidence.pack),
         "lr": {stage: {name: curve[name] for name in ("suggestion", "how", "rate")}
                for stage, curve in evidence.lr_curves.items()},

@@ -9,6 +9,8 @@ from pcam_model.evaluation.style import STAGE_NAME
 SIDE = {"valid": "Validation", "test": "Test", "train": "Training"}
 CLASS = {0: "no tumour", 1: "tumour"}
 POINT = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
+GENERATED = ("It was trained and scored on generated patches, which only look like tissue: it knows nothing of real "
+             "tissue, and these figures say only that the pipeline works.")  # fmt: skip
 FEW = 20  # slides, below which the bootstrap over them is rough
 
 
@@ -21,6 +23,8 @@ def sentences(content: Mapping[str, Any]) -> dict[str, Any]:
         "figure_words": _figures(content),
         "point_words": _points(content, side),
         "calibration_words": _calibration(content),
+        "generated_words": GENERATED if content["plan"].get("source", {}).get("kind") == "sample" else "",
+        "pointing_words": _pointing(content["pointing"]),
         "data": _data(content),
     }
 
@@ -63,6 +67,14 @@ def _calibration(content: Mapping[str, Any]) -> str:
     return f"temperature {temperature:.3f}, {how} (the network was {tendency})."
 
 
+def _pointing(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["share"] is None:
+        return ""
+    blank = f"; {found['blank']:,} without any heat are left out" if found["blank"] else ""
+    return (f"Over {found['patches']:,} tumours that were found, {found['share']:.0%} of the heat lies inside the "
+            f"square (chance: {found['chance']:.0%}){blank}.")  # fmt: skip
+
+
 def _data(content: Mapping[str, Any]) -> dict[str, str]:
     pack, split = content["pack"], content["split"]
     rows = {"Source": str(pack.get("source", "–")), "Split": str(split.get("kind", "–"))}
@@ -73,17 +85,23 @@ def _data(content: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
+def sentence(said: str) -> str:
+    """A capital in front and a full stop behind."""
+    said = said.strip()
+    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '!', '?')) or not said else '.'}"
+
+
 def search(stage: str, curve: LrCurve) -> str:
     """What an LR search ended in."""
     return f"LR search, {STAGE_NAME[stage].lower()}: rate {curve['rate']:.3g} ({curve['how']})."
 
 
-def caption(example: Example) -> str:
+def caption(example: Example, probability: float) -> str:
     """What an example is, what it was called and what its heat explains."""
     slide = f", slide {example.slide}" if example.slide else ""
     heat = f"Heat: {CLASS[example.predicted]}." if example.heat is not None else ""
     return (f"Is {CLASS[example.label]}, called {CLASS[example.predicted]} "
-            f"(tumour {example.probability:.3f}){slide}. {heat}".strip())  # fmt: skip
+            f"(tumour {probability:.3f}){slide}. {heat}".strip())  # fmt: skip
 
 
 def point(name: str) -> str:

@@ -8,11 +8,19 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 PATIENCE = 60.0
+# Chromium reads from descriptor 3 and writes to 4, whatever the pipes are called here.
+START = """import fcntl, os, sys
+read, write = (fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -93,9 +101,8 @@ def chromium(program: str, home: Path) -> Iterator[Chromium]:
     read, from_it = os.pipe()
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                "--remote-debugging-pipe", f"--user-data-dir={home}", "about:blank"]  # fmt: skip
-    # it reads from descriptor 3 and writes to 4
-    shell = ["sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", *command]
-    process = subprocess.Popen(shell, pass_fds=(to_it, from_it), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start = [sys.executable, "-c", START, str(to_it), str(from_it), *command]
+    process = subprocess.Popen(start, pass_fds=(to_it, from_it), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(to_it)
     os.close(from_it)
     try:

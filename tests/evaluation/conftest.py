@@ -47,7 +47,16 @@ def lr_curve(rate: float) -> dict[str, object]:
 @pytest.fixture
 def make_evidence() -> Callable[..., Evidence]:
     """Whole evidence; what a test gives by name replaces a part of it."""
+    return _maker()
 
+
+@pytest.fixture(scope="module")
+def module_evidence() -> Callable[..., Evidence]:
+    """The same, for what a whole module shares."""
+    return _maker()
+
+
+def _maker() -> Callable[..., Evidence]:
     def make(**parts: object) -> Evidence:
         whole: dict[str, object] = {
             "run": "quiet-lymph-node",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pcam_model.evaluation import examples, heatmap
-from pcam_model.evaluation.views import mean_logits, views
+from pcam_model.evaluation.views import views
 from tests.evaluation.conftest import predictions
 
 
@@ -121,12 +121,10 @@ def test_pointing_is_measured_on_found_tumours_alone():
     assert examples.pointing(Spot(), 96, patches, np.arange(6), table.assign(label=0))["share"] is None
 
 
-def test_the_views_are_the_8_symmetries_and_their_mean_ignores_how_a_patch_lies():
+def test_the_views_are_the_8_symmetries_and_the_first_is_the_patch_itself():
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
-    seen = {tuple(view.flatten().tolist()) for view in views(image)}
-    assert len(seen) == 8 and tuple(image.flatten().tolist()) in seen
-    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval()
-    images = torch.rand(2, 3, 4, 4)
-    with torch.no_grad():
-        one, turned = mean_logits(network, images), mean_logits(network, images.rot90(1, (-2, -1)).flip(-1))
-    assert one.shape == (2, 2) and torch.allclose(one, turned, atol=1e-6)
+    seen = list(views(image))
+    assert (seen[0] == image).all()
+    assert len(seen) == len({tuple(view.flatten().tolist()) for view in seen}) == 8
+    turned = {tuple(view.flatten().tolist()) for view in views(image.rot90(1, (-2, -1)).flip(-1))}
+    assert turned == {tuple(view.flatten().tolist()) for view in seen}  # their mean ignores how a patch lies
