@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pcam_model.errors import BadSplit
 from pcam_model.evaluation import calibration, metrics, operating
-from pcam_model.evaluation.report import ScorePlan, write_report
+from pcam_model.evaluation.report import Report, ScorePlan, write_report
 from tests.evaluation.conftest import history, lr_curve, predictions
 
 
@@ -18,12 +18,18 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_a_report_has_its_figures_and_pictures(tmp_path, make_evidence):
-    report = write_report(tmp_path, make_evidence())
-    assert {"metrics.json", "lr.png", "losses.png", "confusion.png"} <= set(report.files)
-    assert all((tmp_path / name).stat().st_size > 100 for name in report.files)
-    for name in ("lr.png", "losses.png", "confusion.png"):
-        with Image.open(tmp_path / name) as picture:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, module_evidence) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, write_report(folder, module_evidence(score=ScorePlan(operating_point="youden")))
+
+
+def test_a_report_has_its_figures_and_pictures(written):
+    folder, report = written
+    assert set(report.files) == {file.name for file in folder.iterdir()}
+    assert {"metrics.json", "report.json", "report.html", "MODEL_CARD.md", "predictions.parquet"} <= set(report.files)
+    for name in ("lr", "losses", "confusion", "roc", "pr", "reliability"):
+        with Image.open(folder / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
     test = predictions(400, 2)
     expected = metrics.auc(test["label"], test[["logit0", "logit1"]].to_numpy())
@@ -34,30 +40,28 @@ def test_a_report_has_its_figures_and_pictures(tmp_path, make_evidence):
 @pytest.mark.parametrize(
     "parts",
     [
-        {"lr_curves": {"tuned": lr_curve(1e-4)}},
-        {"lr_curves": {}, "history": []},
-        {"history": history("tuned", 120, 4, 0.45, 0.2)},
-        {"predictions": {"valid": predictions(200, 3)}},
+        {"lr_curves": {"tuned": lr_curve(1e-4)}, "history": history("tuned", 120, 4, 0.45, 0.2)},
+        {"lr_curves": {}, "history": [], "predictions": {"valid": predictions(200, 3)}},
         {"predictions": {"test": predictions(200, 3)}, "score": ScorePlan(operating_point="0.3")},
     ],
-    ids=["rate given", "nothing recorded", "one stage", "no test part", "test part only"],
+    ids=["one stage, its rate given", "nothing recorded, no test part", "test part only"],
 )
 def test_a_report_does_without(tmp_path, make_evidence, parts):
     report = write_report(tmp_path, make_evidence(**parts))
     assert all((tmp_path / name).is_file() for name in report.files)
 
 
-def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(tmp_path, make_evidence):
-    evidence = make_evidence(score=ScorePlan(operating_point="youden"))
-    write_report(tmp_path, evidence)
-    valid = evidence.predictions["valid"]
+def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(written):
+    folder, report = written
+    valid = predictions(400, 1)
     labels, logits = valid["label"].to_numpy(), valid[["logit0", "logit1"]].to_numpy()
-    written = read(tmp_path)
+    found = read(folder)
     temperature = calibration.fit_temperature(labels, metrics.margin(logits))
     threshold = operating.choose("youden", labels, metrics.tumour_probability(logits / temperature))
-    assert written["chosen"]["temperature"] == pytest.approx(temperature)
-    assert written["sides"]["test"]["threshold"] == pytest.approx(threshold)
-    assert "cross-fitted" in written["sides"]["valid"]["how"]
+    assert found["chosen"]["temperature"] == pytest.approx(temperature)
+    assert found["sides"]["test"]["threshold"] == pytest.approx(threshold)
+    assert (report.temperature, report.thresholds["youden"]) == pytest.approx((temperature, threshold))
+    assert "cross-fitted" in found["sides"]["valid"]["how"]
 
 
 def test_one_class_names_the_side_and_writes_nothing(tmp_path, make_evidence):
@@ -72,11 +76,10 @@ def test_no_side_at_all_is_refused(tmp_path, make_evidence):
         write_report(tmp_path, make_evidence(predictions={}))
 
 
-def test_the_same_evidence_gives_the_same_bytes(tmp_path, make_evidence):
-    write_report(tmp_path / "one", make_evidence())
-    write_report(tmp_path / "two", make_evidence())
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+def test_the_same_evidence_gives_the_same_bytes(tmp_path, written, make_evidence):
+    write_report(tmp_path, make_evidence(score=ScorePlan(operating_point="youden")))
+    for file in written[0].iterdir():
+        assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
 
 
 def test_the_plan_takes_a_number_and_refuses_nonsense():
