@@ -2,8 +2,14 @@
 #   docker build -t pcam:dev --build-arg VERSION=0.1.0 --build-arg COMMIT=$(git rev-parse HEAD) .
 #   docker run --rm --read-only pcam:dev pcam --help
 ARG BASE=python:3.11-slim-bookworm
-FROM ${BASE}
 
+# What to install, in a stage of its own: a change of pyproject.toml that adds no dependency keeps the large layer.
+FROM ${BASE} AS wanted
+COPY pyproject.toml .
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /wanted.txt
+
+FROM ${BASE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends tini \
  && rm -rf /var/lib/apt/lists/* \
@@ -13,13 +19,11 @@ RUN apt-get update \
 
 # The locked dependencies in a layer of their own: a change of the code does not touch it. CUDA comes with torch's wheels.
 WORKDIR /opt/app
-COPY pyproject.toml requirements.lock ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /tmp/wanted \
- && pip install --no-cache-dir -c requirements.lock -r /tmp/wanted \
- && rm /tmp/wanted
+COPY --from=wanted /wanted.txt ./
+COPY requirements.lock ./
+RUN pip install --no-cache-dir -c requirements.lock -r wanted.txt
 
-COPY README.md* ./
+COPY pyproject.toml README.md ./
 COPY pcam_model pcam_model
 COPY tasks tasks
 COPY flows flows

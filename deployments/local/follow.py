@@ -68,6 +68,7 @@ class _LogReader:
         self.client, self.run, self.show = client, run, show
         self.seen: set[UUID] = set()
         self.since: Any = None
+        self.last_shown = ""
 
     def catch_up(self) -> None:
         which: dict[str, Any] = {"flow_run_id": {"any_": [self.run]}}
@@ -85,7 +86,9 @@ class _LogReader:
         self.seen.add(line.id)
         self.since = line.timestamp
         ours = line.name in ("prefect.flow_runs", "prefect.task_runs") and line.level >= logging.INFO
-        if (ours or line.level >= logging.WARNING) and not CHATTER.match(line.message):
+        again = line.level >= logging.ERROR and line.message == self.last_shown  # a task's fault is also its flow's
+        if (ours or line.level >= logging.WARNING) and not again and not CHATTER.match(line.message):
+            self.last_shown = line.message
             self.show(line)
 
 
