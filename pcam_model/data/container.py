@@ -5,7 +5,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from isal import igzip_lib, isal_zlib
 
@@ -67,6 +67,18 @@ class Folder:
         """Nothing is held open."""
 
 
+class Member(NamedTuple):
+    """What the archive's list says of a member. zipfile's own records take far more memory."""
+
+    place: int
+    packed: int
+    size: int
+    crc: int
+    flags: int
+    kind: int
+    name: bytes
+
+
 class Zip:
     """The members of a zip, each read by its own positioned read, so that threads need no lock."""
 
@@ -77,32 +89,32 @@ class Zip:
 
     def names(self) -> Iterator[str]:
         """In the order in which they lie in the file."""
-        yield from sorted(self.members, key=lambda name: self.members[name].header_offset)
+        yield from sorted(self.members, key=lambda name: self.members[name].place)
 
     def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
         """The member's bytes, its checksum verified; never more than it says, never more than `largest`."""
         member = self.members[name]
-        if member.file_size > largest or member.compress_size > largest + 1024:
-            raise BadPatch(f"it says that it is {member.file_size:,} bytes large, more than {largest:,}")
+        if member.size > largest or member.packed > largest + 1024:
+            raise BadPatch(f"it says that it is {member.size:,} bytes large, more than {largest:,}")
         content = inflate(member, self.packed(member))
-        if len(content) != member.file_size or isal_zlib.crc32(content) != member.CRC:
+        if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
             raise BadPatch("its checksum in the archive is wrong")
         return content
 
-    def packed(self, member: zipfile.ZipInfo) -> memoryview:
+    def packed(self, member: Member) -> memoryview:
         """The member's bytes as they lie in the file."""
         # Name and extra field may be longer here than in the list: 256 bytes more save the second read nearly always.
-        size = LOCAL_HEADER.size + 256 + member.compress_size
-        found = self.at(member.header_offset, size)
+        size = LOCAL_HEADER.size + 256 + member.packed
+        found = self.at(member.place, size)
         if len(found) < LOCAL_HEADER.size or found[:4] != b"PK\3\4":
             raise BadPatch("the archive's list points to a place where it does not stand")
         fields = LOCAL_HEADER.unpack_from(found)
         name, start = LOCAL_HEADER.size + fields[9], LOCAL_HEADER.size + fields[9] + fields[10]
-        if found[LOCAL_HEADER.size : name] != written_name(member):
+        if found[LOCAL_HEADER.size : name] != member.name:
             raise BadPatch("it has another name where it stands than in the archive's list")
-        if start + member.compress_size > size:
-            found, start = self.at(member.header_offset + start, member.compress_size), 0
-        return memoryview(found)[start : start + member.compress_size]
+        if start + member.packed > size:
+            found, start = self.at(member.place + start, member.packed), 0
+        return memoryview(found)[start : start + member.packed]
 
     def at(self, place: int, size: int) -> bytes:
         """Bytes of the file; fewer where it ends."""
@@ -116,26 +128,21 @@ class Zip:
         os.close(self.file)
 
 
-def written_name(member: zipfile.ZipInfo) -> bytes:
-    """The member's name as its bytes in the archive."""
-    return member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
-
-
-def inflate(member: zipfile.ZipInfo, packed: memoryview) -> bytes:
+def inflate(member: Member, packed: memoryview) -> bytes:
     """The member's content, at most one byte more than it says."""
-    if member.flag_bits & 1:
+    if member.flags & 1:
         raise BadPatch("it is encrypted")
-    if member.compress_type == zipfile.ZIP_STORED:
+    if member.kind == zipfile.ZIP_STORED:
         return bytes(packed)
-    if member.compress_type != zipfile.ZIP_DEFLATED:
+    if member.kind != zipfile.ZIP_DEFLATED:
         raise BadPatch("it is compressed in another way than deflate")
     try:
-        return isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
+        return isal_zlib.decompressobj(-15).decompress(packed, member.size + 1)
     except BROKEN as error:
         raise BadPatch(f"its compressed bytes are broken ({error})") from error
 
 
-def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
+def directory(path: Path) -> dict[str, Member]:
     """The archive's list of contents, by name. Raises BadSource for what is no whole, safe zip."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -146,7 +153,7 @@ def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
         if error.errno is None or isinstance(error, PermissionError | IsADirectoryError):
             raise BadSource(f"{path}: it cannot be read ({error.strerror}); it should be a .zip or a folder") from error
         raise BadSource(no_zip(path)) from error
-    found: dict[str, zipfile.ZipInfo] = {}
+    found: dict[str, Member] = {}
     for member in members:
         if outside(member.orig_filename):
             raise BadSource(
@@ -158,8 +165,15 @@ def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
                 f"{path}: the member {member.filename} stands twice in the archive, where each id belongs once; "
                 "remove one of the two, or download the archive again"
             )
-        found[member.filename] = member
+        found[member.filename] = record(member)
     return found
+
+
+def record(member: zipfile.ZipInfo) -> Member:
+    """The part of zipfile's record that reading needs."""
+    name = member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
+    sizes = member.header_offset, member.compress_size, member.file_size
+    return Member(*sizes, member.CRC, member.flag_bits, member.compress_type, name)
 
 
 def outside(name: str) -> bool:
