@@ -39,6 +39,8 @@ def save_state(path: Path, state: TrainState, place: dict[str, Any]) -> None:
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    if state.average:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.tensors.items()}
     about = {"step": state.step, **place}
     write_whole(path, save(_plain(tensors), {"pcam": json.dumps(about)}))
 
@@ -62,8 +64,9 @@ def load_state(path: Path, state: TrainState) -> None:
     """
     with _whole(path):
         tensors = load_file(path)
-        network = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        state.network.load_state_dict(network)
+        state.network.load_state_dict(_under("network.", tensors))
+        if state.average:
+            state.average.load(_under("average.", tensors))
         _load_optimizer(state.optimizer, tensors)
     state.step = read_place(path)["step"]
 
@@ -97,6 +100,10 @@ def _whole(path: Path) -> Iterator[None]:
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Safetensors wants each tensor contiguous; channels-last ones are not."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ class Fit:
         self.folder, self.watch, self.checkpoint_seconds = folder, watch or Watch(), checkpoint_seconds
         self.per_epoch = stage.steps_an_epoch(len(train))
         self.steps = self.per_epoch * stage.plan.epochs
-        self.state = TrainState(network, make_optimizer(network, stage.multipliers))
+        self.state = TrainState(
+            network, make_optimizer(network, stage.multipliers), average=stage.average(network, self.steps)
+        )
         self.identity = {**stage.identity, "stage": stage.name, "rate": highest, "seed": seed}
         self._resume()
         self.diary = Diary(folder, self.state.step)
@@ -144,7 +147,8 @@ class Fit:
         return {"kind": "step", "stage": self.stage.name, "epoch": epoch, "step": step, "loss": loss, "rate": now}
 
     def _end_epoch(self, epoch: int) -> None:
-        logits = predict(self.state.network, self.valid, exact=False)
+        with self._as_published():
+            logits = predict(self.state.network, self.valid)
         self.state.network.train()
         steps = [row for row in self.diary.rows() if row["kind"] == "step" and row["epoch"] == epoch]
         row = {
@@ -163,7 +167,8 @@ class Fit:
         self.seconds, self.looked = 0.0, time.monotonic()
 
     def _finish(self) -> Checkpoint:
-        save_weights(self.folder / FINAL, self.state)
+        with self._as_published():
+            save_weights(self.folder / FINAL, self.state)
         (self.folder / LATEST).unlink(missing_ok=True)
         last = self.diary.epochs()[-1]
         return Checkpoint(
@@ -175,6 +180,9 @@ class Fit:
             rate=self.highest,
             figures={name: last[name] for name in ("valid_loss", "valid_accuracy", "valid_auc")},
         )
+
+    def _as_published(self) -> AbstractContextManager[None]:
+        return self.state.average.in_place() if self.state.average else nullcontext()
 
     def _resume(self) -> None:
         self.state.network.train()

@@ -23,7 +23,7 @@ LOWEST, HIGHEST = 1e-7, 10.0
 MOMENTUM = 0.9  # AdamW's usual one: the search runs without the cycle
 SMOOTHING, DIVERGED = 0.98, 4.0
 DROP_FIRST, DROP_LAST = 10, 5
-PLATEAU = 0.1
+PLATEAU = 0.25
 SEARCH = 10  # added to a stage's number: a place of its own
 
 Suggest = Literal["valley", "steep", "minimum"]
@@ -35,7 +35,7 @@ class SearchPlan(Plan):
     steps: int = Field(100, ge=20, le=2000)
     """Steps from 1e-7 to 10, exponentially spaced."""
     suggest: Suggest = "valley"
-    """valley: two thirds down from the plateau to the lowest loss; steep: the steepest fall; minimum: lowest loss / 10."""
+    """valley: two thirds from the plateau to the lowest loss; steep: the steepest fall; minimum: lowest loss / 10."""
 
 
 class LrCurve(Record):
@@ -156,7 +156,7 @@ def _valley(losses: np.ndarray) -> int:
 
     fastai takes the longest decreasing subsequence for that way. On a smooth curve it begins with falls of a
     ten-thousandth, decades of rate before anything is learnt, so that it ends in rates far too low; here the plateau is
-    left when a tenth of the whole fall is behind.
+    left when a quarter of the whole fall is behind.
     """
     bottom = int(losses.argmin())
     edge = losses[: bottom + 1].max()

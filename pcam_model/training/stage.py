@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pcam_model.errors import BadPlan
 from pcam_model.records import Plan, Record
+from pcam_model.training.average import Average
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.optimizer import FROZEN, spread
 
@@ -38,7 +39,9 @@ class TunedPlan(StagePlan):
     spread: float = Field(10, ge=1, le=10_000)
     """The lowest layer group's rate is rate / spread; the middle one's lies between, geometrically."""
     calm: float = Field(0.3, ge=0, le=1)
-    """Share of the steps, at the end, that sees patches unwarped and as sharp as they will be seen; the recipe has 0."""
+    """Share of the steps, at the end, that sees patches unwarped, as sharp as they will be seen; the recipe has 0."""
+    average: float = Field(0.2, ge=0, le=1)
+    """Share of the steps over which the weights are averaged (an exponential mean); the recipe has 0: none."""
 
 
 class Stage(Record):
@@ -62,6 +65,11 @@ class Stage(Record):
     def multipliers(self) -> list[float]:
         """Each layer group's share of the rate."""
         return spread(self.plan.spread) if isinstance(self.plan, TunedPlan) else FROZEN
+
+    def average(self, network: PatchNetwork, steps: int) -> Average | None:
+        """The mean of the weights that a stage of so many steps leaves, where the plan asks for one."""
+        share = self.plan.average if isinstance(self.plan, TunedPlan) else 0
+        return Average(network, share * steps) if share else None
 
     def calm_from(self, steps: int) -> float:
         """The step of so many from which patches are no longer rotated, zoomed and warped."""

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from pcam_model.data.batches import Batches
 from pcam_model.randomness import at_place
+from pcam_model.training.average import Average
 from pcam_model.training.device import mixed
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.optimizer import set_rate
@@ -23,6 +24,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     """Optimizer steps taken in this stage."""
+    average: Average | None = None
+    """The mean of the weights, where the plan asks for one."""
 
 
 def loss_of(network: PatchNetwork, images: Tensor, labels: Tensor, *place: int) -> Tensor:
@@ -49,22 +52,21 @@ def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, m
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
     state.step += 1
+    if state.average:
+        state.average.update(state.step)
     return loss.detach()
 
 
 @torch.inference_mode()
-def predict(network: PatchNetwork, part: Batches, batch: int = 256, exact: bool = True) -> Tensor:
-    """Logits float32 (n, 2) of a whole part, on the host.
+def predict(network: PatchNetwork, part: Batches, batch: int = 256) -> Tensor:
+    """Logits float32 (n, 2) of a whole part, on the host, computed in the device's fast numbers.
 
     Args:
         network: left in evaluation mode.
         part: read in its own order, without augmentation.
         batch: patches at a time; does not change the result beyond rounding.
-        exact: in float32 throughout, the same on every device; otherwise in the device's fast numbers.
     """
     network.eval()
-    logits = torch.empty(len(part), 2, device=part.device)
-    for start in range(0, len(part), batch):
-        with torch.autocast(part.device.type, enabled=False) if exact else mixed(part.device):
-            logits[start : start + batch] = network(part.plain(start, start + batch)).float()
-    return logits.cpu()
+    with mixed(part.device):
+        logits = [network(images).float() for images, _ in part.in_order(batch)]
+    return torch.cat(logits).cpu()

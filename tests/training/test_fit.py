@@ -139,3 +139,16 @@ def test_a_loss_that_is_no_number_stops_with_step_and_rate(tmp_path: Path, part:
     broken.state.network.head[3].weight.data.fill_(float("inf"))  # type: ignore[union-attr, operator]
     with pytest.raises(BadPlan, match="broke down at step 1 of 8.*set tuned.rate lower"):
         broken.run()
+
+
+def test_the_averaged_weights_are_what_is_measured_and_left_and_training_goes_on_from_its_own(
+    tmp_path: Path, part: Part
+) -> None:
+    plain, averaged = (fit(part, tmp_path / str(share), tuned(average=share)) for share in (0, 0.5))
+    ends = [one.run() for one in (plain, averaged)]
+    assert averaged.state.average is not None
+    for name, tensor in weights(ends[1].path).items():
+        assert torch.equal(tensor, averaged.state.average.tensors[name])
+    own = averaged.state.network.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in weights(ends[0].path).items())
+    assert ends[0].digest != ends[1].digest and ends[0].figures != ends[1].figures
