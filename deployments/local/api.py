@@ -2,23 +2,32 @@
 
 import json
 import os
+import time
 from datetime import UTC, datetime
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 ALONE = "nobody was left to run it when the local stack started again"
 
 
-def ask(url: str, body: object = None, seconds: float = 10) -> Any:
+def ask(url: str, body: object = None, seconds: float = 60) -> Any:
     """GET, or POST with a body; the answer's JSON (None where it is empty)."""
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("PREFECT_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     request = Request(url, None if body is None else json.dumps(body).encode(), headers)
     local = url.startswith(("http://127.0.0.1", "http://localhost"))
-    with (build_opener(ProxyHandler({})) if local else build_opener()).open(request, timeout=seconds) as answer:
-        content = answer.read()
+    opener = build_opener(ProxyHandler({})) if local else build_opener()
+    for pause in (0.5, 1, 2, 4, None):
+        try:
+            with opener.open(request, timeout=seconds) as answer:
+                content = answer.read()
+            break
+        except HTTPError as error:  # SQLite that is busy answers 503
+            if error.code != 503 or pause is None:
+                raise
+            time.sleep(pause)
     return json.loads(content) if content else None
 
 

@@ -17,7 +17,12 @@ pytestmark = [
     pytest.mark.skipif("PCAM_TEST_CONTAINER" not in os.environ, reason="runs by make test-container"),
 ]
 IMAGE = "pcam:dev"
-SMALL = {"source": {"kind": "sample", "limit": 400}, "frozen": {"epochs": 1}, "tuned": {"epochs": 1}}
+SMALL = {
+    "source": {"kind": "sample", "limit": 200},
+    "network": {"name": "resnet18", "weights": "none", "size": 64},
+    "frozen": {"epochs": 1, "batch": 32, "rate": 1e-3},
+    "tuned": {"epochs": 1, "batch": 32, "rate": 1e-3},
+}
 
 
 def sh(*command: str, check: bool = True, **env: str) -> str:
@@ -57,7 +62,7 @@ def test_no_layer_holds_a_credential_and_the_labels_say_what_it_is() -> None:
     for word in ("SECRET", "TOKEN", "PASSWORD", "ACCESS_KEY"):
         assert word not in history and word not in " ".join(about["Env"])
     assert about["Labels"]["org.opencontainers.image.revision"] == sh("git", "rev-parse", "HEAD")
-    assert inside("sh", "-c", "find /opt /var/cache -name '.env*' -o -name kaggle.json -o -name '.git'") == ""
+    assert inside("sh", "-c", "find /opt /var/cache/pcam -name '.env*' -o -name kaggle.json -o -name '.git'") == ""
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +148,7 @@ def test_a_run_in_the_container_is_published_and_its_model_scores_on_the_host(st
 
 
 def test_the_gpu_request_reaches_the_engine(stack: dict[str, str]) -> None:
-    run = start(stack, "full-train", SMALL | {"network": {"name": "resnet18", "weights": "none", "size": 64}}, "gpu")
+    run = start(stack, "full-train", SMALL, "gpu")
     state, _ = ended(stack, run)
     assert state == "COMPLETED" or "could not select device driver" in log(stack), log(stack)
 
