@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import task
 
-from pcam_model.evaluation.examples import explain_examples
+from pcam_model.evaluation.examples import explain_examples, pointing
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.report import Evidence, Report, write_report
 from pcam_model.plan import TrainPlan
@@ -19,7 +19,13 @@ from pcam_model.training.model import versions
 from tasks.policy import RETRYING
 from tasks.progress import progress, show_picture, show_table
 
-PICTURES = {"lr.png": "LR search", "losses.png": "Losses and rates", "confusion.png": "Confusion"}
+PICTURES = {
+    "lr.png": "LR search",
+    "losses.png": "Losses and rates",
+    "confusion.png": "Confusion",
+    "roc.png": "ROC",
+    "reliability.png": "Reliability",
+}
 
 
 @task(**RETRYING)
@@ -70,6 +76,7 @@ def _evidence(
         versions=versions(),
         cost=cost(history),
         examples=explain_examples(network, plan.network.size, read.whole, sides[shown], tables[shown], seed=plan.seed),
+        pointing=pointing(network, plan.network.size, read.whole, sides[shown], tables[shown]),
         seed=plan.seed,
     )
 
