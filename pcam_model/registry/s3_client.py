@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from pcam_model.errors import StoreError
 
-STREAMS = 8
+STREAMS = 6
 BLOCK = 8 << 20
 
 

@@ -18,6 +18,7 @@ WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "Ex
 AWAY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"}
 FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 MISSING = {"NoSuchKey", "404"}
+NOISE = re.compile(r"^.*<[^>]* object at 0x[^>]*>:? ?|AWSHTTPS?Connection\([^)]*\): |\(_ssl\.c:\d+\)")
 NO_CREDENTIALS = (faults.NoCredentialsError, faults.PartialCredentialsError, faults.CredentialRetrievalError)
 
 
@@ -49,6 +50,8 @@ def code_of(error: ClientError) -> str:
 
 def _refusal(error: ClientError, place: str, endpoint: str, doing: str) -> StoreError:
     code, bucket = code_of(error), "/".join(place.split("/")[:3])
+    if code in MISSING and doing == "list":
+        return StoreError(f"{bucket}: {endpoint} answers {code}, so it has no such bucket or speaks no S3; check both")
     if code in MISSING:
         return NotThere(f"{place} is not there; look at what is with `pcam runs`")
     if code in AWAY:
@@ -95,8 +98,7 @@ def _short(error: Exception) -> str:
     inner: Any = getattr(error, "kwargs", {}).get("error") or error
     while isinstance(getattr(inner, "reason", None), BaseException):
         inner = inner.reason
-    text = re.sub(r"^.*<[^>]* object at 0x[^>]*>:? ?|\(_ssl\.c:\d+\)", "", str(inner).splitlines()[0])
-    return text.strip()
+    return NOISE.sub("", str(inner).splitlines()[0]).strip()
 
 
 def _skew(error: ClientError) -> str:

@@ -104,6 +104,11 @@ def test_a_refusal_without_words_is_said_too(serving: Callable[..., str]) -> Non
     assert "forbids to read; check AWS_ACCESS_KEY_ID" in said(lambda: open_store("s3://models/here").stat("key"))
 
 
+def test_a_server_that_speaks_no_s3_is_said_to_be_none(serving: Callable[..., str]) -> None:
+    serving(404, "")
+    assert "no such bucket or speaks no S3" in said(lambda: list(open_store("s3://models/here").entries()))
+
+
 @pytest.mark.parametrize(("late", "expected"), [(3600.0, "60 minutes behind"), (-1800.0, "30 minutes ahead")])
 def test_a_wrong_clock_is_said_with_how_wrong_it_is(serving: Callable[..., str], late: float, expected: str) -> None:
     serving(403, "RequestTimeTooSkewed", late)
