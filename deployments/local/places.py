@@ -42,6 +42,7 @@ def environment(url: str, own_server: bool, mark: str = "") -> dict[str, str]:
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite on a busy machine
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",
         "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1",
         "PREFECT_CLI_COLORS": "false",
