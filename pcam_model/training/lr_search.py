@@ -23,7 +23,7 @@ LOWEST, HIGHEST = 1e-7, 10.0
 MOMENTUM = 0.9  # AdamW's usual one: the search runs without the cycle
 SMOOTHING, DIVERGED = 0.98, 4.0
 DROP_FIRST, DROP_LAST = 10, 5
-PLATEAU = 0.25
+PLATEAU = 0.5
 SEARCH = 10  # added to a stage's number: a place of its own
 
 Suggest = Literal["valley", "steep", "minimum"]
@@ -156,7 +156,7 @@ def _valley(losses: np.ndarray) -> int:
 
     fastai takes the longest decreasing subsequence for that way. On a smooth curve it begins with falls of a
     ten-thousandth, decades of rate before anything is learnt, so that it ends in rates far too low; here the plateau is
-    left when a quarter of the whole fall is behind.
+    left when half of the whole fall is behind.
     """
     bottom = int(losses.argmin())
     edge = losses[: bottom + 1].max()

@@ -141,7 +141,6 @@ def _body(name: str) -> nn.Module:
 
 
 def _head(channels: int) -> nn.Sequential:
-    """The recipe's head, but undecided: its last layer starts at zero, so that the first loss is ln 2 and not 2."""
     head = nn.Sequential(
         ConcatPool(),
         nn.BatchNorm1d(channels),
@@ -155,7 +154,6 @@ def _head(channels: int) -> nn.Sequential:
     for module in head:
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight)
-    nn.init.zeros_(head[-1].weight)  # type: ignore[arg-type]
     return head
 
 
