@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from pcam_model.data.look import LookPlan
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
 from pcam_model.evaluation.report import ScorePlan
@@ -18,6 +19,7 @@ from tasks import data, publishing, scoring, training
 @flow(name="pcam", log_prints=True)
 def full_train(
     source: SourcePlan = SourcePlan(),
+    look: LookPlan = LookPlan(),
     split: SplitPlan = SplitPlan(),
     network: NetworkPlan = NetworkPlan(),
     search: SearchPlan = SearchPlan(),
@@ -30,13 +32,14 @@ def full_train(
 ) -> Published:
     """Train a patch classifier and publish it; started again under the same run name, finish what is missing."""
     plan = TrainPlan(
-        source=source, split=split, network=network, search=search, frozen=frozen,
+        source=source, look=look, split=split, network=network, search=search, frozen=frozen,
         tuned=tuned, score=score, store=store, run=run, seed=seed,
     )  # fmt: skip
     place = publishing.begin(plan)
 
     archive = data.download(source, seed)
     pack = data.pack(archive, source, seed)
+    data.look(place, pack, look, seed)
     publishing.claim(place, plan)
     sides = data.split(place, pack, split)
     material = Material(pack=pack, split=sides, network=network, seed=seed)

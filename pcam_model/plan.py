@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from pcam_model.data.look import LookPlan
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
 from pcam_model.errors import BadPlan
@@ -23,6 +24,7 @@ class TrainPlan(Plan):
     """What `pcam train` and the flow `pcam` are asked."""
 
     source: SourcePlan = SourcePlan()
+    look: LookPlan = LookPlan()
     split: SplitPlan = SplitPlan()
     network: NetworkPlan = NetworkPlan()
     search: SearchPlan = SearchPlan()
@@ -36,7 +38,7 @@ class TrainPlan(Plan):
     """Of all randomness but the split's."""
 
     def result(self) -> dict[str, Any]:
-        """What decides the result: not where things lie, since they count by their digests, nor what the run is called."""
+        """What decides the result: not where things lie (their digests count), nor what the run is called."""
         keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}})
         keys["source"]["slides"] = Path(self.source.slides).name
         keys["network"]["weights"] = Path(self.network.weights).name

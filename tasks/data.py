@@ -7,6 +7,7 @@ from prefect import task
 from pcam_model.data import pack as packing
 from pcam_model.data import source as sources
 from pcam_model.data import split as splitting
+from pcam_model.data.look import SHEET, Look, LookPlan, look_at
 from pcam_model.data.pack import Pack
 from pcam_model.data.source import Archive, SourcePlan
 from pcam_model.data.split import Split, SplitPlan
@@ -14,7 +15,7 @@ from pcam_model.files import room_on_disk
 from pcam_model.places import cache_folder
 from pcam_model.registry.workspace import Workspace
 from tasks.policy import RETRYING
-from tasks.progress import progress
+from tasks.progress import progress, show_picture
 
 
 @task(**RETRYING)
@@ -39,6 +40,20 @@ def pack(archive: Archive, plan: SourcePlan, seed: int) -> Pack:
         made = packing.build_pack(archive, plan, packs, seed, tell)
     print(f"Pack: {made.count:,} patches ({made.labelled:,} labelled), digest {made.digest[:12]}, in {made.folder}")
     return made
+
+
+@task(**RETRYING)
+def look(place: Workspace, pack: Pack, plan: LookPlan, seed: int) -> Look:
+    """A look at the data before the expensive part starts: what would spoil the run stops it here."""
+
+    def make(folder: Path) -> Look:
+        return look_at(pack, plan, folder, seed)
+
+    seen = place.once("look", Look, make, {"pack": pack.digest})
+    for warning in seen.warnings:
+        print(f"Look: {warning}")
+    show_picture("patches", place.room("look") / SHEET, "Patches of each class, drawn at random")
+    return seen
 
 
 @task(**RETRYING)

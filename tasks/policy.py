@@ -9,12 +9,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from pcam_model.errors import PcamError, Transient
+from pcam_model.registry.store import StoreAway
 
 PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 def passes_by_itself(fault: object) -> bool:
     """Whether trying again may help: a network's or a disk's fault, never a user's mistake or a bug."""
+    if isinstance(fault, StoreAway):
+        return True
     if isinstance(fault, PcamError):
         return False
     if isinstance(fault, Transient | ConnectionError | TimeoutError):

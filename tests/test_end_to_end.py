@@ -57,7 +57,13 @@ def test_a_run_publishes_a_model_a_report_and_a_manifest_of_all_its_files(home: 
     there = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == there
     assert {"model/model.safetensors", "model/model.json", "report/metrics.json", "metrics.jsonl"} <= there
-    assert {"report/lr.png", "report/losses.png", "report/confusion.png", "split/split.parquet"} <= there
+    assert {
+        "report/lr.png",
+        "report/losses.png",
+        "report/confusion.png",
+        "split/split.parquet",
+        "look/patches.png",
+    } <= there
     assert "Published" in trained and "LR search, frozen" in trained and "tuned epoch 1/1" in trained
 
 

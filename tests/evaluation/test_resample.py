@@ -71,7 +71,7 @@ def test_the_curves_go_through_scikit_learns_points():
 
 
 def test_slides_are_drawn_only_when_every_patch_has_one():
-    assert units(pd.Series(["a", "b", "a"])) .kind == "slides"
+    assert units(pd.Series(["a", "b", "a"])).kind == "slides"
     for slides in (["a", None, "b"], ["a", "", "b"], [None] * 3, ["a", "a", "a"]):
         assert units(pd.Series(slides)).kind == "patches", slides
 

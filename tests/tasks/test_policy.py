@@ -6,6 +6,7 @@ from prefect import flow, task
 from prefect.testing.utilities import prefect_test_harness
 
 from pcam_model.errors import BadSource, Transient
+from pcam_model.registry.store import StoreAway
 from tasks.policy import RETRYING, OneSentence, passes_by_itself
 
 
@@ -15,6 +16,7 @@ from tasks.policy import RETRYING, OneSentence, passes_by_itself
         (Transient("the line is down"), True),
         (ConnectionResetError(), True),
         (TimeoutError(), True),
+        (StoreAway("the store does not answer"), True),
         (OSError(errno.ESTALE, "stale"), True),
         (OSError(errno.ENOSPC, "full"), False),
         (BadSource("no such file"), False),

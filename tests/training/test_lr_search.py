@@ -44,7 +44,7 @@ def test_valley_lies_two_thirds_along_from_the_edge_of_the_plateau_to_the_lowest
 
 
 def test_valley_does_not_mind_a_long_and_almost_flat_start() -> None:
-    fall = [3.5, 3.0, 2.0, 1.0, 2.0]
+    fall = [2.5, 2.0, 1.5, 1.0, 2.0]
     short, long = curve([5.0] * 3 + fall), curve([5.0 - i * 1e-4 for i in range(60)] + fall)
     for (rates, losses), flat in ((short, 3), (long, 60)):
         assert suggest(rates, losses)["valley"] == rates[10 + flat - 1 + 2 * 4 // 3]
