@@ -58,7 +58,7 @@ def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, m
 
 
 @torch.inference_mode()
-def predict(network: PatchNetwork, part: Batches, batch: int = 256) -> Tensor:
+def predict(network: PatchNetwork, part: Batches, batch: int = 64) -> Tensor:
     """Logits float32 (n, 2) of a whole part, on the host, computed in the device's fast numbers.
 
     Args:
