@@ -35,7 +35,7 @@ class SearchPlan(Plan):
     steps: int = Field(100, ge=20, le=2000)
     """Steps from 1e-7 to 10, exponentially spaced."""
     suggest: Suggest = "valley"
-    """valley: between the plateau's edge and the lowest loss; steep: the steepest fall; minimum: lowest loss / 10."""
+    """valley: two thirds from the plateau to the lowest loss; steep: the steepest fall; minimum: lowest loss / 10."""
 
 
 class LrCurve(Record):
@@ -152,7 +152,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str,
 
 
 def _valley(losses: np.ndarray) -> int:
-    """Integer thirds + sixths along the way from where the loss leaves its plateau to its lowest point.
+    """Two thirds along the way from where the loss leaves its plateau to its lowest point.
 
     fastai takes the longest decreasing subsequence for that way. On a smooth curve it begins with falls of a
     ten-thousandth, decades of rate before anything is learnt, so that it ends in rates far too low; here the plateau is
@@ -161,5 +161,4 @@ def _valley(losses: np.ndarray) -> int:
     bottom = int(losses.argmin())
     edge = losses[: bottom + 1].max()
     start = int(np.flatnonzero(losses[: bottom + 1] >= edge - PLATEAU * (edge - losses[bottom]))[-1])
-    length = bottom - start
-    return start + length // 3 + length // 6
+    return start + 2 * (bottom - start) // 3

@@ -38,16 +38,16 @@ def curve(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
     return np.logspace(-7, 1, len(whole)), np.array(whole)
 
 
-def test_valley_lies_half_way_from_the_edge_of_the_plateau_to_the_lowest_loss() -> None:
+def test_valley_lies_two_thirds_along_from_the_edge_of_the_plateau_to_the_lowest_loss() -> None:
     rates, losses = curve([5.0, 5.1, 5.0, 4.0, 3.5, 3.0, 2.0, 1.5, 1.0, 1.2, 1.4, 2.0])
-    assert suggest(rates, losses)["valley"] == rates[10 + 4 + 4 // 3 + 4 // 6]  # 3.5 is above half of the fall
+    assert suggest(rates, losses)["valley"] == rates[10 + 2 + 2 * 6 // 3]
 
 
 def test_valley_does_not_mind_a_long_and_almost_flat_start() -> None:
     fall = [2.5, 2.0, 1.5, 1.0, 2.0]
     short, long = curve([5.0] * 3 + fall), curve([5.0 - i * 1e-4 for i in range(60)] + fall)
     for (rates, losses), flat in ((short, 3), (long, 60)):
-        assert suggest(rates, losses)["valley"] == rates[10 + flat - 1 + 4 // 3 + 4 // 6]
+        assert suggest(rates, losses)["valley"] == rates[10 + flat - 1 + 2 * 4 // 3]
 
 
 def test_steep_is_the_largest_fall_and_minimum_a_tenth_of_the_best() -> None:
