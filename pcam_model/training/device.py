@@ -1,13 +1,36 @@
 """Where training runs and in which numbers."""
 
-from contextlib import AbstractContextManager
+import ctypes
+import sys
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 
 import torch
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 
 def best_device() -> torch.device:
     """The first GPU, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    keep_memory()
+    return torch.device("cpu")
+
+
+@cache
+def keep_memory() -> None:
+    """Let the C library keep what it was given: activations are freed and asked for again at every step.
+
+    Otherwise glibc hands each large block back to the kernel, which clears every page anew: half of the time of a
+    forward pass of MobileNetV2 at 96 pixels went there.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # another C library than glibc has no such switch, and no such habit
+        mallopt = ctypes.CDLL(None).mallopt
+        for switch, value in ((MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 256 << 20)):
+            mallopt(switch, value)
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
