@@ -10,13 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pcam_model.cli_registry import register
+from pcam_model.cli_registry import StoreOption, register
 from pcam_model.errors import PcamError
 from pcam_model.places import cache_folder, store_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-StoreOption = Annotated[str, typer.Option("--store", help="file:///folder or s3://bucket/prefix [PCAM_STORE]")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 

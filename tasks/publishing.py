@@ -74,10 +74,10 @@ def publish(
     return published
 
 
-def _all_metrics(place: Workspace) -> Path:
+def _all_metrics(place: Workspace) -> None:
     diaries = [place.room(f"checkpoints/{stage}") / NAME for stage in ("frozen", "tuned")]
     lines = b"".join(diary.read_bytes() for diary in diaries if diary.is_file())
-    return write_whole(Path(place.folder) / NAME, lines)
+    write_whole(Path(place.folder) / NAME, lines)
 
 
 def _made_up() -> str:

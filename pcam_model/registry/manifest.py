@@ -4,9 +4,9 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from pcam_model.errors import BadModel, StoreError
 from pcam_model.records import Record
@@ -22,7 +22,16 @@ class FileRecord(Record):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-Files = dict[str, FileRecord]
+def _plain(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    for path in files:
+        try:
+            checked_key(path)
+        except StoreError as error:
+            raise ValueError(str(error)) from None
+    return files
+
+
+Files = Annotated[dict[str, FileRecord], AfterValidator(_plain)]
 
 
 class Step(Record):
@@ -30,11 +39,6 @@ class Step(Record):
 
     record: dict[str, Any]
     files: Files
-
-    @field_validator("files")
-    @classmethod
-    def _plain_paths(cls, files: Files) -> Files:
-        return _plain(files)
 
 
 class Manifest(Record):
@@ -45,11 +49,6 @@ class Manifest(Record):
     published: str
     """When, as ISO 8601 in UTC."""
     files: Files
-
-    @field_validator("files")
-    @classmethod
-    def _plain_paths(cls, files: Files) -> Files:
-        return _plain(files)
 
 
 class Published(Record):
@@ -128,15 +127,6 @@ def files_of(folder: Path, deep: bool = True) -> dict[str, Path]:
     found = sorted(folder.rglob("*") if deep else folder.glob("*"))
     paths = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
     return {name: path for name, path in paths.items() if not any(part.startswith(".") for part in name.split("/"))}
-
-
-def _plain(files: Files) -> Files:
-    for path in files:
-        try:
-            checked_key(path)
-        except StoreError as error:
-            raise ValueError(str(error)) from None
-    return files
 
 
 def _parsed(kind: type[R], content: bytes, place: str) -> R:

@@ -88,6 +88,7 @@ class Fit:
         self._resume()
         self.diary = Diary(folder, self.state.step)
         self.losses: list[Tensor] = []
+        self.ordered, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.saved = self.looked = time.monotonic()
         self.seconds = 0.0
 
@@ -120,9 +121,9 @@ class Fit:
         self.losses.append(loss)
 
     def _order(self, epoch: int) -> Tensor:
-        if getattr(self, "_ordered", (None,))[0] != epoch:
-            self._ordered = (epoch, self.train.order(self.seed, self.stage.number, epoch))
-        return self._ordered[1]
+        if self.ordered != epoch:
+            self.ordered, self.order = epoch, self.train.order(self.seed, self.stage.number, epoch)
+        return self.order
 
     def _look(self) -> None:
         """Read the losses since the last look, note them down, and stop where they are no numbers."""
