@@ -37,8 +37,11 @@ def full_train(
     )  # fmt: skip
     place = publishing.begin(plan)
 
-    archive = data.download(source, seed)
-    pack = data.pack(archive, source, seed)
+    pack = data.kept(place, source, seed)
+    if pack is None:
+        archive = data.download(source, seed)
+        pack = data.pack(archive, source, seed)
+        data.keep(place, pack, source, seed)
     data.look(place, pack, look, seed)
     publishing.claim(place, plan)
     sides = data.split(place, pack, split)

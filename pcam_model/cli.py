@@ -101,7 +101,7 @@ def score(
 
     folder = find_model(model, store_address(store), cache_folder())
     plan: SourcePlan = checked({"source": source_keys(source)}).source
-    pack = build_pack(fetch(plan, 0), plan, cache_folder() / "packs", 0)
+    pack = build_pack(fetch(plan, 0, cache_folder() / "downloads"), plan, cache_folder() / "packs", 0)
     figures = score_elsewhere(folder, pack)
     if as_json:
         _print_json(figures)

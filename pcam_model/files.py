@@ -1,8 +1,10 @@
 """Files that are whole or not there, and their digests."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,17 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Who comes second to a folder waits, and finds what the first has done."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def room_on_disk(folder: Path) -> Iterator[None]:
     """Turn "no space left" into a sentence that names the place."""
     try:
@@ -47,3 +60,13 @@ def room_on_disk(folder: Path) -> Iterator[None]:
             f"{folder}: the disk is full ({error.strerror}); free some room there, or put PCAM_CACHE and PCAM_STORE "
             "on a larger disk, and run again: what is finished is kept"
         ) from error
+
+
+def refuse_small_disk(folder: Path, size: int, what: str) -> None:
+    """Raise `DiskFull` before so many bytes are begun that have no room in `folder`."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DiskFull(
+            f"{folder}: the disk is full: {what} takes {size / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; make "
+            "room there, or put PCAM_CACHE on a larger disk"
+        )

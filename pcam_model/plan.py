@@ -46,9 +46,11 @@ class TrainPlan(Plan):
 
 
 def source_keys(source: str) -> dict[str, Any]:
-    """The keys that a `--source` stands for: `sample`, `kaggle`, or a path."""
+    """The keys that a `--source` stands for: `sample`, `kaggle`, a web address or a path."""
     if source in ("sample", "kaggle"):
         return {"kind": source, "path": ""}
+    if source.startswith(("http://", "https://")):
+        return {"kind": "path", "path": source}
     return {"kind": "path", "path": str(Path(source).expanduser().resolve())}
 
 

@@ -7,27 +7,68 @@ from prefect import task
 from pcam_model.data import pack as packing
 from pcam_model.data import source as sources
 from pcam_model.data import split as splitting
+from pcam_model.data.identity import asked
 from pcam_model.data.look import SHEET, Look, LookPlan, look_at
 from pcam_model.data.pack import Pack
 from pcam_model.data.source import Archive, SourcePlan
 from pcam_model.data.split import Split, SplitPlan
+from pcam_model.data.verify import verify_as
+from pcam_model.errors import BadModel
 from pcam_model.files import room_on_disk
 from pcam_model.places import cache_folder
+from pcam_model.registry.datasets import dataset_of, fetch_dataset, keep_dataset
+from pcam_model.registry.store import StoreAway
 from pcam_model.registry.workspace import Workspace
 from tasks.policy import RETRYING
 from tasks.progress import progress, show_picture
 
 
 @task(**RETRYING)
+def kept(place: Workspace, plan: SourcePlan, seed: int) -> Pack | None:
+    """The pack of a source that is downloaded, where this machine or the store has it: nobody is asked twice."""
+    known = asked(plan, seed)
+    if known is None:
+        return None
+    packs = cache_folder() / "packs"
+    try:
+        digest = dataset_of(place.run_store.store, known)
+        if digest is None:
+            return None
+        found = packing.find_pack(packs, digest)
+        if found is None:
+            print(f"Pack: taking {digest[:12]} from {place.store}")
+            fetch_dataset(place.run_store.store, digest, packs / digest, lambda folder: verify_as(digest, folder))
+            found = packing.open_pack(packs / digest)
+    except (StoreAway, BadModel) as error:
+        print(f"{error}. Going on: the source is asked instead")
+        return None
+    print(f"Pack: {found.count:,} patches of {found.source}, made before, digest {digest[:12]}, in {found.folder}")
+    return found
+
+
+@task(**RETRYING)
+def keep(place: Workspace, pack: Pack, plan: SourcePlan, seed: int) -> None:
+    """A pack of what was downloaded goes to the store, for the next machine; own patches stay where they are."""
+    known = asked(plan, seed)
+    if known is None:
+        return
+    try:
+        keep_dataset(place.run_store.store, known, pack.digest, Path(pack.folder))
+    except StoreAway as error:
+        print(f"{error}. Going on: the pack is on this machine only, in {pack.folder}")
+
+
+@task(**RETRYING)
 def download(plan: SourcePlan, seed: int) -> Archive:
     """Find the source, and take its digest."""
+    downloads = cache_folder() / "downloads"
     if plan.kind == "kaggle":
         # Kaggle's client signs in at its import, so it is imported where it is asked for.
         from tasks.kaggle_client import download_competition
 
-        archive = download_competition(cache_folder() / "downloads")
+        archive = download_competition(downloads)
     else:
-        archive = sources.fetch(plan, seed)
+        archive = sources.fetch(plan, seed, downloads)
     print(f"Source: {archive.source}, sha256 {archive.sha256[:12]}")
     return archive
 

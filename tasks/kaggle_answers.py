@@ -1,13 +1,10 @@
 """What Kaggle's answers mean: wait, or say to the user what to do."""
 
-import time
-from email.utils import parsedate_to_datetime
-
+from pcam_model.data.web import LONGEST_WAIT, backoff, retry_after
 from pcam_model.errors import BadSource
 
 COMPETITION = "histopathologic-cancer-detection"
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
-LONGEST_WAIT = 600.0
 
 
 def verdict(error: Exception, attempt: int) -> float:
@@ -20,7 +17,7 @@ def verdict(error: Exception, attempt: int) -> float:
         raise BadSource(
             f"Kaggle answered {status} to the download of {COMPETITION} ({error}); try again later"
         ) from error
-    asked = retry_after(response.headers.get("Retry-After")) if response is not None else None
+    asked = retry_after(response.headers) if response is not None else None
     return backoff(attempt) if asked is None else min(asked, LONGEST_WAIT)
 
 
@@ -37,22 +34,3 @@ def refused(status: int) -> BadSource:
             f"them once in the browser at {RULES}, with the same account, and run again"
         )
     return BadSource(f"Kaggle does not find the competition {COMPETITION} (404); has it been moved? See {RULES}")
-
-
-def backoff(attempt: int) -> float:
-    """1, 2, 4 ... seconds, at most a minute."""
-    return min(2.0**attempt, 60.0)
-
-
-def retry_after(header: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for: a number, or a date."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

@@ -1,21 +1,20 @@
 """The competition's archive, from Kaggle's own client, whole and verified. Imported only where it is asked for."""
 
 import contextlib
-import fcntl
 import io
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pcam_model.data.integrity import verify_archive
 from pcam_model.data.source import Archive
+from pcam_model.data.web import backoff
 from pcam_model.errors import BadSource, Transient
-from pcam_model.files import room_on_disk, sha256, write_whole
-from tasks.kaggle_answers import COMPETITION, backoff, refused, verdict
+from pcam_model.files import one_at_a_time, room_on_disk, sha256, write_whole
+from tasks.kaggle_answers import COMPETITION, refused, verdict
 from tasks.kaggle_credentials import refuse_missing
 
 LABELLED, UNLABELLED = 220_025, 57_458
@@ -115,17 +114,6 @@ def signed_in() -> Any:
     except SystemExit:
         raise refused(401) from None
     return api
-
-
-@contextlib.contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Who comes second waits, and finds the file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def seen_before(path: Path) -> str | None:

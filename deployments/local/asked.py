@@ -30,7 +30,7 @@ def _absolute(asked: dict[str, Any]) -> dict[str, Any]:
     """A worker has its own working directory: what is a path here must be one there."""
     source, network, store = asked["source"], asked["network"], asked["store"]
     for key in ("path", "slides"):
-        if source.get(key):
+        if source.get(key) and "://" not in source[key]:
             source[key] = _existing(source[key], f"source.{key}")
     if network["weights"] not in ("", "imagenet", "none"):
         network["weights"] = _existing(network["weights"], "network.weights")

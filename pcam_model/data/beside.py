@@ -4,14 +4,16 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+PART = ".part"
 
 
 @contextmanager
 def alone(target: Path, whole: Callable[[Path], bool]) -> Iterator[Path | None]:
     """An empty folder beside the target for us alone, removed on failure; None when the target is there whole."""
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}{PART}")
     handle = lock(part)
     try:
         if whole(target):
@@ -32,7 +34,9 @@ def alone(target: Path, whole: Callable[[Path], bool]) -> Iterator[Path | None]:
 def lock(part: Path) -> int:
     """Make the folder and lock it: who was killed holds no lock, who is at work is waited for."""
     while True:
-        part.mkdir(exist_ok=True)
+        # Path.mkdir(exist_ok=True) looks a second time, when another builder may just have renamed it.
+        with suppress(FileExistsError):
+            os.mkdir(part)
         try:
             handle = os.open(part, os.O_RDONLY)
         except FileNotFoundError:

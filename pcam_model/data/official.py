@@ -1,6 +1,5 @@
 """Which of PCam's official files lie in a folder, and whether they are those that were published."""
 
-import hashlib
 import io
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -8,6 +7,7 @@ from typing import NamedTuple, overload
 from isal import igzip
 
 from pcam_model.data.container import BROKEN
+from pcam_model.data.web import md5
 from pcam_model.errors import BadSource
 
 PREFIX = "camelyonpatch_level_2_split"
@@ -62,6 +62,11 @@ def official_files(folder: Path) -> list[str]:
     return [path.name for part in find_parts(folder) for path in part[1:] if isinstance(path, Path)]
 
 
+def has_sum(name: str) -> bool:
+    """Whether an MD5 was published for a file of this name."""
+    return name.removeprefix(f"{PREFIX}_") in PUBLISHED
+
+
 def first(folder: Path, name: str) -> Path | None:
     """The unpacked file, else the packed one."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
@@ -73,8 +78,7 @@ def check_published(parts: list[Part]) -> None:
         known = PUBLISHED.get(path.name.removeprefix(f"{PREFIX}_"))
         if known is None:
             continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        found = md5(path)
         if found not in known:
             raise BadSource(
                 f"{path}: its MD5 is {found}, where {' or '.join(sorted(known))} was published; download it again, "

@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.beside import alone
+from pcam_model.data.beside import PART, alone
 from pcam_model.data.choose import chosen, with_slides
 from pcam_model.data.hdf5 import OfficialPatches
-from pcam_model.data.image import SIZE
+from pcam_model.data.identity import VERSION, pack_name
+from pcam_model.data.image import PATCH_BYTES, SIZE
 from pcam_model.data.layout import KagglePatches
 from pcam_model.data.official import holds_official
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
 from pcam_model.data.stream import PatchSource, stream
 from pcam_model.errors import BadSource
-from pcam_model.files import room_on_disk, sha256, write_whole
+from pcam_model.files import refuse_small_disk, room_on_disk, write_whole
 from pcam_model.records import Record
 
 Progress = Callable[[int, int], None]
-VERSION = 2
 PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", "pack.json"
 
 
@@ -55,7 +55,7 @@ def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progr
 
     Memory does not grow with the number of patches. Raises BadSource for bad input, DiskFull; leaves nothing then.
     """
-    target = packs / key(archive, plan, seed)
+    target = packs / pack_name(archive, plan, seed)
     with room_on_disk(packs):
         packs.mkdir(parents=True, exist_ok=True)
         with alone(target, whole) as part:
@@ -66,25 +66,23 @@ def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progr
     return open_pack(target)
 
 
-def key(archive: Archive, plan: SourcePlan, seed: int) -> str:
-    """The pack's name: what its content is a function of."""
-    slides = (
-        sha256(Path(plan.slides).expanduser())
-        if plan.slides and Path(plan.slides).expanduser().is_file()
-        else plan.slides
-    )
-    chosen_by = seed if plan.limit is not None else None
-    content = [VERSION, archive.sha256, plan.limit, chosen_by, slides, plan.on_bad_patch, plan.bad_share]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
 def whole(folder: Path) -> bool:
     """Whether a pack lies there whole."""
+    return opened(folder) is not None
+
+
+def opened(folder: Path) -> Pack | None:
+    """The pack in this folder, or None where it is not whole."""
     try:
-        open_pack(folder)
+        return open_pack(folder)
     except BadSource:
-        return False
-    return True
+        return None
+
+
+def find_pack(packs: Path, digest: str) -> Pack | None:
+    """A whole pack of this digest among those that lie in `packs`, under whatever name, or None."""
+    found = (opened(folder) for folder in sorted(packs.glob("[!.]*")) if folder.suffix != PART)
+    return next((pack for pack in found if pack and pack.digest == digest), None)
 
 
 def open_source(archive: Archive, plan: SourcePlan, seed: int, scratch: Path) -> PatchSource:
@@ -102,6 +100,7 @@ def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progre
     with closing(open_source(archive, plan, seed, part)) as source:
         rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
         both_classes(archive, rows)
+        refuse_small_disk(part, len(rows) * PATCH_BYTES, f"a pack of {len(rows):,} patches")
         done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)
     both_classes(archive, done.table)
     done.table.to_parquet(part / TABLE, index=False)

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
-from pcam_model.data.official import holds_official, official_files
+from pcam_model.data.official import has_sum, holds_official, official_files
+from pcam_model.data.remote import fetch_official
 from pcam_model.errors import BadPlan
 from pcam_model.files import sha256
 from pcam_model.records import Plan, Record
@@ -22,7 +23,7 @@ class SourcePlan(Plan):
     kind: Literal["sample", "kaggle", "path"] = "sample"
     """sample: generated here; kaggle: the competition's archive; path: a .zip or a folder of your own."""
     path: str = ""
-    """Where kind `path` finds a Kaggle-layout .zip or folder, or a folder of PCam's official HDF5 files."""
+    """For kind `path`: a Kaggle-layout .zip or folder, or the folder or web address of PCam's official HDF5 files."""
     published: bool = True
     """Refuse official HDF5 files whose MD5 is not the published one."""
     limit: int | None = Field(default=None, ge=2)
@@ -33,6 +34,11 @@ class SourcePlan(Plan):
     """An image that is no patch stops the packing, or is set aside and listed."""
     bad_share: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches than this stops the packing all the same."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether the path is a web address."""
+        return self.kind == "path" and self.path.startswith(("http://", "https://"))
 
 
 class Archive(Record):
@@ -46,8 +52,12 @@ class Archive(Record):
     """The source in a person's words."""
 
 
-def fetch(plan: SourcePlan, seed: int) -> Archive:
-    """The plan's source, found and its digest taken. Raises BadPlan or BadSource, in one sentence."""
+def fetch(plan: SourcePlan, seed: int, downloads: Path | None = None) -> Archive:
+    """The plan's source, found and its digest taken.
+
+    `downloads`: the folder for what comes from a web address. Raises BadPlan, BadSource, or Transient where the address
+    cannot be reached.
+    """
     if plan.kind == "sample":
         return sample_archive(plan, seed)
     if plan.kind == "kaggle":
@@ -57,7 +67,13 @@ def fetch(plan: SourcePlan, seed: int) -> Archive:
         )
     if not plan.path:
         raise BadPlan("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
-    return local_archive(Path(plan.path).expanduser())
+    if not plan.remote:
+        return local_archive(Path(plan.path).expanduser())
+    if downloads is None:
+        raise BadPlan(
+            f"source.path is the address {plan.path}, and nothing is downloaded here; give a file or a folder"
+        )
+    return local_archive(fetch_official(plan.path, downloads, published=plan.published), plan.path)
 
 
 def sample_archive(plan: SourcePlan, seed: int) -> Archive:
@@ -69,11 +85,13 @@ def sample_archive(plan: SourcePlan, seed: int) -> Archive:
     )
 
 
-def local_archive(path: Path) -> Archive:
-    """A zip or a folder, once it can be opened."""
+def local_archive(path: Path, name: str = "") -> Archive:
+    """A zip or a folder, once it can be opened; `name`: what a person calls it."""
     if holds_official(path):
         files = official_files(path)
-        return Archive(path=str(path.resolve()), sha256=files_digest(path, files), source=f"{path.name} (PCam's HDF5)")
+        checked = "" if all(map(has_sum, files)) else ", in part unpacked, for which no MD5 was published"
+        source = f"{name or path.name} (PCam's HDF5{checked})"
+        return Archive(path=str(path.resolve()), sha256=files_digest(path, files), source=source)
     container = open_container(path)
     container.close()
     digest = sha256(path) if isinstance(container, Zip) else folder_digest(path)

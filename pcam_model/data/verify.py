@@ -5,10 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pcam_model.data.image import PATCH_BYTES, pixel_digest
-from pcam_model.data.pack import PATCHES, Pack, patches, table, table_digest
+from pcam_model.data.pack import PATCHES, Pack, open_pack, patches, table, table_digest
 from pcam_model.errors import BadSource
 
 CHUNK = 256
+
+
+def verify_as(digest: str, folder: Path) -> None:
+    """Read the pack in a folder wholly. Raises BadSource where it is not whole, or not the one of this digest."""
+    pack = open_pack(folder)
+    if pack.digest != digest:
+        raise BadSource(f"{folder}: the pack's digest is {pack.digest[:12]}, and {digest[:12]} was asked for")
+    verify_pack(pack)
 
 
 def verify_pack(pack: Pack) -> None:

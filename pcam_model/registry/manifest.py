@@ -75,7 +75,7 @@ def digest_of(content: bytes) -> str:
 
 def parse_manifest(content: bytes, place: str, run: str | None = None) -> Manifest:
     """A manifest that can be trusted in form: known keys, plain relative paths, the right run; else `BadModel`."""
-    manifest = _parsed(Manifest, content, place)
+    manifest = parsed(Manifest, content, place)
     if run is not None and manifest.run != run:
         raise BadModel(f"{place}: the manifest is of run {manifest.run!r}, not of {run!r}; do not use this run")
     return manifest
@@ -83,7 +83,7 @@ def parse_manifest(content: bytes, place: str, run: str | None = None) -> Manife
 
 def parse_step(content: bytes, place: str) -> Step:
     """A step's record that can be trusted in form, else `BadModel`."""
-    return _parsed(Step, content, place)
+    return parsed(Step, content, place)
 
 
 def read_manifest(store: Store, run: str, sizes_too: bool = True) -> tuple[Manifest, Published]:
@@ -129,7 +129,8 @@ def files_of(folder: Path, deep: bool = True) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if not any(part.startswith(".") for part in name.split("/"))}
 
 
-def _parsed(kind: type[R], content: bytes, place: str) -> R:
+def parsed(kind: type[R], content: bytes, place: str) -> R:
+    """A record that can be trusted in form, else `BadModel`."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

@@ -25,7 +25,7 @@ from pcam_model.registry.manifest import (
 )
 from pcam_model.registry.naming import changed, differences, run_name
 from pcam_model.registry.store import Conflict, NotThere, Store
-from pcam_model.registry.streams import alone_in, at_once, fetch_files
+from pcam_model.registry.streams import alone_in, fetch_files, send_files
 
 __all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
 
@@ -177,17 +177,8 @@ class RunStore:
         return contents
 
     def _send(self, paths: Mapping[str, Path]) -> Files:
-        """Store the files by their path under the run, several at a time."""
-
-        def send(name: str, path: Path) -> FileRecord:
-            before = path.stat()
-            held = self.store.holds(self._key(name), path)
-            digest = sha256(path) if held else self.store.upload(self._key(name), path)
-            if (after := path.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
-                raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
-            return FileRecord(size=after.st_size, sha256=digest)
-
-        return dict(zip(paths, at_once(lambda item: send(*item), paths.items()), strict=True))
+        """Store the files by their path under the run."""
+        return send_files(self.store, self._key(""), paths)
 
     def _immutable(self, what: str) -> StoreError:
         return StoreError(f"{self.uri} is published and does not change ({what}); choose another run name")

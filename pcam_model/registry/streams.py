@@ -3,15 +3,15 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
-from pcam_model.errors import BadModel, DiskFull
-from pcam_model.files import room_on_disk
+from pcam_model.errors import BadModel, DiskFull, StoreError
+from pcam_model.files import room_on_disk, sha256
 from pcam_model.registry.manifest import FileRecord, Files
 from pcam_model.registry.store import Store
 
@@ -76,6 +76,20 @@ def fetch_files(store: Store, prefix: str, files: Files, folder: Path) -> None:
             fetch_verified(store, prefix + name, folder / name, files[name])
 
     at_once(fetch, files)
+
+
+def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
+    """Store files by their path under the prefix, several at a time; what is there already is not sent again."""
+
+    def send(name: str, path: Path) -> FileRecord:
+        before = path.stat()
+        held = store.holds(prefix + name, path)
+        digest = sha256(path) if held else store.upload(prefix + name, path)
+        if (after := path.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
+            raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
+        return FileRecord(size=after.st_size, sha256=digest)
+
+    return dict(zip(paths, at_once(lambda item: send(*item), paths.items()), strict=True))
 
 
 def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -2,10 +2,9 @@
 
 import gzip
 
-import h5py
 import numpy as np
-import pandas as pd
 import pytest
+from official_files import COUNTS, official_folder
 from patch_sets import some_patches
 
 from pcam_model.data.official import PREFIX
@@ -13,34 +12,11 @@ from pcam_model.data.pack import patches, table
 from pcam_model.data.split import SplitPlan, make_split
 from pcam_model.errors import BadSource
 
-COUNTS = {"train": 12, "valid": 6, "test": 4}
-
 
 @pytest.fixture
 def official(tmp_path):
     """official(packed=True, chunks=None) -> a folder in PCam's official layout."""
-
-    def made(packed=True, chunks=None, sides=COUNTS, meta=True):
-        folder = tmp_path / "official"
-        folder.mkdir()
-        for seed, side in enumerate(sides):
-            pixels, labels = some_patches(sides[side], seed)
-            for what, data in (("x", pixels), ("y", labels.astype(np.uint8).reshape(-1, 1, 1, 1))):
-                path = folder / f"{PREFIX}_{side}_{what}.h5"
-                with h5py.File(path, "w") as file:
-                    file.create_dataset(what, data=data, chunks=chunks if what == "x" else None)
-                if packed:
-                    path.with_suffix(".h5.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
-                    path.unlink()
-            if meta:
-                rows = pd.DataFrame(
-                    {"coord_y": 1, "coord_x": 2, "tumor_patch": True, "center_tumor_patch": labels == 1}
-                )
-                rows["wsi"] = [f"{side}_{i % 3}" for i in range(len(labels))]
-                rows.to_csv(folder / f"{PREFIX}_{side}_meta.csv")
-        return folder
-
-    return made
+    return lambda *how, **asked: official_folder(tmp_path / "official", *how, **asked)
 
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (True, (3, 96, 96, 3))])

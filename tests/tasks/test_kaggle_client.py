@@ -1,71 +1,17 @@
 """Kaggle's real client against a stand-in of its server: what arrives is whole, or is not there."""
 
-import gc
 import hashlib
 import os
-import time
-import zipfile
-from types import SimpleNamespace
 
 import pytest
-from kaggle_standin import Standin
-from patch_sets import make_patch_set
+from kaggle_standin import COUNTS, archive
 
 from pcam_model.errors import BadSource, Transient
 from tasks.kaggle_client import COMPETITION, download_competition
 
 # Kaggle's client leaves its sockets to the garbage collector; the fixture `kaggle` has it come within the test.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-COUNTS = {"labelled": 100, "unlabelled": 6}
 PIECE = 1 << 20  # the client keeps what arrives in pieces of this size
-
-
-def made(path, seed):
-    """A zip of some megabytes."""
-    return make_patch_set(100, test=6, seed=seed).zip(path, zipfile.ZIP_STORED).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("kaggle") / "a.zip", seed=0)
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home without credentials; the client talks to the stand-in and does not sleep between its own attempts."""
-    for name in list(os.environ):
-        if name.startswith("KAGGLE_") or name == "XDG_CONFIG_HOME":
-            monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    (home / ".kaggle").mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
-    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
-    from kaggle.api import kaggle_api_extended
-
-    quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
-    monkeypatch.setattr(kaggle_api_extended, "time", quick)
-    monkeypatch.setattr(kaggle_api_extended.KaggleApi, "config", str(home / ".kaggle" / "kaggle.json"))
-    return home
-
-
-@pytest.fixture
-def signed_in(home, monkeypatch):
-    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
-    monkeypatch.setenv("KAGGLE_KEY", "secret")
-
-
-@pytest.fixture
-def kaggle(content):
-    standin = Standin(content)
-    try:
-        server = standin.serve()
-    except OSError as error:
-        pytest.skip(f"port 7777, the only one where Kaggle's SDK looks for a stand-in, is taken: {error}")
-    yield standin
-    server.shutdown()
-    server.server_close()
-    gc.collect()
 
 
 class Waits(list):
@@ -140,7 +86,7 @@ def test_a_server_without_ranges_starts_again(tmp_path, signed_in, kaggle):
 
 
 def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, signed_in, kaggle):
-    other = made(tmp_path / "other.zip", seed=1)
+    other = archive(tmp_path / "other.zip", seed=1)
 
     def change():
         kaggle.content, kaggle.etag = other, '"two"'
