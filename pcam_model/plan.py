@@ -75,6 +75,11 @@ def checked(keys: dict[str, Any]) -> TrainPlan:
         raise BadPlan("; ".join(dict.fromkeys(_complaints(error)))) from None
     if plan.frozen.epochs + plan.tuned.epochs == 0:
         raise BadPlan("frozen.epochs and tuned.epochs are both 0, so nothing would be trained; raise one of them")
+    if max(plan.frozen.patience, plan.tuned.patience) and not plan.split.test and plan.split.kind != "official":
+        raise BadPlan(
+            "patience lets the validation part choose where training stops, so figures on it would flatter; give a "
+            "test part to report on (split.test=0.1), or split.kind=official where the patches bring one"
+        )
     return plan
 
 

@@ -33,7 +33,7 @@ def search_lr(
         with progress(f"LR search, {stage.name}", "steps") as tell:
             return lr_search.search_lr(
                 network, train, plan, stage.multipliers, stage.plan.batch, material.seed,
-                (stage.name, stage.number), folder, tell,
+                (stage.name, stage.number), folder, tell, stage.sight(0, 1, train.size),
             )  # fmt: skip
 
     inputs = {**material.inputs(), "start": _start(material, start)}
@@ -63,6 +63,11 @@ def _train(
 ) -> Checkpoint | None:
     if stage.plan.epochs == 0:
         return start
+    if stage.plan.patience and not sum(material.split.counts.get("test", {}).values()):
+        raise BadPlan(
+            f"{stage.name}.patience lets the validation part choose where training stops, but the split has no test "
+            f"part to report on; set split.test, or {stage.name}.patience=0"
+        )
     highest = _rate(stage, curve)
     inputs = {**material.inputs(), "rate": highest, "start": _start(material, start)}
 

@@ -71,6 +71,13 @@ def test_a_missing_plan_and_one_that_trains_nothing_are_refused(tmp_path: Path) 
         checked({"frozen": {"epochs": 0}, "tuned": {"epochs": 0}})
 
 
+def test_stopping_early_wants_a_part_that_chose_nothing() -> None:
+    with pytest.raises(BadPlan, match="split.test"):
+        checked({"tuned": {"patience": 2}})
+    assert checked({"tuned": {"patience": 2}, "split": {"test": 0.1}}).tuned.patience == 2
+    assert checked({"frozen": {"patience": 1}, "split": {"kind": "official"}}).frozen.patience == 1
+
+
 def test_the_flow_takes_exactly_the_plans_keys() -> None:
     flow = importlib.import_module("flows.full_train").full_train
     assert list(flow.parameters.properties) == list(TrainPlan.model_fields)

@@ -4,10 +4,13 @@ Symmetry of the square, zoom, rotation and warp are one homography a patch; the 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pcam_model.data.stain import jitter
 
 PROBABILITY = 0.75
 DEGREES = 10.0
@@ -17,23 +20,39 @@ BRIGHTNESS = (0.4, 0.6)
 CONTRAST = (0.8, 1.25)
 
 
-def augment(patches: Tensor, size: int, draw: torch.Generator, calm: bool = False) -> Tensor:
+@dataclass(frozen=True)
+class Sight:
+    """How training sees its patches at a step.
+
+    Attributes:
+        size: the side of the images, in pixels.
+        calm: only the symmetries of the square, which resample no pixel: images as sharp as they will be seen.
+        stain: strength of the stain jitter; 0: none.
+    """
+
+    size: int
+    calm: bool = False
+    stain: float = 0.0
+
+
+def augment(patches: Tensor, sight: Sight, draw: torch.Generator) -> Tensor:
     """Training images from patches; each image's change is drawn from `draw`, on the host.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
-        size: the side of the images, in pixels.
+        sight: how they are seen.
         draw: where the randomness comes from; the result depends on nothing else.
-        calm: only the symmetries of the square, which resample no pixel: images as sharp as they will be seen.
 
     Returns:
         float32 (B, 3, size, size) in 0..1.
     """
     count, device = len(patches), patches.device
-    maps = (symmetries if calm else homographies)(count, draw).to(device, non_blocking=True)
+    maps = (symmetries if sight.calm else homographies)(count, draw).to(device, non_blocking=True)
     brightness, contrast = (part.to(device, non_blocking=True) for part in lighting(count, draw))
     images = patches.permute(0, 3, 1, 2).float() / 255
-    images = functional.grid_sample(images, grid(maps, size), "bilinear", "reflection", align_corners=False)
+    if sight.stain:
+        images = jitter(images, sight.stain, draw)
+    images = functional.grid_sample(images, grid(maps, sight.size), "bilinear", "reflection", align_corners=False)
     return relight(images, brightness, contrast)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pcam_model.data.augment import augment
+from pcam_model.data.augment import Sight, augment
 from pcam_model.randomness import generator
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -70,10 +70,13 @@ class Batches:
         """int64 (n,): the order of this epoch, a function of the place alone."""
         return torch.randperm(len(self), generator=generator(seed, ORDER, stage, epoch))
 
-    def augmented(self, which: Tensor, seed: int, *place: int, calm: bool = False) -> tuple[Tensor, Tensor]:
-        """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation."""
+    def augmented(self, which: Tensor, seed: int, *place: int, sight: Sight | None = None) -> tuple[Tensor, Tensor]:
+        """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation.
+
+        `sight` says how they are seen; without it, at this part's own size.
+        """
         draw = generator(seed, AUGMENT, *place)
-        images = augment(self.gather(which), self.size, draw, calm)
+        images = augment(self.gather(which), sight or Sight(self.size), draw)
         return standardise(images), self.labels[which.to(self.labels.device)]
 
     def plain(self, start: int, stop: int) -> Tensor:

@@ -31,7 +31,7 @@ class Checkpoint(Record):
     step: int
     rate: float
     figures: dict[str, float]
-    """Of the last epoch, on the validation part."""
+    """Of the epoch that is left, on the validation part."""
 
 
 def save_state(path: Path, state: TrainState, place: dict[str, Any]) -> None:
@@ -41,6 +41,7 @@ def save_state(path: Path, state: TrainState, place: dict[str, Any]) -> None:
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
     if state.average:
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.tensors.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     about = {"step": state.step, **place}
     write_whole(path, save(_plain(tensors), {"pcam": json.dumps(about)}))
 
@@ -67,6 +68,7 @@ def load_state(path: Path, state: TrainState) -> None:
         state.network.load_state_dict(_under("network.", tensors))
         if state.average:
             state.average.load(_under("average.", tensors))
+        state.best = _under("best.", tensors)
         _load_optimizer(state.optimizer, tensors)
     state.step = read_place(path)["step"]
 

@@ -33,6 +33,10 @@ class Diary:
         """The rows of finished epochs."""
         return [row for row in self.rows() if row["kind"] == "epoch"]
 
+    def best(self) -> dict[str, Any]:
+        """The finished epoch with the highest validation AUC, the first of equals; empty before there is one."""
+        return max(self.epochs(), key=lambda row: row["valid_auc"], default={})
+
 
 def read_diary(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a diary; none where there is no file."""

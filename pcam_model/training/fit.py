@@ -87,6 +87,7 @@ class Fit:
         self.identity = {**stage.identity, "stage": stage.name, "rate": highest, "seed": seed}
         self._resume()
         self.diary = Diary(folder, self.state.step)
+        self.stopped = self._stale()
         self.losses: list[Tensor] = []
         self.ordered, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.saved = self.looked = time.monotonic()
@@ -94,7 +95,7 @@ class Fit:
 
     def run(self) -> Checkpoint:
         """Train to the end of the cycle."""
-        while self.state.step < self.steps:
+        while self.state.step < self.steps and not self.stopped:
             self._one_step()
             done = self.state.step
             if done % self.per_epoch == 0 or done % max(1, self.per_epoch // LOOKS) == 0:
@@ -114,10 +115,13 @@ class Fit:
     def _one_step(self) -> None:
         step, place = self.state.step, (self.stage.number, *divmod(self.state.step, self.per_epoch))
         which = self._order(place[1])[place[2] * self.stage.plan.batch :][: self.stage.plan.batch]
-        calm = step >= self.stage.calm_from(self.steps)
-        images, labels = self.train.augmented(which, self.seed, *place, calm=calm)
+        sight = self.stage.sight(step, self.steps, self.train.size)
+        images, labels = self.train.augmented(which, self.seed, *place, sight=sight)
         now = rate(step, self.steps, self.highest)
-        loss = train_step(self.state, images, labels, now, momentum(step, self.steps), self.seed, *place)
+        loss = train_step(
+            self.state, images, labels, now, momentum(step, self.steps), self.seed, *place,
+            smoothing=self.stage.plan.smoothing, clip=self.stage.plan.clip,
+        )  # fmt: skip
         self.losses.append(loss)
 
     def _order(self, epoch: int) -> Tensor:
@@ -149,7 +153,9 @@ class Fit:
 
     def _end_epoch(self, epoch: int) -> None:
         with self._as_published():
-            logits = predict(self.state.network, self.valid)
+            figures = quick_figures(predict(self.state.network, self.valid), self.valid.labels.cpu())
+            if self.stage.plan.patience and figures["valid_auc"] > self.diary.best().get("valid_auc", -1):
+                self.state.best = {name: t.detach().clone() for name, t in self.state.network.state_dict().items()}
         self.state.network.train()
         steps = [row for row in self.diary.rows() if row["kind"] == "step" and row["epoch"] == epoch]
         row = {
@@ -158,26 +164,33 @@ class Fit:
             "epoch": epoch,
             "step": self.state.step,
             "train_loss": sum(row["loss"] for row in steps) / len(steps),
-            **quick_figures(logits, self.valid.labels.cpu()),
+            **figures,
             "seconds": self.seconds,
             "images_per_second": self.per_epoch * self.stage.plan.batch / self.seconds,
         }
         self.diary.add([row])
         self.watch.epoch(row)
         self.checkpoint()
-        self.seconds, self.looked = 0.0, time.monotonic()
+        self.seconds, self.looked, self.stopped = 0.0, time.monotonic(), self._stale()
+
+    def _stale(self) -> bool:
+        """Whether so many epochs brought nothing better that the plan stops here."""
+        patience, epoch = self.stage.plan.patience, self.state.step // self.per_epoch
+        return bool(patience) and epoch - self.diary.best().get("epoch", epoch) >= patience
 
     def _finish(self) -> Checkpoint:
-        with self._as_published():
+        if self.state.best:
+            self.state.network.load_state_dict(self.state.best)
+        with nullcontext() if self.state.best else self._as_published():
             save_weights(self.folder / FINAL, self.state)
         (self.folder / LATEST).unlink(missing_ok=True)
-        last = self.diary.epochs()[-1]
+        last = self.diary.best() if self.state.best else self.diary.epochs()[-1]
         return Checkpoint(
             path=str(self.folder / FINAL),
             digest=sha256(self.folder / FINAL),
             stage=self.stage.name,
             epoch=last["epoch"],
-            step=self.state.step,
+            step=last["step"],
             rate=self.highest,
             figures={name: last[name] for name in ("valid_loss", "valid_accuracy", "valid_auc")},
         )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from pcam_model.data.augment import Sight
 from pcam_model.data.batches import Batches
 from pcam_model.errors import BadPlan
 from pcam_model.files import write_whole
@@ -62,6 +63,7 @@ def search_lr(
     stage: tuple[str, int],
     folder: Path,
     watch: Callable[[int, int], None] | None = None,
+    sight: Sight | None = None,
 ) -> LrCurve:
     """Train with a growing rate until the loss explodes; network and random state are left as they were.
 
@@ -70,7 +72,7 @@ def search_lr(
     """
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
-        rates, losses = _climb(network, part, plan.steps, multipliers, batch, (seed, stage[1] + SEARCH), watch)
+        rates, losses = _climb(network, part, plan.steps, multipliers, batch, (seed, stage[1] + SEARCH), watch, sight)
     finally:
         network.load_state_dict(before)
     suggestions = suggest(np.array(rates), np.array(losses), stage[0])
@@ -95,6 +97,7 @@ def _climb(
     batch: int,
     place: tuple[int, int],
     watch: Callable[[int, int], None] | None,
+    sight: Sight | None,
 ) -> tuple[list[float], list[float]]:
     """Rates and smoothed losses until the loss explodes.
 
@@ -107,7 +110,7 @@ def _climb(
     for step in range(steps):
         epoch, k = divmod(step, len(part) // batch)
         which = part.order(*place, epoch)[k * batch : (k + 1) * batch]
-        images, labels = part.augmented(which, *place, epoch, k)
+        images, labels = part.augmented(which, *place, epoch, k, sight=sight)
         with torch.no_grad():
             starts.append(float(loss_of(untrained, images, labels, *place, epoch, k)))
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))

@@ -1,10 +1,10 @@
 """The two stages: frozen training of the head, fine-tuning of the whole network."""
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pcam_model.data.augment import Sight
 from pcam_model.errors import BadPlan
 from pcam_model.records import Plan, Record
 from pcam_model.training.average import Average
@@ -24,6 +24,15 @@ class StagePlan(Plan):
     """Patches a step; the rest of an epoch that fills no batch is left for another epoch."""
     rate: Literal["search"] | Annotated[float, Field(gt=0, le=100)] = "search"
     """The highest learning rate of the cycle, or `search`."""
+    stain: float = Field(0, ge=0, le=1)
+    """Stain jitter: haematoxylin and eosin of each patch 1 +- stain times as strong; 0.05 is light, 0.2 strong."""
+    smoothing: float = Field(0, ge=0, lt=1)
+    """Label smoothing: the share of each label's weight that is spread over both classes."""
+    clip: float = Field(0, ge=0)
+    """Largest norm of a step's gradient; a longer one is shortened to it. 0: none is."""
+    patience: int = Field(0, ge=0)
+    """Epochs in a row without a better validation AUC that end the stage, which then leaves its best epoch. 0: none do.
+    The validation part has chosen then, so a test part must be there to report on."""
 
 
 class FrozenPlan(StagePlan):
@@ -42,6 +51,9 @@ class TunedPlan(StagePlan):
     """Share of the steps, at the end, that sees patches unwarped, as sharp as they will be seen; the recipe has 0."""
     average: float = Field(0.2, ge=0, le=1)
     """Share of the steps over which the weights are averaged (an exponential mean); the recipe has 0: none."""
+    sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = ()
+    """Progressive resizing: sides, in pixels, at which the stage begins, each for an equal share of the steps; the last
+    share sees network.size. [96, 96] at network.size=160 trains two thirds of the steps at 96."""
 
 
 class Stage(Record):
@@ -71,9 +83,13 @@ class Stage(Record):
         share = self.plan.average if isinstance(self.plan, TunedPlan) else 0
         return Average(network, share * steps) if share else None
 
-    def calm_from(self, steps: int) -> float:
-        """The step of so many from which patches are no longer rotated, zoomed and warped."""
-        return steps * (1 - self.plan.calm) if isinstance(self.plan, TunedPlan) else math.inf
+    def sight(self, step: int, steps: int, size: int) -> Sight:
+        """How patches are seen at a step of so many, by a network that in the end sees `size` pixels a side."""
+        if not isinstance(self.plan, TunedPlan):
+            return Sight(size, stain=self.plan.stain)
+        sizes = (*self.plan.sizes, size)
+        calm = step >= steps * (1 - self.plan.calm)
+        return Sight(sizes[step * len(sizes) // steps], calm, self.plan.stain)
 
     def prepare(self, network: PatchNetwork) -> PatchNetwork:
         """Freeze or unfreeze what this stage does."""

@@ -1,9 +1,9 @@
 """One optimizer step, and one pass of evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pcam_model.data.batches import Batches
@@ -26,16 +26,27 @@ class TrainState:
     """Optimizer steps taken in this stage."""
     average: Average | None = None
     """The mean of the weights, where the plan asks for one."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of the best epoch so far, where the plan stops early."""
 
 
-def loss_of(network: PatchNetwork, images: Tensor, labels: Tensor, *place: int) -> Tensor:
+def loss_of(network: PatchNetwork, images: Tensor, labels: Tensor, *place: int, smoothing: float = 0.0) -> Tensor:
     """Cross entropy, a scalar on the device; `place` (seed, stage, epoch, step) decides what dropout drops."""
     with at_place(*place[:1], DROPOUT, *place[1:]), mixed(images.device):
         logits = network(images)
-    return functional.cross_entropy(logits.float(), labels)
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
 
-def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, momentum: float, *place: int) -> Tensor:
+def train_step(
+    state: TrainState,
+    images: Tensor,
+    labels: Tensor,
+    rate: float,
+    momentum: float,
+    *place: int,
+    smoothing: float = 0.0,
+    clip: float = 0.0,
+) -> Tensor:
     """One step down the cross entropy; returns its loss, a scalar left on the device.
 
     Args:
@@ -45,11 +56,15 @@ def train_step(state: TrainState, images: Tensor, labels: Tensor, rate: float, m
         rate: of the highest layer group.
         momentum: AdamW's first beta.
         place: seed, stage, epoch, step.
+        smoothing: share of each label's weight that is spread over both classes.
+        clip: the gradient's largest norm; 0: any.
     """
     set_rate(state.optimizer, rate, momentum)
-    loss = loss_of(state.network, images, labels, *place)
+    loss = loss_of(state.network, images, labels, *place, smoothing=smoothing)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if clip:
+        nn.utils.clip_grad_norm_(state.network.parameters(), clip)
     state.optimizer.step()
     state.step += 1
     if state.average:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcam_model.data.augment import augment, grid, homographies, lighting, relight, symmetries, warps, zooms
+from pcam_model.data.augment import Sight, augment, grid, homographies, lighting, relight, symmetries, warps, zooms
 from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD, Batches, batches, normalise
 from pcam_model.randomness import generator
 
@@ -75,7 +75,7 @@ def test_augmentation_depends_on_its_place_alone() -> None:
 
 
 def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
-    images = augment(some(1).expand(6, -1, -1, -1), 96, generator(4))
+    images = augment(some(1).expand(6, -1, -1, -1), Sight(96), generator(4))
     assert 0 <= images.min() and images.max() <= 1
     assert len({image.numpy().tobytes() for image in images}) == 6
     assert homographies(6, generator(4)).shape == (6, 3, 3)
@@ -87,8 +87,8 @@ def test_calm_images_are_turned_and_lit_but_never_resampled() -> None:
     whole = patches.permute(0, 3, 1, 2).float() / 255
     turned = torch.nn.functional.grid_sample(whole, places, mode="nearest", align_corners=False)
     expected = relight(turned, *lighting(6, draw))
-    assert torch.allclose(augment(patches, 96, generator(5), calm=True), expected, atol=1e-3)
-    assert not torch.allclose(augment(patches, 96, generator(5)), expected, atol=0.1)
+    assert torch.allclose(augment(patches, Sight(96, calm=True), generator(5)), expected, atol=1e-3)
+    assert not torch.allclose(augment(patches, Sight(96), generator(5)), expected, atol=0.1)
 
 
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:

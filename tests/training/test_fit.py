@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcam_model.data.augment import Sight
 from pcam_model.data.batches import Batches
 from pcam_model.errors import BadModel, BadPlan
 from pcam_model.training.checkpoint import LATEST, load_weights
@@ -11,6 +12,7 @@ from pcam_model.training.diary import read_diary
 from pcam_model.training.fit import Fit, Watch
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+from pcam_model.training.step import TrainState, loss_of, train_step
 
 Part = Callable[..., Batches]
 
@@ -152,3 +154,71 @@ def test_the_averaged_weights_are_what_is_measured_and_left_and_training_goes_on
     own = averaged.state.network.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in weights(ends[0].path).items())
     assert ends[0].digest != ends[1].digest and ends[0].figures != ends[1].figures
+
+
+def test_training_stops_early_leaves_its_best_epoch_and_an_interruption_changes_nothing(
+    tmp_path: Path, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, seen = tuned(epochs=6, patience=2, average=0), list[dict[str, torch.Tensor]]()
+    aucs = iter([0.6, 0.8, 0.7, 0.8, 0.9, 0.9] * 2)
+
+    def measured(*_: object) -> dict[str, float]:
+        return {"valid_loss": 0.5, "valid_accuracy": 0.7, "valid_auc": next(aucs)}
+
+    monkeypatch.setattr("pcam_model.training.fit.quick_figures", measured)
+    whole = fit(part, tmp_path / "whole", stage)
+    whole.watch = Watch(
+        epoch=lambda _: seen.append({k: v.clone() for k, v in whole.state.network.state_dict().items()})
+    )
+    end = whole.run()
+    assert (end.epoch, end.step, end.figures["valid_auc"], len(seen)) == (2, 8, 0.8, 4)
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(end.path).items())
+
+    aucs = iter([0.6, 0.8, 0.7, 0.8])
+    interrupt(part, tmp_path / "broken", stage, at=13, every=0)
+    assert fit(part, tmp_path / "broken", stage).run().digest == end.digest
+
+
+def test_a_run_that_stopped_early_and_was_cut_off_before_its_end_does_not_train_on(
+    tmp_path: Path, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aucs = iter([0.8, 0.7])
+    monkeypatch.setattr(
+        "pcam_model.training.fit.quick_figures",
+        lambda *_: {"valid_loss": 0.5, "valid_accuracy": 0.7, "valid_auc": next(aucs)},
+    )
+    cut = fit(part, tmp_path, tuned(epochs=6, patience=1))
+    monkeypatch.setattr(cut, "_finish", lambda: None)
+    cut.run()
+    resumed = fit(part, tmp_path, tuned(epochs=6, patience=1))
+    assert resumed.run().epoch == 1 and resumed.state.step == 8
+
+
+@pytest.mark.parametrize("keys", [{"smoothing": 0.2}, {"clip": 0.1}, {"stain": 0.2}, {"sizes": (48,)}], ids=str)
+def test_each_option_changes_the_training(tmp_path: Path, part: Part, keys: dict[str, object]) -> None:
+    plain, other = (fit(part, tmp_path / str(len(k)), tuned(epochs=1, **k)).run() for k in ({}, keys))
+    assert plain.digest != other.digest
+
+
+def test_smoothed_labels_cost_a_certain_network_and_a_long_gradient_is_shortened(part: Part) -> None:
+    images, labels = part(8).augmented(torch.arange(8), 1)
+    network = fresh("resnet18").eval()
+    with torch.no_grad():
+        plain, smooth = (loss_of(network, images, labels, 1, smoothing=share) for share in (0.0, 0.2))
+        logits = network(images).log_softmax(1)
+    assert float(smooth) == pytest.approx(float(0.8 * plain - 0.2 * logits.mean()), rel=1e-2)  # bfloat16, where it is
+
+    state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
+    state.optimizer.param_groups[0] |= {"multiplier": 0.0, "betas": (0, 0)}
+    train_step(state, images, labels, 0.0, 0.9, 1, clip=0.01)
+    norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_stage_grows_in_equal_shares_to_the_networks_size_and_is_calm_at_its_end() -> None:
+    stage = tuned(sizes=(48, 64), calm=0.5, stain=0.1)
+    sights = [stage.sight(step, 6, 96) for step in range(6)]
+    assert [sight.size for sight in sights] == [48, 48, 64, 64, 96, 96]
+    assert [sight.calm for sight in sights] == [False] * 3 + [True] * 3
+    assert {sight.stain for sight in sights} == {0.1}
+    assert [frozen().sight(step, 2, 96) for step in range(2)] == [Sight(96)] * 2

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+
+from pcam_model.data.augment import Sight, augment
+from pcam_model.data.stain import SHIFT, amounts, drawn, jitter, restained
+from pcam_model.randomness import generator
+
+LOG_1E6 = 13.815510557964274  # scikit-image gives amounts in units of -ln(1e-6)
+# skimage.color.rgb2hed of single pixels, scikit-image 0.26.0
+KNOWN = {
+    (100, 60, 140): (0.09421926, 0.02971407, 0.01642294),
+    (230, 160, 200): (0.00121805, 0.02230789, 0.01894606),
+    (200, 80, 150): (0.004376, 0.05904149, 0.03928789),
+    (240, 235, 242): (0.00557152, 0.00046718, 0.00271838),
+    (80, 50, 90): (0.10443248, 0.01304919, 0.05597707),
+}
+
+
+def some(count: int = 4, side: int = 16) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=generator(1)) * 0.98 + 0.01
+
+
+@pytest.mark.parametrize(("pixel", "expected"), KNOWN.items(), ids=str)
+def test_amounts_are_those_of_scikit_image(pixel: tuple[int, int, int], expected: tuple[float, float, float]) -> None:
+    found = amounts((torch.tensor(pixel) / 255).view(1, 3, 1, 1)).flatten() / LOG_1E6
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_stains_unmixed_and_mixed_again_are_the_same_image() -> None:
+    images = some()
+    assert torch.allclose(restained(images, torch.ones(4, 3), torch.zeros(4, 3)), images, atol=1e-5)
+
+
+def test_a_factor_and_a_shift_change_the_amount_of_one_stain_alone() -> None:
+    images = torch.full((1, 3, 2, 2), 0.5)
+    factors, shifts = torch.tensor([[1.2, 1.0, 1.0]]), torch.tensor([[0.05, 0.0, 0.0]])
+    before, after = amounts(images), amounts(restained(images, factors, shifts))
+    assert torch.allclose(after[:, 0], before[:, 0] * 1.2 + 0.05, atol=1e-5)
+    assert torch.allclose(after[:, 1:], before[:, 1:], atol=1e-5)
+
+
+def test_what_is_drawn_keeps_within_the_strength_and_reaches_it() -> None:
+    factors, shifts = drawn(5000, 0.2, generator(2))
+    assert factors.min() >= 0.8 and factors.max() <= 1.2 and factors.std() == pytest.approx(0.4 / 12**0.5, rel=0.05)
+    assert shifts.abs().max() <= 0.2 * SHIFT and shifts.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
+    assert not torch.equal(factors - 1, shifts / SHIFT)
+
+
+def test_jitter_stays_in_range_is_another_in_each_row_and_depends_on_its_place_alone() -> None:
+    images = some(1).expand(6, -1, -1, -1)
+    images = torch.cat([images, torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)])
+    seen = jitter(images, 1.0, generator(3))
+    assert seen.isfinite().all() and seen.min() >= 0 and seen.max() <= 1
+    assert len({image.numpy().tobytes() for image in seen}) == 8
+    assert torch.equal(seen, jitter(images, 1.0, generator(3)))
+    assert not torch.equal(seen, jitter(images, 1.0, generator(4)))
+
+
+def test_augmentation_without_stain_draws_what_it_always_drew() -> None:
+    patches = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8))
+    plain, stained = (augment(patches, Sight(32, True, stain), generator(5)) for stain in (0.0, 1e-7))
+    assert torch.allclose(plain, stained, atol=1e-4)
+    assert (augment(patches, Sight(32, True, 0.2), generator(5)) - plain).abs().max() > 0.01
