@@ -1,6 +1,5 @@
 """The command `pcam`."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,13 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pcam_model.cli_registry import StoreOption, register
+from pcam_model.cli_evaluation import AsJson, print_figures, print_json
+from pcam_model.cli_evaluation import register as register_evaluation
+from pcam_model.cli_registry import StoreOption
+from pcam_model.cli_registry import register as register_registry
 from pcam_model.errors import PcamError
-from pcam_model.places import cache_folder, store_address
+from pcam_model.places import store_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @app.callback()
@@ -58,7 +58,7 @@ def runs(store: StoreOption = "", as_json: AsJson = False) -> None:
 
     found = list(list_runs(open_store(store_address(store))))
     if as_json:
-        _print_json([run.model_dump(mode="json") for run in found])
+        print_json([run.model_dump(mode="json") for run in found])
         return
     table = Table("run", "published", "finished steps")
     for run in found:
@@ -75,54 +75,18 @@ def show(
 
     about = describe_run(store_address(store), run)
     if as_json:
-        _print_json(about)
+        print_json(about)
         return
     console = Console()
     console.print(f"{about['uri']}\npublished: {about['published'] or 'no'}", highlight=False)
     console.print(f"done: {', '.join(about['steps']) or 'nothing yet'}", highlight=False)
     for side, figures in about["figures"].items():
-        _print_figures(f"{side} part", {name: figure["value"] for name, figure in figures.items()})
+        print_figures(f"{side} part", {name: (one["value"], one["low"], one["high"]) for name, one in figures.items()})
     console.print(f"{about['split']}", highlight=False)
 
 
-@app.command()
-def score(
-    model: Annotated[str, typer.Argument(help="a run's name, a folder, or a run's address")],
-    source: Annotated[str, typer.Argument(help="a labelled .zip or folder, or sample")],
-    store: StoreOption = "",
-    as_json: AsJson = False,
-) -> None:
-    """Figures of a model on a labelled source."""
-    from pcam_model.data.pack import build_pack
-    from pcam_model.data.source import SourcePlan, fetch
-    from pcam_model.evaluation.elsewhere import score_elsewhere
-    from pcam_model.plan import checked, source_keys
-    from pcam_model.registry.find import find_model
-
-    folder = find_model(model, store_address(store), cache_folder())
-    plan: SourcePlan = checked({"source": source_keys(source)}).source
-    pack = build_pack(fetch(plan, 0, cache_folder() / "downloads"), plan, cache_folder() / "packs", 0)
-    figures = score_elsewhere(folder, pack)
-    if as_json:
-        _print_json(figures)
-        return
-    _print_figures(f"{figures['model']} on {figures['source']}, {figures['patches']:,} patches", figures["figures"])
-    if figures["warning"]:
-        Console(stderr=True).print(f"Note: {figures['warning']}", highlight=False)
-
-
-register(app)
-
-
-def _print_figures(title: str, figures: dict[str, float]) -> None:
-    table = Table("figure", "value", title=title)
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=1))
+register_registry(app)
+register_evaluation(app)
 
 
 def _quiet_prefect() -> None:

@@ -59,6 +59,7 @@ def publish(
             stage=last.stage,
             weights=last.digest,
             pack=material.pack.digest,
+            archive=material.pack.archive,
             split=material.split.meaning,
             plan=plan.result(),
             versions=versions(),

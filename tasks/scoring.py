@@ -1,12 +1,13 @@
 """Tasks of the evaluation wing: score."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
-from pcam_model.evaluation.examples import explain_examples, pointing
+from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.report import Evidence, Report, write_report
 from pcam_model.plan import TrainPlan
@@ -63,7 +64,7 @@ def _evidence(
     single = {side: as_table(read.table, rows, seen[side][0]) for side, rows in sides.items()}
     shown = "test" if "test" in sides else "valid"
     history = [row for stage in ("frozen", "tuned") for row in read_diary(place.room(f"checkpoints/{stage}") / NAME)]
-    return Evidence(
+    evidence = Evidence(
         run=place.run,
         plan=plan.result(),
         pack=material.pack.model_dump(mode="json", exclude={"folder"}),
@@ -75,10 +76,10 @@ def _evidence(
         score=plan.score,
         versions=versions(),
         cost=cost(history),
-        examples=explain_examples(network, plan.network.size, read.whole, sides[shown], tables[shown], seed=plan.seed),
-        pointing=pointing(network, plan.network.size, read.whole, sides[shown], tables[shown]),
         seed=plan.seed,
     )
+    examples, share = explained(evidence, network, plan.network.size, read.whole, sides[shown])
+    return dataclasses.replace(evidence, examples=examples, pointing=share)
 
 
 def _drawn(curve: LrCurve) -> Any:

@@ -44,6 +44,8 @@ class Pack(Record):
     """Mean of red, green and blue, 0..1."""
     std: tuple[float, float, float]
     """Standard deviation of the pixels of red, green and blue, 0..1."""
+    archive: str = ""
+    """SHA-256 of what it was made from."""
     quarantined: int = 0
     """Images that were set aside; pack.json lists them, with the reason."""
     source: str

@@ -11,7 +11,8 @@ from torch import nn
 
 from pcam_model.data.batches import normalise
 from pcam_model.evaluation import heatmap, metrics
-from pcam_model.evaluation.evidence import Example
+from pcam_model.evaluation.evidence import Evidence, Example
+from pcam_model.evaluation.sides import judge_sides
 from pcam_model.randomness import word
 
 Array = NDArray[Any]
@@ -34,6 +35,22 @@ def choose_examples(labels: Array, odds: Array, called: Array, seed: int, each: 
         "Random hits": np.concatenate(half),
     }
     return {group: at[:each] for group, at in groups.items() if len(at)}
+
+
+def explained(
+    evidence: Evidence, network: nn.Module, size: int, patches: NDArray[np.uint8], rows: Array
+) -> tuple[list[Example], Mapping[str, Any]]:
+    """Examples and pointing figure of the evidence's last side, as the model that is published calls its patches.
+
+    `patches`: the pack, uint8 (N, 96, 96, 3); `rows`: which row of it each prediction of that side is, (n,).
+    """
+    chosen, judged = judge_sides(evidence)
+    side = list(judged)[-1]
+    own = evidence.score.operating_point
+    table, threshold = judged[side].table, chosen.thresholds.get(own, 0.5)
+    examples = explain_examples(network, size, patches, rows, table, temperature=chosen.temperature,
+                                threshold=threshold, seed=evidence.seed)  # fmt: skip
+    return examples, pointing(network, size, patches, rows, table)
 
 
 def explain_examples(

@@ -12,7 +12,7 @@ from pcam_model.evaluation.views import views
 from pcam_model.training.network import PatchNetwork
 
 BATCH = {"cpu": 64, "cuda": 256}  # a processor is slowed by activations that leave its caches
-COLUMNS = ["id", "slide", "label"]
+COLUMNS = ["id", "slide", "label", "pixels"]
 
 
 @torch.inference_mode()
@@ -39,6 +39,6 @@ def forward(
 
 
 def as_table(people: pd.DataFrame, rows: np.ndarray, logits: Tensor) -> pd.DataFrame:
-    """Columns id, slide, label, logit0, logit1: one row a patch; `people` is the pack's table, `rows` (n,) of it."""
+    """Columns id, slide, label, pixels, logit0, logit1 for `rows` (n,) of the pack's table `people`."""
     chosen = people.iloc[rows][COLUMNS].reset_index(drop=True)
     return chosen.assign(logit0=logits[:, 0].numpy(), logit1=logits[:, 1].numpy())

@@ -27,7 +27,7 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     """Everything that can be told of a run, written into the folder.
 
     `report.html` (needs nothing else), `report.json` (the same), `metrics.json` (its figures), `MODEL_CARD.md`,
-    `predictions.parquet` (id, side, slide, label, logit0, logit1, logit, probability, called) and the pictures as PNG.
+    `predictions.parquet` (id, side, slide, label, logit0, logit1, logit, probability, called, pixels) and pictures.
 
     Raises:
         BadSplit: a side that is scored holds one class only, or there is no side at all.
@@ -72,14 +72,14 @@ def _predictions(judged: Mapping[str, Judged]) -> bytes:
     for name, side in judged.items():
         scored = side.scored
         own = next(iter(scored.called))
-        parts.append(side.table[["id", "slide", "label", "logit0", "logit1"]].assign(
+        parts.append(side.table.assign(
             side=name, logit=scored.odds, probability=scored.probability, called=scored.called[own].astype("int8"),
             slide=side.table["slide"].astype("string"), label=side.table["label"].astype("int8"),
         ))  # fmt: skip
     table = pd.concat(parts, ignore_index=True)
-    columns = ["id", "side", "slide", "label", "logit0", "logit1", "logit", "probability", "called"]
+    columns = ["id", "side", "slide", "label", "logit0", "logit1", "logit", "probability", "called", "pixels"]
     content = BytesIO()
-    table[columns].to_parquet(content, index=False)
+    table[[column for column in columns if column in table]].to_parquet(content, index=False)
     return content.getvalue()
 
 

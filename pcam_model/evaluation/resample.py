@@ -16,7 +16,8 @@ Array = NDArray[Any]
 RESAMPLES = 2000
 AT_ONCE = 300_000  # weights in memory at a time
 GRID = np.linspace(0, 1, 101)
-BOOTSTRAP = 40  # what the randomness of a place is for
+GROUPS = 200  # of the jackknife, at most
+BOOTSTRAP, JACKKNIFE = 40, 43  # what the randomness of a place is for
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,23 @@ def units(slide: pd.Series) -> Units:
 def draws(of: Units, resamples: int, seed: int, *, patches: int) -> Iterator[Array]:
     """How often each unit was drawn, int64 (some, units) at a time; the same units give the same draws."""
     random = np.random.default_rng(word(seed, BOOTSTRAP))
+    for rows in _some(resamples, patches):
+        drawn = random.integers(0, of.count, (len(rows), of.count)) + of.count * np.arange(len(rows))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=len(rows) * of.count).reshape(len(rows), of.count)
+
+
+def left_out(of: Units, seed: int, *, patches: int) -> Iterator[Array]:
+    """Weights int64 (some, units) at a time, each without one of at most 200 equal groups of units: the jackknife."""
+    groups = min(of.count, GROUPS)
+    group = np.random.default_rng(word(seed, JACKKNIFE)).permutation(np.arange(of.count) % groups)
+    for rows in _some(groups, patches):
+        yield (group != rows[:, None]).astype(np.int64)
+
+
+def _some(rows: int, patches: int) -> Iterator[Array]:
+    """Row numbers, as many at a time as memory and caches like."""
     some = max(1, AT_ONCE // patches)
-    for start in range(0, resamples, some):
-        rows = min(some, resamples - start)
-        drawn = random.integers(0, of.count, (rows, of.count)) + of.count * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * of.count).reshape(rows, of.count)
+    return (np.arange(start, min(start + some, rows)) for start in range(0, rows, some))
 
 
 @dataclass(frozen=True)

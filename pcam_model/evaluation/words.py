@@ -6,7 +6,7 @@ from typing import Any
 from pcam_model.evaluation.evidence import Example, LrCurve
 from pcam_model.evaluation.style import STAGE_NAME
 
-SIDE = {"valid": "Validation", "test": "Test", "train": "Training"}
+SIDE = {"valid": "Validation", "test": "Test", "train": "Training", "new": "New patches"}
 CLASS = {0: "no tumour", 1: "tumour"}
 POINT = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
 GENERATED = ("It was trained and scored on generated patches, which only look like tissue: it knows nothing of real "

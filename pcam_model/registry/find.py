@@ -1,4 +1,4 @@
-"""Find a published model by whatever a person calls it."""
+"""Find a published model, or its report, by whatever a person calls it."""
 
 import hashlib
 import json
@@ -11,7 +11,8 @@ from pcam_model.registry.manifest import Published, read_manifest
 from pcam_model.registry.pull import pull, resolve, verify_folder
 from pcam_model.registry.store import StoreAway, open_store
 
-STEP = "model"
+MODEL, REPORT = "model", "report"
+MARK = {MODEL: "model.json", REPORT: "report.json"}
 
 
 def find_model(name: str, store: str, cache: Path) -> Path:
@@ -25,20 +26,29 @@ def find_model(name: str, store: str, cache: Path) -> Path:
     Raises:
         BadModel: there is no such model, or it is not finished.
     """
-    for folder in (Path(name), Path(name) / STEP):
-        if (folder / "model.json").is_file():
+    return _find(name, store, cache, MODEL)
+
+
+def find_report(name: str, store: str, cache: Path) -> Path:
+    """The same for the report of a run: a folder with report.json, predictions.parquet and their like."""
+    return _find(name, store, cache, REPORT)
+
+
+def _find(name: str, store: str, cache: Path, part: str) -> Path:
+    for folder in (Path(name), Path(name) / part):
+        if (folder / MARK[part]).is_file():
             return folder
-    address, _, run = name.rstrip("/").removesuffix(f"/{STEP}").rpartition("/runs/")
+    address, _, run = name.rstrip("/").removesuffix(f"/{part}").rpartition("/runs/")
     address, run = address or store, run or name
     if "/" in run:
-        raise BadModel(f"{name!r} is neither a folder with model.json nor a run; `pcam runs` lists what there is")
-    return _pulled(address, run, cache / "models") / STEP
+        raise BadModel(f"{name!r} is neither a folder with {MARK[part]} nor a run; `pcam runs` lists what there is")
+    return _pulled(address, run, cache / f"{part}s", part) / part
 
 
-def _pulled(address: str, name: str, cache: Path) -> Path:
+def _pulled(address: str, name: str, cache: Path, part: str) -> Path:
     known = cache / "known" / f"{hashlib.sha256(f'{address} {name}'.encode()).hexdigest()[:32]}.json"
     try:
-        published = _pull(address, name, cache)
+        published = _pull(address, name, cache, part)
         write_whole(known, json.dumps({"digest": published.digest, "name": name}).encode())
         return cache / published.digest
     except StoreAway as error:
@@ -50,8 +60,8 @@ def _pulled(address: str, name: str, cache: Path) -> Path:
         return folder
 
 
-def _pull(address: str, name: str, cache: Path) -> Published:
+def _pull(address: str, name: str, cache: Path, part: str) -> Published:
     store = open_store(address)
     run = resolve(store, name)
     digest = read_manifest(store, run)[1].digest
-    return pull(store, run, cache / digest, parts=(STEP,))
+    return pull(store, run, cache / digest, parts=(part,))

@@ -93,7 +93,8 @@ def _whole(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, RuntimeError, KeyError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        lines = str(error).strip().splitlines()  # torch names the tensors from its second line on
+        reason = lines[min(1, len(lines) - 1)].strip().rstrip(":.")[:200] if lines else type(error).__name__
         raise BadModel(
             f"{path} is damaged, or not this network's ({reason}); delete it and run again, or pull it again"
         ) from error

@@ -49,6 +49,8 @@ class Model(Record):
     """SHA-256 of model.safetensors."""
     pack: str
     """Digest of the patches that it was trained on."""
+    archive: str = ""
+    """SHA-256 of the archive that they came from."""
     split: str
     """What a figure on its split means."""
     plan: dict[str, Any]

@@ -75,5 +75,5 @@ def test_other_patches_or_labels_are_refused(spoil, found):
 
 
 def test_one_run_alone_is_refused():
-    with pytest.raises(BadPlan, match="two runs or more"):
+    with pytest.raises(BadPlan, match="two different runs or more"):
         compare.side_by_side({"a": predictions(100, 5)})

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import bootstrap, norm
 from sklearn import metrics as reference
 
 from pcam_model.evaluation import metrics, resample
 from pcam_model.evaluation.calibration import BINS
-from pcam_model.evaluation.intervals import measure
+from pcam_model.evaluation.intervals import bca_interval, measure
 from pcam_model.evaluation.resample import Scored, Statistics, Units, draws, units
 from tests.evaluation.conftest import predictions
 
@@ -130,3 +130,29 @@ def test_a_faultless_side_still_has_an_interval():
     assert points["own"]["sensitivity"].high == 1.0
     assert points["own"]["sensitivity"].low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson, 20 of 20
     assert points["own"]["accuracy"].low == pytest.approx(0.025 ** (1 / 40))
+
+
+def test_the_interval_is_scipys_bca_where_units_are_many():
+    sample = np.random.default_rng(6).exponential(size=80)
+    theirs = bootstrap((sample,), np.mean, method="BCa", n_resamples=4000, rng=np.random.default_rng(1))
+    without = (sample.sum() - sample) / (len(sample) - 1)
+    low, high = bca_interval(sample.mean(), theirs.bootstrap_distribution, without, 10**9)
+    assert (low, high) == pytest.approx(theirs.confidence_interval, rel=2e-3)
+    wider = bca_interval(sample.mean(), theirs.bootstrap_distribution, without, 8)
+    assert wider[0] < low and wider[1] > high
+
+
+def test_few_slides_are_made_up_for_by_wider_intervals():
+    shares = coverage(100, 8, 20, 0.7, by_slide=True)
+    assert all(share >= 0.85 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize("slides", [2, 3])
+def test_a_tiny_part_has_figures_though_draws_hold_one_class_or_ties(slides):
+    table = predictions(20, 3, slides=slides).assign(logit0=0.0)
+    table["logit1"] = table["logit1"].round()
+    table["label"] = (table["slide"] == "slide_000").astype(int)  # a draw of one slide alone has one class
+    judged = scored(table)
+    points = measure(judged, 3, resamples=100).points
+    for figure in (*points["own"].values(), *points[""].values()):
+        assert np.isfinite([figure.low, figure.high]).all() and figure.low <= figure.value <= figure.high

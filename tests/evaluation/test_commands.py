@@ -1,0 +1,186 @@
+"""`pcam score` and `pcam compare`, as a user types them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from patch_sets import make_patch_set
+from safetensors.torch import save_file
+
+from pcam_model import cli
+from pcam_model.evaluation import metrics
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.store import open_store
+from pcam_model.training.model import Model, versions
+from pcam_model.training.network import NetworkPlan, build_network
+from tests.evaluation.conftest import predictions
+
+Pcam = Callable[..., str]
+
+
+@pytest.fixture
+def pcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pcam:
+    """The command in this process, with a store and a cache of its own; a mistake is exit code 1 and one sentence."""
+    monkeypatch.setenv("PCAM_STORE", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def run(*words: object, fails: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", ["pcam", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert ended.value.code == (1 if fails else 0), out + err
+        if not fails:
+            return out
+        assert err.startswith("pcam: ") and err.count("\n") == 1, err
+        return err
+
+    return run
+
+
+@pytest.fixture
+def publish(tmp_path: Path) -> Callable[..., None]:
+    """A published run that has nothing but what of its report is compared."""
+
+    def make(run: str, store: str = "store", **parts: pd.DataFrame) -> None:
+        folder = tmp_path / f"report-{store}-{run}"
+        folder.mkdir()
+        area = {side: metrics.auc(table["label"], table[["logit0", "logit1"]]) for side, table in parts.items()}
+        sides = {side: {"figures": {"auc": {"value": value}}} for side, value in area.items()}
+        (folder / "report.json").write_text(json.dumps({"sides": sides}))
+        pd.concat([table.assign(side=side) for side, table in parts.items()]).to_parquet(folder / "predictions.parquet")
+        kept = RunStore(open_store((tmp_path / store).as_uri()), run)
+        kept.commit("report", folder, {})
+        kept.publish()
+
+    return make
+
+
+GOOD = predictions(300, 5).assign(pixels=[f"{row:032x}" for row in range(300)])
+POOR = GOOD.assign(logit1=GOOD["logit1"] + np.random.default_rng(1).normal(0, 5, 300)).sample(frac=1, random_state=1)
+VALID = predictions(100, 1)
+
+
+def test_runs_are_compared_side_by_side_wherever_they_are_kept(pcam, publish, tmp_path):
+    publish("good", valid=VALID, test=GOOD)
+    publish("poor", store="elsewhere", valid=VALID, test=POOR)
+    other = f"{(tmp_path / 'elsewhere').as_uri()}/runs/poor"
+    found = json.loads(pcam("compare", other, "good", "--json"))
+    (difference,) = found["differences"]
+    assert (found["side"], found["patches"]) == ("test", 300)
+    assert difference["value"] == pytest.approx(
+        found["figures"]["good"]["auc"]["value"] - found["figures"][other]["auc"]["value"]
+    )
+    assert difference["low"] > 0 and difference["p"] < 0.01 and difference["over"] == "slides"
+    said = pcam("compare", "good", other, tmp_path / "report-store-good")
+    assert "more than chance" in said and "z 0.00, p 1" in said and "8 slides, and 8 are few" in said
+    assert "valid part, 100 patches" in pcam("compare", "good", other, "--side", "valid")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (GOOD.iloc[1:], "of which 299 are the same"),
+        (GOOD.assign(label=1 - GOOD["label"]), "different labels"),
+        (GOOD.assign(pixels=GOOD["pixels"].str.replace("0", "f")), "different pixels under the same names"),
+    ],
+)
+def test_other_patches_are_refused(pcam, publish, spoilt, said):
+    publish("a", valid=VALID, test=GOOD)
+    publish("b", valid=VALID, test=spoilt)
+    assert said in pcam("compare", "a", "b", fails=True)
+
+
+def test_what_cannot_be_compared_is_said(pcam, publish):
+    publish("a", valid=VALID, test=GOOD)
+    publish("b", test=GOOD)
+    publish("c", valid=VALID)
+    assert "two different runs or more" in pcam("compare", "a", fails=True)
+    assert "two different runs or more" in pcam("compare", "a", "a", fails=True)
+    assert "run 'none' is not published" in pcam("compare", "a", "none", fails=True)
+    assert "b has test; c has valid" in pcam("compare", "b", "c", fails=True)
+    assert "There is no valid" in pcam("compare", "a", "b", "--side", "valid", fails=True)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small untrained model, with what training would have chosen."""
+    return lay_model(tmp_path / "model")
+
+
+def lay_model(folder: Path, **changed: object) -> Path:
+    network = build_network(NetworkPlan(name="mobilenet_v2", weights="none", size=32), 1, say=lambda _: None)
+    folder.mkdir()
+    about: dict[str, object] = {
+        "run": "first", "architecture": "mobilenet_v2", "size": 32, "stage": "tuned", "weights": "0" * 64,
+        "pack": "1" * 64, "split": "", "plan": {"network": {"name": "mobilenet_v2", "size": 32}},
+        "versions": versions(), "tta": True, "temperature": 1.5, "threshold": 0.5,
+        "thresholds": {"0.5": 0.5, "youden": 0.6, "sensitivity95": 0.01, "specificity95": 0.99},
+    }  # fmt: skip
+    save_file(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "model.safetensors"
+    )
+    (folder / "model.json").write_text(Model.model_validate({**about, **changed}).model_dump_json())
+    return folder
+
+
+def test_a_model_is_scored_as_it_was_published_with_intervals_and_a_report(pcam, model, tmp_path):
+    source = make_patch_set(30).zip(tmp_path / "other.zip")
+    found = json.loads(pcam("score", model, source, "--json", "--out", tmp_path / "report"))
+    assert found["patches"] == 30 and found["tta"] and found["temperature"] == 1.5 and found["threshold"] == 0.5
+    assert set(found["points"]) == {"0.5", "youden", "sensitivity95", "specificity95"}
+    assert all(low <= found["figures"][name] <= high for name, (low, high) in found["intervals"].items())
+    assert found["intervals_over"] == {"over": "patches", "units": 30, "resamples": 2000}
+    assert "nothing was chosen on these patches" in found["meaning"]
+    table = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
+    odds = (table["logit1"] - table["logit0"]) / 1.5
+    assert np.allclose(table["probability"], 1 / (1 + np.exp(-odds)))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "New patches" in page and "Where the network looked" in page and "other.zip" in page
+    asked = json.loads(pcam("score", model, source, "--json", "--no-tta", "--operating-point", "youden"))
+    assert not asked["tta"] and asked["threshold"] == 0.6 and asked["gain_of_tta"] is None
+    assert "95 % interval" in pcam("score", model, source, "--operating-point", "0.3")
+
+
+def test_intervals_are_over_slides_where_they_are_named(pcam, model, tmp_path):
+    patches = make_patch_set(24)
+    names = pd.DataFrame({"id": patches.ids, "wsi": [f"s{row // 2 % 4}" for row in range(24)]})
+    names.to_csv(tmp_path / "slides.csv", index=False)
+    found = json.loads(pcam("score", model, patches.zip(tmp_path / "a.zip"), "--json", "--no-tta", "--slides",
+                            tmp_path / "slides.csv"))  # fmt: skip
+    assert found["intervals_over"]["over"] == "slides" and found["intervals_over"]["units"] == 4
+
+
+def test_a_source_that_the_model_knows_is_said(pcam, tmp_path):
+    from pcam_model.files import sha256
+
+    source = make_patch_set(24).zip(tmp_path / "a.zip")
+    found = json.loads(pcam("score", lay_model(tmp_path / "model", archive=sha256(source)), source, "--json"))
+    assert "optimistic: the model was trained on a part of this very source" in found["meaning"]
+
+
+def test_what_cannot_be_scored_is_one_sentence_each(pcam, model, tmp_path):
+    whole = make_patch_set(24)
+    one = {name: content for name, content in whole.files.items()}
+    one["train_labels.csv"] = "\n".join(["id,label", *(f"{each},1" for each in whole.ids)]).encode()
+    none = {name: content for name, content in whole.files.items() if name != "train_labels.csv"}
+    for files, said in ((one, "both 0 and 1 are needed"), (none, "there is no train_labels.csv")):
+        whole.files = files
+        assert said in pcam("score", model, whole.zip(tmp_path / "bad.zip"), fails=True)
+    good = make_patch_set(24).zip(tmp_path / "good.zip")
+    assert "expected youden" in pcam("score", model, good, "--operating-point", "best", fails=True)
+    other = lay_model(tmp_path / "other", architecture="resnet18")
+    assert "not this network's (Missing key(s)" in pcam("score", other, good, fails=True)
+    tensors = build_network(
+        NetworkPlan(name="mobilenet_v2", weights="none", size=32), 1, say=lambda _: None
+    ).state_dict()
+    broken = {name: torch.full_like(tensor, torch.nan).contiguous() if name.endswith("weight") else tensor
+              for name, tensor in tensors.items()}  # fmt: skip
+    save_file(broken, model / "model.safetensors")
+    assert "24 of 24 patches is not finite" in pcam("score", model, good, fails=True)
