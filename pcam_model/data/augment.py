@@ -4,6 +4,7 @@ Symmetry of the square, zoom, rotation and warp are one homography a patch; the 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,13 @@ ZOOM = 1.1
 WARP = 0.2
 BRIGHTNESS = (0.4, 0.6)
 CONTRAST = (0.8, 1.25)
+LEVELS = 256
+
+Finish = Callable[[Tensor], Tensor]
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
 
 
 @dataclass(frozen=True)
@@ -35,25 +43,36 @@ class Sight:
     stain: float = 0.0
 
 
-def augment(patches: Tensor, sight: Sight, draw: torch.Generator) -> Tensor:
+def augment(patches: Tensor, sight: Sight, draw: torch.Generator, finish: Finish = _as_it_is) -> Tensor:
     """Training images from patches; each image's change is drawn from `draw`, on the host.
+
+    Light comes before the sample: a patch has 256 levels a channel, so that one small table a patch does it.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
         sight: how they are seen.
         draw: where the randomness comes from; the result depends on nothing else.
+        finish: done to every pixel last, each channel by itself: float (B, 3, H, W) in 0..1 -> the same shape.
 
     Returns:
-        float32 (B, 3, size, size) in 0..1.
+        float32 (B, 3, size, size), in 0..1 before `finish`.
     """
     count, device = len(patches), patches.device
     maps = (symmetries if sight.calm else homographies)(count, draw).to(device, non_blocking=True)
     brightness, contrast = (part.to(device, non_blocking=True) for part in lighting(count, draw))
-    images = patches.permute(0, 3, 1, 2).float() / 255
     if sight.stain:
-        images = jitter(images, sight.stain, draw)
-    images = functional.grid_sample(images, grid(maps, sight.size), "bilinear", "reflection", align_corners=False)
-    return relight(images, brightness, contrast)
+        patches = jitter(patches, sight.stain, draw)
+    levels = torch.linspace(0, 1, LEVELS, device=device).expand(count, 3, 1, LEVELS)
+    images = looked_up(patches, finish(relight(levels, brightness, contrast)))
+    return functional.grid_sample(images, grid(maps, sight.size), "bilinear", "reflection", align_corners=False)
+
+
+def looked_up(patches: Tensor, table: Tensor) -> Tensor:
+    """Each patch's pixels through its own table: uint8 (B, H, W, 3), (B, 3, 1, 256) -> (B, 3, H, W)."""
+    count, height, width, channels = patches.shape
+    rows = torch.arange(count * channels, dtype=torch.int32, device=patches.device).view(count, channels, 1, 1)
+    places = patches.permute(0, 3, 1, 2).contiguous() + rows * LEVELS
+    return table.reshape(-1).index_select(0, places.view(-1)).view(count, channels, height, width)
 
 
 def homographies(count: int, draw: torch.Generator) -> Tensor:
@@ -107,9 +126,12 @@ def warps(count: int, draw: torch.Generator) -> Tensor:
 def grid(maps: Tensor, size: int) -> Tensor:
     """Where each of size x size output pixels looks, float (B, size, size, 2) as `grid_sample` wants it."""
     centres = (torch.arange(size, device=maps.device) * 2 + 1) / size - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    places = torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3) @ maps.transpose(1, 2)
-    return (places[..., :2] / places[..., 2:]).view(-1, size, size, 2)
+    across, down, fixed = maps.view(-1, 3, 3, 1, 1).unbind(2)
+    u, v, w = (across * centres + (down * centres[:, None] + fixed)).unbind(1)
+    places = torch.empty(*w.shape, 2, device=maps.device)
+    torch.div(u, w, out=places[..., 0])
+    torch.div(v, w, out=places[..., 1])
+    return places
 
 
 def lighting(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -76,8 +76,8 @@ class Batches:
         `sight` says how they are seen; without it, at this part's own size.
         """
         draw = generator(seed, AUGMENT, *place)
-        images = augment(self.gather(which), sight or Sight(self.size), draw)
-        return standardise(images), self.labels[which.to(self.labels.device)]
+        images = augment(self.gather(which), sight or Sight(self.size), draw, standardise)
+        return images, self.labels[which.to(self.labels.device)]
 
     def plain(self, start: int, stop: int) -> Tensor:
         """Images float (B, 3, size, size) at positions start..stop, in this part's own order, not augmented."""

@@ -10,22 +10,22 @@ from torch import Tensor
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 """Optical density of red, green and blue in one unit of haematoxylin, eosin and DAB."""
 SHIFT = 0.5  # of the strength, in natural optical density: even what took no stain is tinted
-DARKEST = 1e-3
+DARKEST = 0.4  # of 255: where the density of black is cut off; it is rounded to black again
 
 
-def jitter(images: Tensor, strength: float, draw: torch.Generator) -> Tensor:
-    """Images with each stain's amount times 1 +- strength, plus up to +- strength / 2; drawn on the host.
+def jitter(patches: Tensor, strength: float, draw: torch.Generator) -> Tensor:
+    """Patches with each stain's amount times 1 +- strength, plus up to +- strength / 2; drawn on the host.
 
     Args:
-        images: float (B, 3, H, W) in 0..1.
+        patches: uint8 (B, H, W, 3), 0..255.
         strength: 0.05 is light, 0.2 strong.
         draw: where the randomness comes from.
 
     Returns:
-        float (B, 3, H, W) in 0..1.
+        uint8 (B, H, W, 3).
     """
-    factors, shifts = drawn(len(images), strength, draw)
-    return restained(images, factors.to(images.device), shifts.to(images.device))
+    factors, shifts = drawn(len(patches), strength, draw)
+    return restained(patches, factors.to(patches.device), shifts.to(patches.device))
 
 
 def drawn(count: int, strength: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -34,19 +34,19 @@ def drawn(count: int, strength: float, draw: torch.Generator) -> tuple[Tensor, T
     return 1 + factors, SHIFT * shifts
 
 
-def restained(images: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0..1 whose stains are multiplied by `factors` (B, 3) and raised by `shifts` (B, 3)."""
-    mix = torch.tensor(STAINS, device=images.device)
-    change = (mix.inverse() @ torch.diag_embed(factors) @ mix).mT
-    density = torch.baddbmm((shifts @ mix)[..., None], change, _density(images).flatten(2))
-    return density.clamp_min_(0).neg_().exp_().view_as(images)
+def restained(patches: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
+    """Patches (B, H, W, 3) whose stains are multiplied by `factors` (B, 3) and raised by `shifts` (B, 3)."""
+    mix = torch.tensor(STAINS, device=patches.device)
+    change = mix.inverse() @ torch.diag_embed(factors) @ mix
+    density = torch.baddbmm((shifts @ mix)[:, None], _density(patches).flatten(1, 2), change)
+    return density.neg_().exp_().mul_(255).round_().clamp_(0, 255).byte().view_as(patches)
 
 
-def amounts(images: Tensor) -> Tensor:
-    """How much haematoxylin, eosin and DAB each pixel took, (B, 3, H, W), from images (B, 3, H, W) in 0..1."""
-    unmix = torch.tensor(STAINS, device=images.device).inverse().T
-    return (unmix @ _density(images).flatten(2)).view_as(images)
+def amounts(patches: Tensor) -> Tensor:
+    """How much haematoxylin, eosin and DAB each pixel took: uint8 (B, H, W, 3) -> float (B, H, W, 3)."""
+    return _density(patches) @ torch.tensor(STAINS, device=patches.device).inverse()
 
 
-def _density(images: Tensor) -> Tensor:
-    return images.clamp_min(DARKEST).log().neg()
+def _density(patches: Tensor) -> Tensor:
+    levels = torch.arange(256, device=patches.device).clamp_min(DARKEST).div(255).log().neg()
+    return levels.index_select(0, patches.reshape(-1).int()).view(patches.shape)

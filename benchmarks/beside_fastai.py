@@ -1,0 +1,177 @@
+"""Training and data path beside fastai's: same machine, patches, network, size, batch and augmentation, taking turns.
+
+    python -m venv FASTAI && FASTAI/bin/pip install fastai==2.8.12 'fastprogress<1.1' torch==... torchvision==...
+    python -m benchmarks.beside_fastai --patches train.zip --fastai FASTAI/bin/python [--seconds 20] [--rounds 3]
+
+Each side works as it does by itself: fastai reads image files with its own workers and computes in float32, pcam reads
+its pack and computes in the device's fast numbers. A figure is the median of rounds that take turns, a ratio the median
+of the rounds' ratios: a machine's drift hits both alike. About 9 minutes on two idle cores.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.machine import write_result
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.pack import Pack, build_pack, patches, table
+from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.training.device import best_device, describe
+from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.stage import Stage, TunedPlan
+
+SIDE = Path(__file__).with_name("fastai_side.py")
+PATCHES, VALID = 2048, 64
+RATE = 1e-4
+
+
+class Fastai:
+    """fastai in a process of its own, which waits for orders."""
+
+    def __init__(self, python: str, folder: Path):
+        words = [python, str(SIDE), "--folder", str(folder)]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.version: str = self._answer()["fastai"]
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Have an order carried out."""
+        assert self.process.stdin
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """No more orders."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(60)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{SIDE.name} ended with {self.process.wait()}; run it by hand to see why")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def image_files(archive: Path, folder: Path, prefix: str, is_valid: bool) -> pd.DataFrame:
+    """Unpack a Kaggle-layout archive below `folder`/`prefix`, as fastai wants it; columns file, label and is_valid."""
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder / prefix)
+    labels = pd.read_csv(folder / prefix / "train_labels.csv")
+    found = {path.stem: str(path.relative_to(folder)) for path in (folder / prefix / "train").iterdir()}
+    return pd.DataFrame({"file": labels["id"].map(found), "label": labels["label"], "is_valid": is_valid})
+
+
+def packed(archive: Path, folder: Path) -> Pack:
+    """The same patches as pcam reads them."""
+    plan = SourcePlan(kind="path", path=str(archive))
+    return build_pack(fetch(plan, 2), plan, folder, 2)
+
+
+def part_of(pack: Pack, rows: slice, size: int) -> Batches:
+    """Some of a pack's patches, in their order."""
+    device, labels = best_device(), table(pack)["label"].to_numpy(int)
+    return batches(on_device(patches(pack), device), np.arange(pack.count)[rows], labels[rows], size, device)
+
+
+class Over(Exception):
+    """A bout's time is over."""
+
+
+def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float:
+    """Images a second of `Fit`, from its first word on how far it is."""
+    network = build_network(
+        NetworkPlan.model_validate({"name": name, "weights": "none", "size": size}), 2, lambda _: None
+    )
+    stage = Stage(name="tuned", plan=TunedPlan(epochs=1000, batch=batch, calm=0, average=0))
+    times = list[tuple[float, int]]()
+
+    def told(done: int, total: int) -> None:
+        times.append((time.perf_counter(), done))
+        if len(times) > 1 and times[-1][0] - times[0][0] >= seconds:
+            raise Over
+
+    sides = [part_of(pack, rows, size) for rows in (slice(PATCHES), slice(PATCHES, PATCHES + VALID))]
+    network = stage.prepare(network.to(best_device()))
+    with tempfile.TemporaryDirectory() as folder, suppress(Over):
+        Fit(network, *sides, stage, RATE, 2, Path(folder), Watch(progress=told)).run()
+    return (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
+
+
+def read(pack: Pack, size: int, batch: int, seconds: float) -> float:
+    """Images a second of the data path alone: the pack, augmentation, normalisation."""
+    part, times, step = part_of(pack, slice(PATCHES), size), list[float](), 0
+    while len(times) < 2 or times[-1] - times[0] < seconds:
+        epoch, k = divmod(step, PATCHES // batch)
+        part.augmented(part.order(2, 2, epoch)[k * batch : (k + 1) * batch], 2, 2, epoch, k)
+        times.append(time.perf_counter())
+        step += 1
+    return (len(times) - 1) * batch / (times[-1] - times[0])
+
+
+def turns(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> dict[str, Any]:
+    """Both in turn, so many times."""
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    ratio = statistics.median(mine / other for mine, other in pairs)
+    mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {"pcam": round(mine, 1), "fastai": round(other, 1), "ratio": round(ratio, 2)} | {
+        "rounds": [[round(mine, 1), round(other, 1)] for mine, other in pairs]
+    }
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--patches", type=Path, required=True, help="a Kaggle-layout .zip of 2,112 patches or more")
+    words.add_argument("--fastai", required=True, help="the Python of the environment that has fastai")
+    words.add_argument("--trained", nargs="+", default=["resnet50:224", "resnet50:96"])
+    words.add_argument("--batch", type=int, default=64)
+    words.add_argument("--seconds", type=float, default=20, help="of one bout of training; the data path takes half")
+    words.add_argument("--rounds", type=int, default=3)
+    asked = words.parse_args()
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        folder, pack = Path(home), packed(asked.patches, Path(home) / "packs")
+        files = image_files(asked.patches, folder, "files", False)[: PATCHES + VALID]
+        files.assign(is_valid=files.index >= PATCHES).to_csv(folder / "patches.csv", index=False)
+        other = Fastai(asked.fastai, folder)
+        for one in asked.trained:
+            name, _, side = one.partition(":")
+            order = {"table": "patches.csv", "network": name, "size": int(side), "batch": asked.batch}
+            for what, mine, seconds in (
+                ("train", partial(train, pack, name), asked.seconds),
+                ("read", partial(read, pack), asked.seconds / 2),
+            ):
+                ask = partial(other.ask, what=what, seconds=seconds, **order)
+                title = f"{'training ' + name if what == 'train' else 'data path'} at {side}"
+                figures[title] = turns(
+                    partial(mine, int(side), asked.batch, seconds), lambda ask=ask: ask()["rate"], asked.rounds
+                )
+                print(title, figures[title], flush=True)
+        other.close()
+    write_result(
+        "beside_fastai",
+        f"python -m benchmarks.beside_fastai --patches train.zip --fastai FASTAI --seconds {asked.seconds:g} "
+        f"--rounds {asked.rounds} --batch {asked.batch} --trained {' '.join(asked.trained)}",
+        {"unit": "images/s", "numbers": describe(best_device()), "fastai": other.version, "batch": asked.batch}
+        | figures,
+    )
+
+
+if __name__ == "__main__":
+    main()
