@@ -80,6 +80,9 @@ def pack(archive: Archive, plan: SourcePlan, seed: int) -> Pack:
     with room_on_disk(packs), progress("packing") as tell:
         made = packing.build_pack(archive, plan, packs, seed, tell)
     print(f"Pack: {made.count:,} patches ({made.labelled:,} labelled), digest {made.digest[:12]}, in {made.folder}")
+    if made.quarantined:
+        first = packing.quarantine(made)[0]
+        print(f"Quarantine: {made.quarantined:,} images set aside (first: {first['id']}, {first['reason']})")
     return made
 
 

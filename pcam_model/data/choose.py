@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pcam_model.data.listing import read_listing
 from pcam_model.errors import BadPlan, BadSource
 
 
@@ -47,8 +48,8 @@ def read_slides(path: Path) -> "pd.Series[str]":
     if not path.is_file():
         raise BadPlan(f"source.slides is {path}, but there is no such file; give a CSV with the columns id,wsi")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
+        table = read_listing(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise BadSource(f"{path}: it cannot be read as a CSV ({error}); expected the columns id,wsi") from error
     if not {"id", "wsi"} <= set(table.columns):
         raise BadSource(f"{path}: its columns are {','.join(table.columns)}; expected id,wsi")

@@ -1,6 +1,7 @@
 """Where the files of a patch set lie: a zip, read in place, or a folder. Nothing is ever unpacked."""
 
 import os
+import stat
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -46,11 +47,15 @@ class Folder:
         self.path = path
 
     def names(self) -> Iterator[str]:
-        """Sorted, two levels deep and no deeper: train/x.tif, or top/train/x.tif."""
-        for folder, folders, files in os.walk(self.path):
+        """Sorted, two levels deep and no deeper: train/x.tif, or top/train/x.tif. Links are followed, but not up."""
+        for folder, folders, files in os.walk(self.path, followlinks=True):
             deep = Path(folder).relative_to(self.path).parts
-            folders[:] = sorted(folders) if len(deep) < 2 else []
-            yield from ("/".join([*deep, file]) for file in sorted(files))
+            here = f"{os.path.realpath(folder)}/"
+            below = (
+                name for name in sorted(folders) if not here.startswith(f"{os.path.realpath(f'{folder}/{name}')}/")
+            )
+            folders[:] = below if len(deep) < 2 else []
+            yield from ("/".join([*deep, file]) for file in sorted(files) if os.path.isfile(f"{folder}/{file}"))
 
     def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
         """The file's bytes."""
@@ -159,6 +164,11 @@ def directory(path: Path) -> dict[str, Member]:
             raise BadSource(
                 f"{path}: the member {member.orig_filename!r} points outside the archive, where only names such as "
                 "train/ID.tif belong; do not trust this file, and download it again from its source"
+            )
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise BadSource(
+                f"{path}: the member {member.filename} is a link to a file elsewhere, not a file; make the archive "
+                "again with the files themselves"
             )
         if member.filename in found:
             raise BadSource(

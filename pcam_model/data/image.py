@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIZE = 96
 PATCH_BYTES = SIZE * SIZE * 3
@@ -100,17 +100,39 @@ def eight_bits(content: bytes, order: str, place: int | None) -> bool:
 
 
 def by_pillow(content: bytes) -> Patch:
-    """Any TIFF, PNG or JPEG that Pillow reads, when it is 96x96 RGB of 8 bits."""
+    """Any TIFF, PNG or JPEG that Pillow reads, when it is one 96x96 RGB image of 8 bits, upright as its tags say."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.size != (SIZE, SIZE) or image.mode != "RGB":
-                    width, height = image.size
-                    raise BadPatch(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
-                return np.asarray(image)
+                refuse_other(image, content)
+                return np.asarray(opaque(ImageOps.exif_transpose(image)))
     except BadPatch:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
     except Exception as error:
         raise BadPatch(f"it is not a whole TIFF, PNG or JPEG image ({type(error).__name__})") from error
+
+
+def refuse_other(image: Image.Image, content: bytes) -> None:
+    """Raise BadPatch for an image that is no patch, before its pixels are read."""
+    if image.size != (SIZE, SIZE) or image.mode not in ("RGB", "RGBA", "P"):
+        width, height = image.size
+        raise BadPatch(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
+    if (count := getattr(image, "n_frames", 1)) != 1:
+        raise BadPatch(f"it holds {count} images, where a patch is one")
+    # Pillow reads colours of 16 bits as 8 without a word.
+    bits = content[24] if image.format == "PNG" else max(getattr(image, "tag_v2", {}).get(258, (8,)))
+    if bits > 8:
+        raise BadPatch(f"it has {bits} bits a channel, not 8")
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """The image as RGB, where that loses nothing: colours from a palette, or a channel of opacity that is full."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    full = image.convert("RGBA")
+    lowest, _ = full.getchannel("A").getextrema()
+    if lowest != 255:
+        raise BadPatch("it is transparent in part, where a patch is RGB")
+    return full.convert("RGB")

@@ -1,6 +1,5 @@
 """Kaggle's layout: train/<id>.<tif|png|jpg> with train_labels.csv, and perhaps an unlabelled test/."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,14 @@ import pandas as pd
 
 from pcam_model.data.container import LARGEST_TABLE, Container, open_container
 from pcam_model.data.image import BadPatch, Decoder, Patch
+from pcam_model.data.listing import read_listing
 from pcam_model.errors import BadSource
 
 IMAGES = {"tif", "tiff", "png", "jpg", "jpeg"}
 LITTER = {"Thumbs.db", "desktop.ini"}
 LABELS = "train_labels.csv"
+# Spreadsheets and data frames write labels as decimals.
+VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 class KagglePatches:
@@ -54,9 +56,8 @@ def top_folder(path: Path, names: list[str]) -> str:
 def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
     """Labels (0 or 1) by id."""
     try:
-        text = container.read(f"{top}{LABELS}", LARGEST_TABLE)
-        table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
-    except (BadPatch, ValueError, pd.errors.ParserError) as error:
+        table = read_listing(container.read(f"{top}{LABELS}", LARGEST_TABLE))
+    except (BadPatch, ValueError) as error:
         raise BadSource(
             f"{path}: {LABELS} cannot be read ({error}); expected a CSV with the columns id,label"
         ) from error
@@ -64,7 +65,7 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
         raise BadSource(
             f"{path}: {LABELS} has the columns {','.join(table.columns)}; expected id,label; mend its first line"
         )
-    wrong = table[~table["label"].isin(["0", "1"])]
+    wrong = table[~table["label"].isin(VALUES)]
     if len(wrong):
         raise BadSource(
             f"{path}: {LABELS} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} ({len(wrong):,} "
@@ -76,7 +77,9 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
             f"{path}: {LABELS} names {twice.iat[0]} twice ({len(twice):,} such lines); each id belongs once; remove "
             "the repeated lines"
         )
-    return table.set_index("id")["label"].astype(int)
+    if (nameless := (table["id"] == "").sum()) > 0:
+        raise BadSource(f"{path}: {LABELS} has {nameless:,} lines without an id; give each its id, or remove it")
+    return table.set_index("id")["label"].map(VALUES).astype(int)
 
 
 def refuse_strays(path: Path, names: list[str], top: str) -> None:
@@ -117,7 +120,7 @@ def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: 
     if len(lost):
         raise BadSource(
             f"{path}: {LABELS} names {len(lost):,} patches that are not in train/ (first: {lost[0]}); every label "
-            "belongs to an image; the archive is incomplete, get it again or remove these lines"
+            f"belongs to an image; {likely(lost, train.index)}"
         )
     stray = train.index.difference(labels.index)
     if len(stray):
@@ -138,3 +141,12 @@ def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: 
     table["slide"] = np.full(len(table), None, dtype=object)
     table["origin"] = ["train"] * len(train) + ["test"] * len(test)
     return table
+
+
+def likely(lost: "pd.Index[str]", there: "pd.Index[str]") -> str:
+    """What probably happened to ids that have no image, and what to do."""
+    if str(lost[0]).rpartition(".")[2].lower() in IMAGES:
+        return "an id is a file's name without its ending; take the endings away"
+    if {str(i).lower() for i in lost} & {str(i).lower() for i in there}:
+        return "there are files of these names in other upper and lower case; write them the same"
+    return "the archive is incomplete, get it again or remove these lines"

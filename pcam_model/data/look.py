@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from pcam_model.data.pack import Pack, patches, table
+from pcam_model.data.pack import Pack, patches, quarantine, table
 from pcam_model.data.sheet import draw_sheet
 from pcam_model.errors import BadSource
 from pcam_model.files import room_on_disk, write_whole
@@ -20,7 +20,7 @@ KNOWN_MEAN: Three = (0.70245, 0.54624, 0.69645)
 KNOWN_STD: Three = (0.23889, 0.28209, 0.21625)
 # Standard deviation of a patch's pixels, 0..1: real tissue lies above 0.03.
 BLANK, NEARLY_BLANK = 0.004, 0.02
-SHEET, RECORD = "patches.png", "look.json"
+SHEET, RECORD, ASIDE = "patches.png", "look.json", "quarantine.csv"
 
 
 class LookPlan(Plan):
@@ -42,7 +42,7 @@ class Look(Record):
     """What a pack looks like."""
 
     folder: str
-    """Where look.json and patches.png, the sheet of random patches, lie."""
+    """Where look.json, patches.png (the sheet of random patches) and quarantine.csv (images set aside, if any) lie."""
     counts: dict[str, int]
     """Patches of class "0" and "1", and "unlabelled"."""
     mean: Three
@@ -85,6 +85,8 @@ def look_at(pack: Pack, plan: LookPlan, folder: Path, seed: int = 0) -> Look:
     with room_on_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / RECORD, json.dumps(found.model_dump(exclude={"folder"}), indent=1).encode())
+        if aside := quarantine(pack):
+            write_whole(folder / ASIDE, pd.DataFrame(aside).to_csv(index=False).encode())
         write_whole(folder / SHEET, draw_sheet(patches(pack), rows["label"], seed))
     refuse(found, pack, plan)
     return found
@@ -120,7 +122,7 @@ def warned(found: Look, pack: Pack, plan: LookPlan) -> list[str]:
     if found.blank + found.nearly_blank > most:
         said.append(f"{found.blank:,} of {pack.count:,} patches are blank and {found.nearly_blank:,} nearly so")
     if found.quarantined > most:
-        said.append(f"{found.quarantined:,} images were set aside as no patches")
+        said.append(f"{found.quarantined:,} images were set aside as no patches; {ASIDE} lists them")
     for name, here, known in (("mean", found.mean, found.known_mean), ("std", found.std, found.known_std)):
         if np.abs(np.subtract(here, known)).max() > plan.warn_colour:
             shown = [", ".join(f"{value:.2f}" for value in values) for values in (here, known)]

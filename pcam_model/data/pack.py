@@ -168,6 +168,12 @@ def open_pack(folder: Path) -> Pack:
     return Pack(folder=str(folder), **{name: record[name] for name in Pack.model_fields if name != "folder"})
 
 
+def quarantine(pack: Pack) -> list[dict[str, str]]:
+    """The images that were set aside: id and reason of each."""
+    listed: list[dict[str, str]] = json.loads((Path(pack.folder) / RECORD).read_bytes())["quarantine"]
+    return listed
+
+
 def patches(pack: Pack) -> NDArray[np.uint8]:
     """The pack's patches, uint8 (N, 96, 96, 3): a read-only memory map."""
     found = np.load(Path(pack.folder) / PATCHES, mmap_mode="r", allow_pickle=False)

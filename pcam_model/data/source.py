@@ -10,7 +10,7 @@ from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
 from pcam_model.data.official import has_sum, holds_official, official_files
 from pcam_model.data.remote import fetch_official
-from pcam_model.errors import BadPlan
+from pcam_model.errors import BadPlan, BadSource
 from pcam_model.files import sha256
 from pcam_model.records import Plan, Record
 
@@ -107,5 +107,10 @@ def files_digest(folder: Path, names: list[str]) -> str:
     """SHA-256 over names and digests."""
     total = hashlib.sha256()
     for name in names:
-        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
+        try:
+            total.update(f"{name}\0{sha256(folder / name)}\n".encode())
+        except OSError as error:
+            raise BadSource(
+                f"{folder / name}: it cannot be read ({error.strerror}); make it readable, or remove it"
+            ) from error
     return total.hexdigest()
