@@ -9,6 +9,7 @@ from pcam_model.evaluation.report import ScorePlan
 from pcam_model.plan import TrainPlan
 from pcam_model.registry.runs import Published
 from pcam_model.registry.store import StorePlan
+from pcam_model.training.device import ComputePlan
 from pcam_model.training.lr_search import SearchPlan
 from pcam_model.training.material import Material
 from pcam_model.training.network import NetworkPlan
@@ -25,6 +26,7 @@ def full_train(
     search: SearchPlan = SearchPlan(),
     frozen: FrozenPlan = FrozenPlan(),
     tuned: TunedPlan = TunedPlan(),
+    compute: ComputePlan = ComputePlan(),
     score: ScorePlan = ScorePlan(),
     store: StorePlan = StorePlan(),
     run: str = "",
@@ -33,7 +35,7 @@ def full_train(
     """Train a patch classifier and publish it; started again under the same run name, finish what is missing."""
     plan = TrainPlan(
         source=source, look=look, split=split, network=network, search=search, frozen=frozen,
-        tuned=tuned, score=score, store=store, run=run, seed=seed,
+        tuned=tuned, compute=compute, score=score, store=store, run=run, seed=seed,
     )  # fmt: skip
     place = publishing.begin(plan)
 
@@ -45,7 +47,7 @@ def full_train(
     data.look(place, pack, look, seed)
     publishing.claim(place, plan)
     sides = data.split(place, pack, split)
-    material = Material(pack=pack, split=sides, network=network, seed=seed)
+    material = Material(pack=pack, split=sides, network=network, seed=seed, compute=compute)
 
     head = Stage(name="frozen", plan=frozen)
     low = training.search_lr(place, material, head, search, start=None)

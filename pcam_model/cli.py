@@ -13,7 +13,7 @@ from pcam_model.cli_evaluation import AsJson, print_figures, print_json
 from pcam_model.cli_evaluation import register as register_evaluation
 from pcam_model.cli_registry import StoreOption
 from pcam_model.cli_registry import register as register_registry
-from pcam_model.errors import PcamError
+from pcam_model.errors import Interrupted, PcamError
 from pcam_model.places import store_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -40,6 +40,7 @@ def train(
     keys |= {"run": run} if run else {}
     plan = read_plan(config, sets or [], **keys)
     _quiet_prefect()
+    _interruptible()
     try:
         from flows.full_train import full_train
     except ModuleNotFoundError as error:
@@ -95,10 +96,25 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
+def _interruptible() -> None:
+    """SIGTERM and SIGINT end the command with a code of its own; training takes them over, to save itself first."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}; the same command does what is missing")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background
+            signal.signal(number, stop)
+
+
 def main() -> None:
-    """The entry point: a user's mistake is one sentence on standard error and exit code 1."""
+    """The entry point: a user's mistake is one sentence on standard error and exit code 1; interrupted, it is 75."""
     try:
         app()
+    except Interrupted as stop:
+        print(f"pcam: {stop}", file=sys.stderr)
+        sys.exit(Interrupted.CODE)
     except PcamError as error:
         print(f"pcam: {error}", file=sys.stderr)
         sys.exit(1)

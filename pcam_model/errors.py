@@ -37,5 +37,21 @@ class Busy(PcamError):
     """Somebody else is doing just this, or was quicker."""
 
 
+class Interrupted(SystemExit):
+    """Training was asked to stop, saved what it had, and goes on when it is started again; never an `Exception`.
+
+    As the end of a process it is the exit code 75, the system's word for "try again" (EX_TEMPFAIL).
+    """
+
+    CODE = 75
+
+    def __init__(self, sentence: str):
+        super().__init__(self.CODE)
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class Transient(Exception):
     """May well go away by itself: a task retries it."""

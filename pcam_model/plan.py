@@ -15,6 +15,7 @@ from pcam_model.errors import BadPlan
 from pcam_model.evaluation.report import ScorePlan
 from pcam_model.records import Plan
 from pcam_model.registry.store import StorePlan
+from pcam_model.training.device import ComputePlan
 from pcam_model.training.lr_search import SearchPlan
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, TunedPlan
@@ -30,6 +31,7 @@ class TrainPlan(Plan):
     search: SearchPlan = SearchPlan()
     frozen: FrozenPlan = FrozenPlan()
     tuned: TunedPlan = TunedPlan()
+    compute: ComputePlan = ComputePlan()
     score: ScorePlan = ScorePlan()
     store: StorePlan = StorePlan()
     run: str = ""
@@ -39,7 +41,8 @@ class TrainPlan(Plan):
 
     def result(self) -> dict[str, Any]:
         """What decides the result: not where things lie (their digests count), nor what the run is called."""
-        keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}})
+        saving = {name for name in ComputePlan.model_fields if name.startswith("checkpoint_")}
+        keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}, "compute": saving})
         keys["source"]["slides"] = Path(self.source.slides).name
         keys["network"]["weights"] = Path(self.network.weights).name
         return keys

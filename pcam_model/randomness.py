@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def word(seed: int, *place: int) -> int:
@@ -15,6 +17,21 @@ def word(seed: int, *place: int) -> int:
 def generator(seed: int, *place: int, device: str = "cpu") -> torch.Generator:
     """A generator that depends only on where we are, never on how we got here."""
     return torch.Generator(device).manual_seed(word(seed, *place))
+
+
+class Share(NamedTuple):
+    """Rows start .. stop of a batch of `whole`: what is random is drawn for the whole batch, then cut.
+
+    So it does not matter for a patch how many processes, or how many parts one after the other, compute its batch.
+    """
+
+    start: int
+    stop: int
+    whole: int
+
+    def of(self, drawn: Tensor) -> Tensor:
+        """These rows of what was drawn, (whole, ...) -> (stop - start, ...)."""
+        return drawn[self.start : self.stop]
 
 
 @contextmanager

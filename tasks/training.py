@@ -27,16 +27,17 @@ def search_lr(
     if stage.plan.epochs == 0 or stage.plan.rate != "search":
         return None
 
+    inputs = {**material.inputs(), "start": _start(material, start)}
+
     def make(folder: Path) -> LrCurve:
         network, train = stage.prepare(network_at(material, start)), parts(material).batches["train"]
         stage.steps_an_epoch(len(train))
         with progress(f"LR search, {stage.name}", "steps") as tell:
             return lr_search.search_lr(
                 network, train, plan, stage.multipliers, stage.plan.batch, material.seed,
-                (stage.name, stage.number), folder, tell, stage.sight(0, 1, train.size),
+                (stage.name, stage.number), folder, tell, stage.sight(0, 1, train.size), material.compute, inputs,
             )  # fmt: skip
 
-    inputs = {**material.inputs(), "start": _start(material, start)}
     curve = place.once(f"lr/{stage.name}", LrCurve, make, inputs)
     print(f"LR search, {stage.name}: {curve.suggestion:.2e} ({curve.how}, after {len(curve.rates)} steps)")
     return curve
@@ -74,7 +75,10 @@ def _train(
     def make(folder: Path) -> Checkpoint:
         return _fit(material, stage, highest, start, folder, inputs)
 
-    print(f"{stage.name}: {stage.plan.epochs} epochs at up to {highest:.2e} on {describe(best_device())}")
+    print(
+        f"{stage.name}: {stage.plan.epochs} epochs at up to {highest:.2e} on "
+        f"{describe(best_device(), material.compute.precision)}"
+    )
     return place.once(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
 
 
@@ -95,7 +99,7 @@ def _fit(
     with progress(f"training, {stage.name}") as tell:
         fit = Fit(
             stage.prepare(network_at(material, start)), read.batches["train"], read.batches["valid"],
-            stage.resting_on(inputs), highest, material.seed, folder, Watch(tell, epoch),
+            stage.resting_on(inputs), highest, material.seed, folder, Watch(tell, epoch), material.compute,
         )  # fmt: skip
         return fit.run()
 

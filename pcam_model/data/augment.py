@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcam_model.data.stain import jitter
+from pcam_model.randomness import Share
 
 PROBABILITY = 0.75
 DEGREES = 10.0
@@ -43,7 +44,13 @@ class Sight:
     stain: float = 0.0
 
 
-def augment(patches: Tensor, sight: Sight, draw: torch.Generator, finish: Finish = _as_it_is) -> Tensor:
+def augment(
+    patches: Tensor,
+    sight: Sight,
+    draw: torch.Generator,
+    finish: Finish = _as_it_is,
+    share: Share | None = None,
+) -> Tensor:
     """Training images from patches; each image's change is drawn from `draw`, on the host.
 
     Light comes before the sample: a patch has 256 levels a channel, so that one small table a patch does it.
@@ -53,16 +60,17 @@ def augment(patches: Tensor, sight: Sight, draw: torch.Generator, finish: Finish
         sight: how they are seen.
         draw: where the randomness comes from; the result depends on nothing else.
         finish: done to every pixel last, each channel by itself: float (B, 3, H, W) in 0..1 -> the same shape.
+        share: which rows of a batch the patches are; all of it by default.
 
     Returns:
         float32 (B, 3, size, size), in 0..1 before `finish`.
     """
-    count, device = len(patches), patches.device
-    maps = (symmetries if sight.calm else homographies)(count, draw).to(device, non_blocking=True)
-    brightness, contrast = (part.to(device, non_blocking=True) for part in lighting(count, draw))
+    share, device = share or Share(0, len(patches), len(patches)), patches.device
+    drawn = (symmetries if sight.calm else homographies)(share.whole, draw), *lighting(share.whole, draw)
+    maps, brightness, contrast = (share.of(part).to(device, non_blocking=True) for part in drawn)
     if sight.stain:
-        patches = jitter(patches, sight.stain, draw)
-    levels = torch.linspace(0, 1, LEVELS, device=device).expand(count, 3, 1, LEVELS)
+        patches = jitter(patches, sight.stain, draw, share)
+    levels = torch.linspace(0, 1, LEVELS, device=device).expand(len(patches), 3, 1, LEVELS)
     images = looked_up(patches, finish(relight(levels, brightness, contrast)))
     return functional.grid_sample(images, grid(maps, sight.size), "bilinear", "reflection", align_corners=False)
 

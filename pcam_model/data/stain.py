@@ -7,25 +7,29 @@ Haematoxylin, eosin and the rest are unmixed (Ruifrok and Johnston 2001), each m
 import torch
 from torch import Tensor
 
+from pcam_model.randomness import Share
+
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 """Optical density of red, green and blue in one unit of haematoxylin, eosin and DAB."""
 SHIFT = 0.5  # of the strength, in natural optical density: even what took no stain is tinted
 DARKEST = 0.4  # of 255: where the density of black is cut off; it is rounded to black again
 
 
-def jitter(patches: Tensor, strength: float, draw: torch.Generator) -> Tensor:
+def jitter(patches: Tensor, strength: float, draw: torch.Generator, share: Share | None = None) -> Tensor:
     """Patches with each stain's amount times 1 +- strength, plus up to +- strength / 2; drawn on the host.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
         strength: 0.05 is light, 0.2 strong.
         draw: where the randomness comes from.
+        share: which rows of a batch the patches are; all of it by default.
 
     Returns:
         uint8 (B, H, W, 3).
     """
-    factors, shifts = drawn(len(patches), strength, draw)
-    return restained(patches, factors.to(patches.device), shifts.to(patches.device))
+    share = share or Share(0, len(patches), len(patches))
+    factors, shifts = (share.of(part) for part in drawn(share.whole, strength, draw))
+    return restained(patches, factors, shifts)
 
 
 def drawn(count: int, strength: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -35,10 +39,11 @@ def drawn(count: int, strength: float, draw: torch.Generator) -> tuple[Tensor, T
 
 
 def restained(patches: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    """Patches (B, H, W, 3) whose stains are multiplied by `factors` (B, 3) and raised by `shifts` (B, 3)."""
-    mix = torch.tensor(STAINS, device=patches.device)
-    change = mix.inverse() @ torch.diag_embed(factors) @ mix
-    density = torch.baddbmm((shifts @ mix)[:, None], _density(patches).flatten(1, 2), change)
+    """Patches (B, H, W, 3) whose stains are multiplied by `factors` and raised by `shifts`, (B, 3) each, on the host."""
+    mix = torch.tensor(STAINS)
+    change, shift = mix.inverse() @ torch.diag_embed(factors) @ mix, (shifts @ mix)[:, None]
+    change, shift = (part.to(patches.device, non_blocking=True) for part in (change, shift))
+    density = torch.baddbmm(shift, _density(patches).flatten(1, 2), change)
     return density.neg_().exp_().mul_(255).round_().clamp_(0, 255).byte().view_as(patches)
 
 

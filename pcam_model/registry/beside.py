@@ -15,11 +15,14 @@ from pcam_model.registry.streams import fetch_verified
 
 EVERY = 15.0  # seconds between two looks
 PATIENCE = 5.0  # seconds that the end of a step waits for what is under way
+LAST_PATIENCE = 60.0  # seconds that an interrupted step waits for its last checkpoint to be sent
 STATE, LINES, LIVE = ".safetensors", ".jsonl", "live"
 
 
 class Beside:
     """While it is entered, a thread sends each new checkpoint and all whole lines of each diary in a folder.
+
+    Left by an interruption (what is no `Exception`), it sends what is new once more, since nobody may come back here.
 
     Lines go to `runs/<run>/<step>/<name>`, where a watcher elsewhere may read them; a checkpoint goes under a name of
     its own below `live/`, and `live/live.json` points to it once it is whole. Files have to be replaced, not rewritten.
@@ -29,7 +32,7 @@ class Beside:
         """`folder` is where the step works; `every` is in seconds."""
         self.run, self.step, self.folder, self.every = run, step, folder, every
         self._seen: dict[str, int] = {}
-        self._said = False
+        self._said = self._interrupted = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"beside {step}", daemon=True)
 
@@ -40,8 +43,9 @@ class Beside:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._interrupted = kind is not None and not issubclass(kind, Exception)
         self._over.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(LAST_PATIENCE if self._interrupted else PATIENCE)
 
     def look(self) -> None:
         """Send what is new since the last look."""
@@ -54,12 +58,17 @@ class Beside:
 
     def _watch(self) -> None:
         while not self._over.wait(self.every):
-            try:
-                self.look()
-            except (PcamError, OSError) as error:
-                if not self._said:
-                    print(f"{error}. Training goes on; what it has so far is on this disk only")
-                self._said = True
+            self._try()
+        if self._interrupted:
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self.look()
+        except (PcamError, OSError) as error:
+            if not self._said:
+                print(f"{error}. Training goes on; what it has so far is on this disk only")
+            self._said = True
 
     def _send_lines(self, path: Path) -> None:
         whole = path.read_bytes().rpartition(b"\n")

@@ -15,12 +15,18 @@ class Average:
         self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after `step` steps; early on the mean is short, so that the start is forgotten."""
-        share = max(1 / max(self.horizon, 1), 9 / (step + 9))
+    def update(self, step: int, skipped: Tensor) -> None:
+        """Take in the weights after `step` steps; early on the mean is short, so that the start is forgotten.
+
+        Args:
+            step: how many.
+            skipped: a bool on the device; where it is true, the mean stays as it is.
+        """
+        share = max(1 / max(self.horizon, 1), 9 / (step + 9)) * ~skipped
+        weight = share if share.is_cuda else float(share)
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, share)
+                self.tensors[name].lerp_(tensor, weight)
             else:
                 self.tensors[name].copy_(tensor)
 

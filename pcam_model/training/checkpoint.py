@@ -1,7 +1,7 @@
 """Checkpoints: network, optimizer and place as safetensors and JSON, whole or not there."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pcam_model.errors import BadModel
+from pcam_model.errors import BadModel, BadPlan
 from pcam_model.files import write_whole
 from pcam_model.records import Record
 from pcam_model.training.step import TrainState
@@ -36,14 +36,44 @@ class Checkpoint(Record):
 
 def save_state(path: Path, state: TrainState, place: dict[str, Any]) -> None:
     """Write all that the future of this stage depends on; `place` is JSON and says where we are."""
+    snapshot(path, state, place)()
+
+
+def snapshot(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[], None]:
+    """Copy all that the future of this stage depends on; what is returned writes the copy, whenever it is called."""
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
     if state.average:
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.tensors.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    about = {"step": state.step, **place}
-    write_whole(path, save(_plain(tensors), {"pcam": json.dumps(about)}))
+    about = {"step": state.step, "parts": state.network.parts, "precision": state.precision, **place}
+    if state.scale:
+        about["scale"] = [float(state.scale.scale), float(state.scale.good)]
+    copied = _plain(tensors)
+
+    def write() -> None:
+        write_whole(path, save(copied, {"pcam": json.dumps(about)}))
+
+    return write
+
+
+def identical(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise BadPlan where a checkpoint is of another training, naming what differs."""
+    before, now = _flat(found), _flat(expected)
+    for key in sorted({*before, *now}):
+        if before.get(key) == now.get(key):
+            continue
+        if key == "plan.epochs":
+            remedy = (
+                "lengthening the training is a new stage, not a silent change of the cycle; give this run another name"
+            )
+        else:
+            remedy = "give this run another name, or the same plan"
+        raise BadPlan(
+            f"{path} is a checkpoint of another training: its {key} is {before.get(key)}, here it is {now.get(key)}; "
+            f"{remedy}"
+        )
 
 
 def read_place(path: Path) -> dict[str, Any]:
@@ -53,7 +83,7 @@ def read_place(path: Path) -> dict[str, Any]:
         BadModel: the file is damaged.
     """
     with _whole(path), safe_open(path, "pt") as file:
-        place: dict[str, Any] = json.loads(file.metadata()["pcam"])
+        place: dict[str, Any] = json.loads((file.metadata() or {}).get("pcam", "{}"))
     return place
 
 
@@ -70,12 +100,17 @@ def load_state(path: Path, state: TrainState) -> None:
             state.average.load(_under("average.", tensors))
         state.best = _under("best.", tensors)
         _load_optimizer(state.optimizer, tensors)
-    state.step = read_place(path)["step"]
+    place = read_place(path)
+    state.step = place["step"]
+    state.network.in_parts(place["parts"])
+    if state.scale and "scale" in place:
+        state.scale.scale.fill_(place["scale"][0])
+        state.scale.good.fill_(place["scale"][1])
 
 
-def save_weights(path: Path, state: TrainState) -> None:
-    """Write the network alone."""
-    write_whole(path, save(_plain(state.network.state_dict())))
+def save_weights(path: Path, state: TrainState, place: dict[str, Any]) -> None:
+    """Write the network alone; `place` is JSON and says of what training it is."""
+    write_whole(path, save(_plain(state.network.state_dict()), {"pcam": json.dumps(place)}))
 
 
 def load_weights(path: Path, network: torch.nn.Module) -> None:
@@ -101,8 +136,19 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors wants each tensor contiguous; channels-last ones are not."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Copies on the host, each contiguous as safetensors wants it; channels-last tensors are not."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.preserve_format).contiguous()
+        for name, tensor in tensors.items()
+    }
+
+
+def _flat(identity: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested keys as one: {"plan": {"epochs": 3}} -> {"plan.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in identity.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return flat
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,10 +4,28 @@ import ctypes
 import sys
 from contextlib import AbstractContextManager, suppress
 from functools import cache
+from typing import Literal
 
 import torch
+from pydantic import Field
+
+from pcam_model.records import Plan
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
+
+
+class ComputePlan(Plan):
+    """How training computes, and how often it saves itself."""
+
+    precision: Precision = "auto"
+    """Of forward passes: bf16, fp16 (with a loss scale), fp32; auto: bf16 where the device has it, a GPU else fp16."""
+    checkpoint_seconds: float = Field(60, gt=0)
+    """How often the whole state is saved, beside training; it is at the end of each epoch and on a signal too."""
+    checkpoint_steps: int = Field(0, ge=0)
+    """Save it every so many steps too; 0: by time alone."""
 
 
 def best_device() -> torch.device:
@@ -33,21 +51,28 @@ def keep_memory() -> None:
             mallopt(switch, value)
 
 
-def half_precision(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the device computes in it, else None."""
+def half_precision(device: torch.device, asked: Precision = "auto") -> torch.dtype | None:
+    """The half precision to compute in, None for float32: what is asked, else what the device is best at."""
+    if asked != "auto":
+        return KINDS[asked]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
 
 
-def mixed(device: torch.device) -> AbstractContextManager[None]:
-    """Forward passes inside run in bfloat16 where the device has it, else in float32."""
-    kind = half_precision(device)
+def mixed(device: torch.device, asked: Precision = "auto") -> AbstractContextManager[None]:
+    """Forward passes inside run in half precision where that is asked, or what the device is best at."""
+    kind = half_precision(device, asked)
     return torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
 
 
-def describe(device: torch.device) -> str:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device, or the machine, has no more memory to give."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def describe(device: torch.device, asked: Precision = "auto") -> str:
     """The device and its numbers, for people."""
-    kind = "bfloat16" if half_precision(device) else "float32"
+    kind = str(half_precision(device, asked) or torch.float32).removeprefix("torch.")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return f"{name}, {kind}"

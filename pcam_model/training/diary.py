@@ -29,6 +29,11 @@ class Diary:
         """All that is noted down so far."""
         return read_diary(self.path)
 
+    def skipped_last(self) -> int:
+        """How many steps were skipped one after the other just before now."""
+        kinds = [row["kind"] for row in self.rows() if row["kind"] != "epoch"]
+        return next((i for i, kind in enumerate(reversed(kinds)) if kind != "skipped"), len(kinds))
+
     def epochs(self) -> list[dict[str, Any]]:
         """The rows of finished epochs."""
         return [row for row in self.rows() if row["kind"] == "epoch"]

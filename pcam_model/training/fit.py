@@ -14,18 +14,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcam_model.data.batches import Batches
-from pcam_model.errors import BadPlan
+from pcam_model.errors import BadPlan, Interrupted
 from pcam_model.files import sha256
-from pcam_model.training.checkpoint import FINAL, LATEST, Checkpoint, load_state, read_place, save_state, save_weights
+from pcam_model.training.checkpoint import (
+    FINAL,
+    LATEST,
+    Checkpoint,
+    identical,
+    load_state,
+    read_place,
+    save_weights,
+    snapshot,
+)
+from pcam_model.training.device import ComputePlan, describe
 from pcam_model.training.diary import Diary
+from pcam_model.training.health import IN_A_ROW
+from pcam_model.training.interrupt import GO_ON, Stop, stoppable
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.one_cycle import momentum, rate
-from pcam_model.training.optimizer import make_optimizer
+from pcam_model.training.saver import Saver
 from pcam_model.training.stage import Stage
-from pcam_model.training.step import TrainState, predict, train_step
+from pcam_model.training.step import ENGINE, new_state, predict, train_step
 
 LOOKS = 10  # times an epoch that losses are read from the device
-CHECKPOINT_SECONDS = 60.0
 
 
 def _nothing(*_: object) -> None:
@@ -59,7 +70,7 @@ class Fit:
         seed: int,
         folder: Path,
         watch: Watch | None = None,
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        compute: ComputePlan | None = None,
     ):
         """Ready to run; goes on from `folder`'s checkpoint where there is one.
 
@@ -72,105 +83,178 @@ class Fit:
             seed: of all randomness.
             folder: of this stage: checkpoints and `metrics.jsonl`.
             watch: who is told.
-            checkpoint_seconds: how often the whole state is saved.
+            compute: how; and how often the whole state is saved.
 
         Raises:
             BadPlan: the batch is larger than the part, or the checkpoint is of another training.
         """
         self.train, self.valid, self.stage, self.highest, self.seed = train, valid, stage, highest, seed
-        self.folder, self.watch, self.checkpoint_seconds = folder, watch or Watch(), checkpoint_seconds
+        self.folder, self.watch, self.compute = folder, watch or Watch(), compute or ComputePlan()
         self.per_epoch = stage.steps_an_epoch(len(train))
         self.steps = self.per_epoch * stage.plan.epochs
-        self.state = TrainState(
-            network, make_optimizer(network, stage.multipliers), average=stage.average(network, self.steps)
-        )
-        self.identity = {**stage.identity, "stage": stage.name, "rate": highest, "seed": seed}
+        average = stage.average(network, self.steps)
+        self.state = new_state(network, stage.multipliers, train.device, self.compute, average)
+        self.identity = {
+            **stage.identity,
+            "stage": stage.name,
+            "rate": highest,
+            "seed": seed,
+            "patches": len(train),
+            "size": train.size,
+            "engine": ENGINE,
+        }
+        self.seconds, self.device = 0.0, describe(train.device, self.compute.precision)
         self._resume()
-        self.diary = Diary(folder, self.state.step)
+        self.diary, self.saver = Diary(folder, self.state.step), Saver()
         self.stopped = self._stale()
         self.losses: list[Tensor] = []
         self.ordered, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.saved = self.looked = time.monotonic()
-        self.seconds = 0.0
+        self.saved_step, self.bad = self.state.step, self.diary.skipped_last()
 
     def run(self) -> Checkpoint:
-        """Train to the end of the cycle."""
-        while self.state.step < self.steps and not self.stopped:
-            self._one_step()
-            done = self.state.step
-            if done % self.per_epoch == 0 or done % max(1, self.per_epoch // LOOKS) == 0:
-                self._look()
-            if done % self.per_epoch == 0:
-                self._end_epoch(done // self.per_epoch)
-            elif time.monotonic() - self.saved > self.checkpoint_seconds:
-                self.checkpoint()
+        """Train to the end of the cycle.
+
+        Raises:
+            Interrupted: SIGTERM or SIGINT asked to stop; the whole state is saved.
+            BadPlan: training broke down.
+        """
+        if self.done:
+            return self._made()
+        try:
+            with stoppable() as stop:
+                if self.state.step and self.state.step % self.per_epoch == 0 and not self._measured():
+                    self._end_epoch(stop)
+                while self.state.step < self.steps and not self.stopped:
+                    self._one_step()
+                    self._after(stop)
+        finally:
+            self.saver.wait()
         return self._finish()
 
     def checkpoint(self) -> None:
-        """Save the whole state, beside, then in place of the last one."""
+        """Save the whole state beside training, then in place of the last one."""
         self._look()
-        save_state(self.folder / LATEST, self.state, {"identity": self.identity})
-        self.saved = time.monotonic()
+        place = {"identity": self.identity, "seconds": self.seconds, "device": self.device}
+        self.saver.put(snapshot(self.folder / LATEST, self.state, place))
+        self.saved, self.saved_step = time.monotonic(), self.state.step
+
+    def _after(self, stop: Stop) -> None:
+        """What is due after a step."""
+        done, every = self.state.step, self.compute.checkpoint_steps
+        ends = done % self.per_epoch == 0
+        if ends or done % max(1, self.per_epoch // LOOKS) == 0:
+            self._look()
+        late = time.monotonic() - self.saved > self.compute.checkpoint_seconds
+        if ends or late or (every and done % every == 0):
+            self.checkpoint()
+        self._leave_if(stop)
+        if ends:
+            self._end_epoch(stop)
+
+    def _leave_if(self, stop: Stop) -> None:
+        """Where a signal asks for it: save, wait until it is on the disk, leave."""
+        if stop.asked:
+            if self.saved_step != self.state.step:
+                self.checkpoint()
+            self.saver.wait()
+            where = (
+                f"{self.stage.name} training stopped by {stop.asked.name} after step {self.state.step} of {self.steps}"
+            )
+            print(f"{where}; {GO_ON}")
+            raise Interrupted(f"{where}; {GO_ON}")
 
     def _one_step(self) -> None:
         step, place = self.state.step, (self.stage.number, *divmod(self.state.step, self.per_epoch))
-        which = self._order(place[1])[place[2] * self.stage.plan.batch :][: self.stage.plan.batch]
         sight = self.stage.sight(step, self.steps, self.train.size)
-        images, labels = self.train.augmented(which, self.seed, *place, sight=sight)
+        images, labels = self.train.augmented(self._batch(step), self.seed, *place, sight=sight)
         now = rate(step, self.steps, self.highest)
         loss = train_step(
             self.state, images, labels, now, momentum(step, self.steps), self.seed, *place,
             smoothing=self.stage.plan.smoothing, clip=self.stage.plan.clip,
         )  # fmt: skip
         self.losses.append(loss)
+        if (step + 1) % self.per_epoch:
+            self.train.expect(self._batch(step + 1))
 
-    def _order(self, epoch: int) -> Tensor:
+    def _batch(self, step: int) -> Tensor:
+        """int64 (B,): which positions of the part the step sees."""
+        epoch, k = divmod(step, self.per_epoch)
         if self.ordered != epoch:
             self.ordered, self.order = epoch, self.train.order(self.seed, self.stage.number, epoch)
-        return self.order
+        return self.order[k * self.stage.plan.batch :][: self.stage.plan.batch]
 
     def _look(self) -> None:
-        """Read the losses since the last look, note them down, and stop where they are no numbers."""
+        """Read the losses since the last look, note them down, and stop where too many were no numbers."""
         if not self.losses:
             return
         losses, last = torch.stack(self.losses).tolist(), self.state.step
         self.losses.clear()
         rows = [self._row(last - len(losses) + i + 1, loss) for i, loss in enumerate(losses)]
-        for row in rows:
-            if not math.isfinite(row["loss"]):
-                raise BadPlan(
-                    f"{self.stage.name} training broke down at step {row['step']} of {self.steps}: its loss is "
-                    f"{row['loss']} at rate {row['rate']:.2g}; set {self.stage.name}.rate lower than {self.highest:.2g}"
-                )
         self.diary.add(rows)
+        self._stop_where_broken(rows)
         self.seconds += time.monotonic() - self.looked
         self.looked = time.monotonic()
         self.watch.progress(last * self.stage.plan.batch, self.steps * self.stage.plan.batch)
 
     def _row(self, step: int, loss: float) -> dict[str, Any]:
         epoch, now = (step - 1) // self.per_epoch + 1, rate(step - 1, self.steps, self.highest)
-        return {"kind": "step", "stage": self.stage.name, "epoch": epoch, "step": step, "loss": loss, "rate": now}
+        row = {"stage": self.stage.name, "epoch": epoch, "step": step, "rate": now}
+        if math.isfinite(loss):
+            return {"kind": "step", **row, "loss": loss}
+        which = self._batch(step - 1).tolist()
+        patches = [self.train.ids[i] for i in which] if len(self.train.ids) else which
+        return {"kind": "skipped", **row, "patches": patches}
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _stop_where_broken(self, rows: list[dict[str, Any]]) -> None:
+        """Say which steps were skipped; a few in a row are no accident."""
+        for row in rows:
+            self.bad = self.bad + 1 if row["kind"] == "skipped" else 0
+            if self.bad == IN_A_ROW:
+                self._break_down(row)
+            elif self.bad:
+                print(f"{self.stage.name}: step {row['step']} is skipped, its loss or gradient is not finite")
+
+    def _break_down(self, row: dict[str, Any]) -> None:
+        some, count = ", ".join(map(str, row["patches"][:5])), len(row["patches"])
+        raise BadPlan(
+            f"{self.stage.name} training broke down at step {row['step']} of {self.steps}: {IN_A_ROW} steps in a row "
+            f"had a loss or gradient that is not finite, at rate {row['rate']:.2g}, this one with {count} patches "
+            f"({some}, ...; {self.diary.path} names all); the checkpoint before them is kept; "
+            f"set {self.stage.name}.rate lower than {self.highest:.2g} and choose another run name"
+        )
+
+    def _measured(self) -> bool:
+        """Whether the epoch that has just ended has its figures."""
+        return any(row["step"] == self.state.step for row in self.diary.epochs())
+
+    def _end_epoch(self, stop: Stop) -> None:
+        epoch = self.state.step // self.per_epoch
         with self._as_published():
-            figures = quick_figures(predict(self.state.network, self.valid), self.valid.labels.cpu())
-            if self.stage.plan.patience and figures["valid_auc"] > self.diary.best().get("valid_auc", -1):
+            logits = predict(
+                self.state.network, self.valid, precision=self.state.precision, tell=lambda: self._leave_if(stop)
+            )
+            figures = quick_figures(logits, self.valid.labels.cpu())
+            better = self.stage.plan.patience and figures["valid_auc"] > self.diary.best().get("valid_auc", -1)
+            if better:
                 self.state.best = {name: t.detach().clone() for name, t in self.state.network.state_dict().items()}
         self.state.network.train()
-        steps = [row for row in self.diary.rows() if row["kind"] == "step" and row["epoch"] == epoch]
+        steps = [row["loss"] for row in self.diary.rows() if row["kind"] == "step" and row["epoch"] == epoch]
         row = {
             "kind": "epoch",
             "stage": self.stage.name,
             "epoch": epoch,
             "step": self.state.step,
-            "train_loss": sum(row["loss"] for row in steps) / len(steps),
+            "train_loss": sum(steps) / max(len(steps), 1),
             **figures,
             "seconds": self.seconds,
-            "images_per_second": self.per_epoch * self.stage.plan.batch / self.seconds,
+            "images_per_second": self.per_epoch * self.stage.plan.batch / max(self.seconds, 1e-9),
         }
+        if better:  # on the disk before its figures are: they would not be asked for again
+            self.checkpoint()
+            self.saver.wait()
         self.diary.add([row])
         self.watch.epoch(row)
-        self.checkpoint()
         self.seconds, self.looked, self.stopped = 0.0, time.monotonic(), self._stale()
 
     def _stale(self) -> bool:
@@ -182,9 +266,12 @@ class Fit:
         if self.state.best:
             self.state.network.load_state_dict(self.state.best)
         with nullcontext() if self.state.best else self._as_published():
-            save_weights(self.folder / FINAL, self.state)
+            save_weights(self.folder / FINAL, self.state, {"identity": self.identity})
         (self.folder / LATEST).unlink(missing_ok=True)
-        last = self.diary.best() if self.state.best else self.diary.epochs()[-1]
+        return self._made()
+
+    def _made(self) -> Checkpoint:
+        last = self.diary.best() if self.stage.plan.patience else self.diary.epochs()[-1]
         return Checkpoint(
             path=str(self.folder / FINAL),
             digest=sha256(self.folder / FINAL),
@@ -199,19 +286,20 @@ class Fit:
         return self.state.average.in_place() if self.state.average else nullcontext()
 
     def _resume(self) -> None:
+        """Go on from the last checkpoint; from the end, where only the record of it was still to be made."""
         self.state.network.train()
-        path = self.folder / LATEST
-        if not path.is_file():
-            return
-        found = read_place(path)["identity"]
-        for key in sorted({*found, *self.identity}):
-            if found.get(key) != self.identity.get(key):
-                raise BadPlan(
-                    f"{path} is a checkpoint of another training: its {key} is {found.get(key)}, here it is "
-                    f"{self.identity.get(key)}; give this run another name, or the same plan"
-                )
-        load_state(path, self.state)
-        print(f"{self.stage.name}: going on from step {self.state.step} of {self.steps}")
+        path, final = self.folder / LATEST, self.folder / FINAL
+        self.done = final.is_file() and not path.is_file() and read_place(final).get("identity") == self.identity
+        if self.done:
+            self.state.step = self.steps
+        elif path.is_file():
+            place = read_place(path)
+            identical(path, place["identity"], self.identity)
+            load_state(path, self.state)
+            self.seconds = place["seconds"]
+            print(f"{self.stage.name}: going on from step {self.state.step} of {self.steps}")
+            if place["device"] != self.device:
+                print(f"It began on {place['device']} and goes on on {self.device}: the same up to rounding")
 
 
 def quick_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:

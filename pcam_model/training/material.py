@@ -12,7 +12,7 @@ from pcam_model.data.pack import Pack, patches, table
 from pcam_model.data.split import Split, sides
 from pcam_model.records import Record
 from pcam_model.training.checkpoint import Checkpoint, load_weights
-from pcam_model.training.device import best_device
+from pcam_model.training.device import ComputePlan, best_device
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 
 
@@ -23,6 +23,7 @@ class Material(Record):
     split: Split
     network: NetworkPlan
     seed: int
+    compute: ComputePlan = ComputePlan()
 
     def inputs(self) -> dict[str, str]:
         """The digests that a step on this material rests on."""
@@ -48,9 +49,8 @@ def parts(material: Material, device: torch.device | None = None) -> Parts:
     labels = people["label"].fillna(-1).to_numpy(np.int64)
     array = patches(material.pack)
     whole = on_device(array, device)
-    read = {
-        side: batches(whole, chosen, labels[chosen], material.network.size, device) for side, chosen in rows.items()
-    }
+    ids, size = people["id"].array, material.network.size
+    read = {side: batches(whole, chosen, labels[chosen], size, device, ids[chosen]) for side, chosen in rows.items()}
     return Parts(array, people, rows, read)
 
 

@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.ops import StochasticDepth
 
 from pcam_model.errors import BadPlan
-from pcam_model.randomness import at_place
+from pcam_model.randomness import Share, at_place
 from pcam_model.records import Plan
 from pcam_model.training import weights
 
@@ -21,7 +22,8 @@ Name = Literal[
     "densenet121", "densenet169", "efficientnet_b0", "convnext_tiny",
 ]  # fmt: skip
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-INITIAL = 3  # what the randomness of a place is for
+MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's own
+INITIAL, DROPOUT = 3, 4  # what the randomness of a place is for
 
 
 class NetworkPlan(Plan):
@@ -64,6 +66,32 @@ class ConcatPool(nn.Module):
         return torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
 
 
+class Dropout(nn.Module):
+    """Dropout (or, with one column, a whole branch dropped) whose choices are made beforehand, for a whole batch.
+
+    Where nobody made them, they come from torch's own random state, as PyTorch's do.
+    """
+
+    def __init__(self, p: float, columns: int):
+        super().__init__()
+        self.p, self.columns = p, columns
+        self.kept: Tensor | None = None
+
+    def draw(self, share: Share, draw: torch.Generator) -> None:
+        """Choose for these rows; the next forward pass sees as many."""
+        self.kept = share.of(torch.rand(share.whole, self.columns, generator=draw, device=draw.device) >= self.p)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, ...) with `p` of the columns at zero and the others raised to keep the mean; itself in evaluation."""
+        if not self.training:
+            return features
+        kept = self.kept
+        if kept is None:
+            kept = torch.rand(len(features), self.columns, device=features.device) >= self.p
+        scaled = kept.to(features.dtype) / (1 - self.p)
+        return features * scaled.view(len(features), -1, *[1] * (features.ndim - 2))
+
+
 class PatchNetwork(nn.Module):
     """A body and the recipe's head: normalised images float (B, 3, S, S) -> logits (B, 2), class 1 = tumour."""
 
@@ -73,14 +101,33 @@ class PatchNetwork(nn.Module):
         self.body = _body(name)
         self.head = _head(2 * BODIES[name].channels)
         self.body_learns = True
+        self.parts = 1
+        """How many parts of a batch are computed one after the other, for want of memory: see `in_parts`."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits; a body that does not learn at all is not differentiated through."""
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.body_learns):
-            features = self.body(images)
+            parts = images.chunk(1 if self.body_learns or not self.training else self.parts)
+            features = self.body(images) if len(parts) == 1 else torch.cat([self.body(part) for part in parts])
         logits: Tensor = self.head(features)
         return logits
+
+    def in_parts(self, parts: int) -> None:
+        """A batch comes in so many parts, and BatchNorm's running statistics still move as far as in a whole one.
+
+        Through a body that does not learn the parts go by themselves, and the head sees the whole batch.
+        """
+        self.parts = parts
+        for layer in self.modules():
+            if isinstance(layer, BATCHNORMS) and self.body_learns:
+                layer.momentum = 1 - (1 - MOMENTUM) ** (1 / parts)
+
+    def draw_dropout(self, share: Share, draw: torch.Generator) -> None:
+        """Choose what dropout drops in the next forward pass, on these rows of a batch."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.draw(share, draw)
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """The recipe's three groups, from input to output: [early body, late body, head], as leaf modules."""
@@ -132,6 +179,10 @@ def _body(name: str) -> nn.Module:
     if name not in BODIES:
         raise BadPlan(f"network.name: there is no network {name!r}; choose one of {', '.join(BODIES)}")
     whole = models.get_model(name, weights=None)
+    for module in list(whole.modules()):
+        for child, depth in module.named_children():
+            if isinstance(depth, StochasticDepth):
+                setattr(module, child, Dropout(depth.p, columns=1))
     if hasattr(whole, "features"):
         parts = [("features", whole.features)]
         if name.startswith("densenet"):
@@ -144,11 +195,11 @@ def _head(channels: int) -> nn.Sequential:
     head = nn.Sequential(
         ConcatPool(),
         nn.BatchNorm1d(channels),
-        nn.Dropout(0.25),
+        Dropout(0.25, channels),
         nn.Linear(channels, 512, bias=False),
         nn.ReLU(inplace=True),
         nn.BatchNorm1d(512),
-        nn.Dropout(0.5),
+        Dropout(0.5, 512),
         nn.Linear(512, 2, bias=False),
     )
     for module in head:

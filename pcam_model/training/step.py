@@ -1,19 +1,24 @@
 """One optimizer step, and one pass of evaluation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pcam_model.data.batches import Batches
-from pcam_model.randomness import at_place
+from pcam_model.errors import BadPlan
+from pcam_model.randomness import Share, generator
 from pcam_model.training.average import Average
-from pcam_model.training.device import mixed
-from pcam_model.training.network import PatchNetwork
-from pcam_model.training.optimizer import set_rate
+from pcam_model.training.device import ComputePlan, Precision, half_precision, mixed, out_of_memory
+from pcam_model.training.health import LossScale, Statistics, norm
+from pcam_model.training.network import DROPOUT, PatchNetwork
+from pcam_model.training.optimizer import make_optimizer, set_rate
 
-DROPOUT = 4  # what the randomness of a place is for
+ENGINE = 2  # raised where the same plan and data no longer give the same steps: older checkpoints are refused then
 
 
 @dataclass
@@ -28,13 +33,50 @@ class TrainState:
     """The mean of the weights, where the plan asks for one."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of the best epoch so far, where the plan stops early."""
+    precision: Precision = "auto"
+    scale: LossScale | None = None
+    """In float16."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that learns."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
-def loss_of(network: PatchNetwork, images: Tensor, labels: Tensor, *place: int, smoothing: float = 0.0) -> Tensor:
+def new_state(
+    network: PatchNetwork,
+    multipliers: list[float],
+    device: torch.device,
+    compute: ComputePlan,
+    average: Average | None = None,
+) -> TrainState:
+    """The start of a training: AdamW over the layer groups, in the plan's numbers."""
+    half = half_precision(device, compute.precision)
+    return TrainState(
+        network,
+        make_optimizer(network, multipliers),
+        average=average,
+        precision=compute.precision,
+        scale=LossScale(device) if half == torch.float16 else None,
+    )
+
+
+def loss_of(
+    network: PatchNetwork,
+    images: Tensor,
+    labels: Tensor,
+    *place: int,
+    smoothing: float = 0.0,
+    precision: Precision = "auto",
+) -> Tensor:
     """Cross entropy, a scalar on the device; `place` (seed, stage, epoch, step) decides what dropout drops."""
-    with at_place(*place[:1], DROPOUT, *place[1:]), mixed(images.device):
-        logits = network(images)
-    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    draw_dropout(network, Share(0, len(images), len(images)), *place)
+    return _loss(network, images, labels, precision, smoothing)
+
+
+def draw_dropout(network: PatchNetwork, share: Share, *place: int) -> None:
+    """Choose what is dropped at a place, (seed, stage, epoch, step)."""
+    device = next(network.parameters()).device
+    network.draw_dropout(share, generator(place[0], DROPOUT, *place[1:], device=device.type))
 
 
 def train_step(
@@ -46,8 +88,12 @@ def train_step(
     *place: int,
     smoothing: float = 0.0,
     clip: float = 0.0,
+    share: Share | None = None,
 ) -> Tensor:
     """One step down the cross entropy; returns its loss, a scalar left on the device.
+
+    Where the loss or a gradient is not finite the step is skipped: weights, optimizer, mean and BatchNorm's statistics
+    stay as they were, and the loss returned is not a number (but for float16, while it looks for a loss scale).
 
     Args:
         state: changed in place.
@@ -58,30 +104,119 @@ def train_step(
         place: seed, stage, epoch, step.
         smoothing: share of each label's weight that is spread over both classes.
         clip: the gradient's largest norm; 0: any.
+        share: which rows of the whole batch these are; all of it by default.
     """
     set_rate(state.optimizer, rate, momentum)
-    loss = loss_of(state.network, images, labels, *place, smoothing=smoothing)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if clip:
-        nn.utils.clip_grad_norm_(state.network.parameters(), clip)
-    state.optimizer.step()
+    share, statistics = share or Share(0, len(images), len(images)), Statistics(state.network)
+    loss = _fitting(
+        state, share, statistics, lambda: _forward_and_backward(state, images, labels, share, smoothing, *place)
+    )
+    length = norm(state.parameters())
+    skipped = ~(torch.isfinite(loss) & torch.isfinite(length))
+    statistics.back(skipped)
+    _move(state, skipped, length, clip)
     state.step += 1
     if state.average:
-        state.average.update(state.step)
-    return loss.detach()
+        state.average.update(state.step, skipped)
+    searching = state.scale.scale >= 1 if state.scale else torch.zeros_like(skipped)
+    return torch.where(skipped & ~searching, torch.nan, loss)
+
+
+def _forward_and_backward(
+    state: TrainState, images: Tensor, labels: Tensor, share: Share, smoothing: float, *place: int
+) -> Tensor:
+    """Gradients of the batch's mean loss, in as many parts as memory asks for; returns the loss."""
+    state.optimizer.zero_grad(set_to_none=True)
+    losses = list[Tensor]()
+    for part in parts_of(share, state.network.parts if state.network.body_learns else 1):
+        here = slice(part.start - share.start, part.stop - share.start)
+        draw_dropout(state.network, part, *place)
+        loss = _loss(state.network, images[here], labels[here], state.precision, smoothing)
+        loss = loss * (len(labels[here]) / len(labels))
+        (loss * state.scale.scale if state.scale else loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
+
+
+def parts_of(share: Share, parts: int) -> list[Share]:
+    """A share in parts of the same size, but for one row."""
+    edges = [share.start + (share.stop - share.start) * i // parts for i in range(parts + 1)]
+    return [Share(start, stop, share.whole) for start, stop in pairwise(edges)]
+
+
+def _loss(network: PatchNetwork, images: Tensor, labels: Tensor, precision: Precision, smoothing: float) -> Tensor:
+    with mixed(images.device, precision):
+        logits = network(images)
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+def _move(state: TrainState, skipped: Tensor, length: Tensor, clip: float) -> None:
+    """The optimizer's step, skipped by the kernel itself where it has to be, as GradScaler has fused optimizers do.
+
+    The loss scale and the clipping are one divisor, so that no pass over the gradients is made for them.
+    """
+    optimizer: Any = state.optimizer
+    divisor = state.scale.scale if state.scale else torch.ones_like(length)
+    if clip:
+        divisor = divisor * (length / divisor / clip).clamp(min=1)
+    optimizer.found_inf, optimizer.grad_scale = skipped.float(), divisor if clip or state.scale else None
+    optimizer.step()
+    if state.scale:
+        state.scale.update(skipped)
+
+
+def _fitting(state: TrainState, share: Share, statistics: Statistics, work: Callable[[], Tensor]) -> Tensor:
+    """Do the work, in ever smaller parts while memory is too short for it."""
+    while True:
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        statistics.back(torch.ones((), dtype=torch.bool, device=statistics.before[0].device))
+        state.optimizer.zero_grad(set_to_none=True)
+        smaller(state.network, share.stop - share.start)
+
+
+def smaller(network: PatchNetwork, batch: int) -> None:
+    """Twice as many parts a batch, said aloud.
+
+    Raises:
+        BadPlan: not even two patches at a time fit.
+    """
+    parts = min(2 * network.parts, batch // 2)
+    if parts <= network.parts:
+        raise BadPlan(
+            f"not even {batch // network.parts} patches at a time fit into memory; take a smaller network.size or "
+            "another network.name, or a device with more memory"
+        )
+    network.in_parts(parts)
+    seen = f"and BatchNorm sees {batch // parts} patches at a time" if network.body_learns else "the head sees them all"
+    print(f"Memory is short: a batch of {batch} is computed {batch // parts} patches at a time, as one step; {seen}")
 
 
 @torch.inference_mode()
-def predict(network: PatchNetwork, part: Batches, batch: int = 64) -> Tensor:
+def predict(
+    network: PatchNetwork,
+    part: Batches,
+    batch: int = 64,
+    precision: Precision = "auto",
+    tell: Callable[[], object] | None = None,
+) -> Tensor:
     """Logits float32 (n, 2) of a whole part, on the host, computed in the device's fast numbers.
 
     Args:
         network: left in evaluation mode.
         part: read in its own order, without augmentation.
         batch: patches at a time; does not change the result beyond rounding.
+        precision: of the plan.
+        tell: called before each batch.
     """
     network.eval()
-    with mixed(part.device):
-        logits = [network(images).float() for images, _ in part.in_order(batch)]
+    logits = []
+    with mixed(part.device, precision):
+        for images, _ in part.in_order(batch):
+            if tell:
+                tell()
+            logits.append(network(images).float())
     return torch.cat(logits).cpu()

@@ -8,11 +8,13 @@ from pcam_model.data.augment import Sight
 from pcam_model.data.batches import Batches
 from pcam_model.errors import BadModel, BadPlan
 from pcam_model.training.checkpoint import LATEST, load_weights
+from pcam_model.training.device import ComputePlan
 from pcam_model.training.diary import read_diary
 from pcam_model.training.fit import Fit, Watch
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.training.optimizer import spread
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
-from pcam_model.training.step import TrainState, loss_of, train_step
+from pcam_model.training.step import loss_of, new_state, train_step
 
 Part = Callable[..., Batches]
 
@@ -29,7 +31,9 @@ def fit(
     part: Part, folder: Path, stage: Stage, watch: Watch | None = None, rate: float = 1e-3, every: float = 1000
 ) -> Fit:
     network = stage.prepare(fresh())
-    return Fit(network, part(32), part(16, seed=1), stage, rate, 3, folder, watch, checkpoint_seconds=every)
+    return Fit(
+        network, part(32), part(16, seed=1), stage, rate, 3, folder, watch, ComputePlan(checkpoint_seconds=every)
+    )
 
 
 def frozen(**keys: object) -> Stage:
@@ -58,11 +62,17 @@ def interrupt(part: Part, folder: Path, stage: Stage, at: int, every: float) -> 
     torch.manual_seed(at)  # another process has another random state
 
 
+def save_after_a_step(fit: Fit) -> None:
+    fit._one_step()
+    fit.checkpoint()
+    fit.saver.wait()
+
+
 @pytest.mark.parametrize("stage", [frozen(), frozen(batchnorm="fixed"), tuned()], ids=["frozen", "fixed", "tuned"])
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path, part: Part, stage: Stage) -> None:
     whole = fit(part, tmp_path / "whole", stage).run()
     for at in (2, 5, 8):  # in the first epoch, just after it, in the second
-        interrupt(part, tmp_path / "broken", stage, at, every=0)
+        interrupt(part, tmp_path / "broken", stage, at, every=1e-9)
     resumed = fit(part, tmp_path / "broken", stage)
     assert resumed.state.step == 7
     assert resumed.run().digest == whole.digest
@@ -105,9 +115,10 @@ def test_frozen_training_leaves_the_bodys_convolutions(tmp_path: Path, part: Par
 @pytest.mark.parametrize(
     ("other", "rate", "pack", "named"),
     [
-        (tuned(epochs=3), 1e-3, "a", "plan"),
+        (tuned(epochs=3), 1e-3, "a", "plan.epochs"),
+        (tuned(calm=0), 1e-3, "a", "plan.calm"),
         (tuned(), 2e-3, "a", "rate"),
-        (frozen(), 1e-3, "a", "plan"),
+        (frozen(), 1e-3, "a", "plan.average"),
         (tuned(), 1e-3, "b", "pack"),
     ],
 )
@@ -115,16 +126,14 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(
     tmp_path: Path, part: Part, other: Stage, rate: float, pack: str, named: str
 ) -> None:
     begun = fit(part, tmp_path, tuned().resting_on({"pack": "a"}))
-    begun._one_step()
-    begun.checkpoint()
+    save_after_a_step(begun)
     with pytest.raises(BadPlan, match=f"its {named} is"):
         fit(part, tmp_path, other.resting_on({"pack": pack}), rate=rate)
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path, part: Part) -> None:
     begun = fit(part, tmp_path, tuned())
-    begun._one_step()
-    begun.checkpoint()
+    save_after_a_step(begun)
     whole = (tmp_path / LATEST).read_bytes()
     (tmp_path / LATEST).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadModel, match="is damaged"):
@@ -134,13 +143,6 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, part: Part) -> None:
 def test_a_batch_larger_than_the_part_is_refused(tmp_path: Path, part: Part) -> None:
     with pytest.raises(BadPlan, match="tuned.batch is 64, but the training part has only 32 patches"):
         fit(part, tmp_path, tuned(batch=64))
-
-
-def test_a_loss_that_is_no_number_stops_with_step_and_rate(tmp_path: Path, part: Part) -> None:
-    broken = fit(part, tmp_path, tuned())
-    broken.state.network.head[3].weight.data.fill_(float("inf"))  # type: ignore[union-attr, operator]
-    with pytest.raises(BadPlan, match="broke down at step 1 of 8.*set tuned.rate lower"):
-        broken.run()
 
 
 def test_the_averaged_weights_are_what_is_measured_and_left_and_training_goes_on_from_its_own(
@@ -175,7 +177,7 @@ def test_training_stops_early_leaves_its_best_epoch_and_an_interruption_changes_
     assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(end.path).items())
 
     aucs = iter([0.6, 0.8, 0.7, 0.8])
-    interrupt(part, tmp_path / "broken", stage, at=13, every=0)
+    interrupt(part, tmp_path / "broken", stage, at=13, every=1e-9)
     assert fit(part, tmp_path / "broken", stage).run().digest == end.digest
 
 
@@ -208,8 +210,7 @@ def test_smoothed_labels_cost_a_certain_network_and_a_long_gradient_is_shortened
         logits = network(images).log_softmax(1)
     assert float(smooth) == pytest.approx(float(0.8 * plain - 0.2 * logits.mean()), rel=1e-2)  # bfloat16, where it is
 
-    state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
-    state.optimizer.param_groups[0] |= {"multiplier": 0.0, "betas": (0, 0)}
+    state = new_state(network, spread(10), images.device, ComputePlan())
     train_step(state, images, labels, 0.0, 0.9, 1, clip=0.01)
     norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
