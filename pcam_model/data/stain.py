@@ -39,7 +39,7 @@ def drawn(count: int, strength: float, draw: torch.Generator) -> tuple[Tensor, T
 
 
 def restained(patches: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    """Patches (B, H, W, 3) whose stains are multiplied by `factors` and raised by `shifts`, (B, 3) each, on the host."""
+    """Patches (B, H, W, 3) with stains multiplied by `factors` and raised by `shifts`, (B, 3) each, on the host."""
     mix = torch.tensor(STAINS)
     change, shift = mix.inverse() @ torch.diag_embed(factors) @ mix, (shifts @ mix)[:, None]
     change, shift = (part.to(patches.device, non_blocking=True) for part in (change, shift))
