@@ -20,7 +20,7 @@ from pcam_model.registry.datasets import dataset_of, fetch_dataset, keep_dataset
 from pcam_model.registry.store import StoreAway
 from pcam_model.registry.workspace import Workspace
 from tasks.policy import RETRYING
-from tasks.progress import progress, show_picture
+from tasks.progress import progress, show_picture, show_table
 
 
 @task(**RETRYING)
@@ -94,8 +94,9 @@ def look(place: Workspace, pack: Pack, plan: LookPlan, seed: int) -> Look:
         return look_at(pack, plan, folder, seed)
 
     seen = place.once("look", Look, make, {"pack": pack.digest})
-    for warning in seen.warnings:
-        print(f"Look: {warning}")
+    for said in (seen.described(), *seen.warnings):
+        print(f"Look: {said}")
+    show_table("colours", seen.colours(), "Mean and standard deviation of each channel, beside those of Kaggle's set")
     show_picture("patches", place.room("look") / SHEET, "Patches of each class, drawn at random")
     return seen
 

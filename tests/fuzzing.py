@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import struct
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from pcam_model.data.pack import build_pack, table
 from pcam_model.data.source import SourcePlan, fetch
 from pcam_model.data.verify import verify_pack
 from pcam_model.errors import PcamError
+
+SECONDS, MEGABYTES = 10.0, 200  # what one try, and all together, may take
 
 
 def flip(content: bytearray, chance: random.Random) -> None:
@@ -77,8 +80,13 @@ def fuzz(tries: int, place: Path, seed: int = 0) -> Counter[str]:
     whole = make_patch_set(6, suffix="png", test=2).zip(place / "a.zip").read_bytes()
     plan = SourcePlan(kind="path", path=str(place / "a.zip"))
     rows = packed(build_pack(fetch(plan, 2), plan, place / "first", 2))
-    before = set(place.parent.iterdir())
-    ends = Counter(try_one(whole, rows, seed + i, place) for i in range(tries))
+    before, memory = set(place.parent.iterdir()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ends: Counter[str] = Counter()
+    for i in range(tries):
+        begun = time.process_time()
+        ends[try_one(whole, rows, seed + i, place)] += 1
+        assert time.process_time() - begun < SECONDS, seed + i
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < MEGABYTES << 10
     assert set(place.parent.iterdir()) == before
     assert {path.name for path in place.iterdir()} <= {"a.zip", "first", "packs"}
     return ends

@@ -66,6 +66,23 @@ class Look(Record):
     warnings: tuple[str, ...]
     """What a person should know, a sentence each."""
 
+    def described(self) -> str:
+        """The counts in a sentence."""
+        without, tumour, unlabelled = (self.counts[name] for name in ("0", "1", "unlabelled"))
+        return (
+            f"{without:,} patches without and {tumour:,} with tumour, {unlabelled:,} unlabelled; {self.blank:,} blank "
+            f"and {self.nearly_blank:,} nearly so, {self.repeats:,} repeats, {self.conflicts:,} in conflict"
+        )
+
+    def colours(self) -> list[dict[str, Any]]:
+        """A row a figure: what it is here and in Kaggle's set, a channel."""
+        pairs = (("mean", self.mean, self.known_mean), ("std", self.std, self.known_std))
+        return [
+            {"figure": f"{name}, {colour}", "here": here[place], "Kaggle's set": known[place]}
+            for name, here, known in pairs
+            for place, colour in enumerate(("red", "green", "blue"))
+        ]
+
 
 def look_at(pack: Pack, plan: LookPlan, folder: Path, seed: int = 0) -> Look:
     """Count what may be wrong with a pack, draw a sheet of it, write both to `folder`.

@@ -1,8 +1,10 @@
 """Whatever happens to the archive or to the process, a pack is right or not there."""
 
 import multiprocessing
+import os
 import random
 import resource
+import signal
 import time
 import zipfile
 from pathlib import Path
@@ -18,9 +20,11 @@ from pcam_model.data.verify import verify_pack
 from pcam_model.errors import BadSource
 
 
+@pytest.mark.timeout(3600)
 def test_broken_archives_are_refused_or_packed_right(tmp_path):
-    ends = fuzz(150, tmp_path)
-    assert ends["refused"] > 50 and ends["whole"] > 0
+    tries = int(os.environ.get("PCAM_TEST_TRIES", "150"))
+    ends = fuzz(tries, tmp_path)
+    assert ends.total() == tries and ends["refused"] > tries // 3 and ends["whole"] > 0 and ends["quarantined"] > 0
 
 
 def bomb(path: Path, name: str, size: int) -> Path:
@@ -86,19 +90,21 @@ def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
             archive.writestr(f"train/{i}.tif", content[:-4] + i.to_bytes(4, "little"))
         archive.writestr("train_labels.csv", "id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(count)))
     right = build(tmp_path, "right")
-    context = multiprocessing.get_context("fork")
+    context, killed = multiprocessing.get_context("fork"), 0
     for _ in range(20):
         process = context.Process(target=pack_slowly, args=(str(tmp_path / "a.zip"), str(tmp_path / "packs")))
         process.start()
         time.sleep(chance.uniform(0, 0.4))
         process.kill()
         process.join()
+        killed += process.exitcode == -signal.SIGKILL
         for folder in tmp_path.glob("packs/*[!t]"):
             found = open_pack(folder)
             verify_pack(found)
             assert found.digest == right.digest
             for path in folder.iterdir():
                 path.unlink()
+    assert killed > 10
     again = build(tmp_path, "packs")
     assert again.digest == right.digest and np.array_equal(patches(again), patches(right))
     assert len(list((tmp_path / "packs").iterdir())) == 1
