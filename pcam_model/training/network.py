@@ -16,6 +16,7 @@ from pcam_model.errors import BadPlan
 from pcam_model.randomness import Share, at_place
 from pcam_model.records import Plan
 from pcam_model.training import weights
+from pcam_model.training.depthwise import spare_bfloat16
 
 Name = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
@@ -98,7 +99,7 @@ class PatchNetwork(nn.Module):
     def __init__(self, name: str):
         super().__init__()
         self.name = name
-        self.body = _body(name)
+        self.body = spare_bfloat16(_body(name))
         self.head = _head(2 * BODIES[name].channels)
         self.body_learns = True
         self.parts = 1
