@@ -68,8 +68,8 @@ def has_sum(name: str) -> bool:
 
 
 def first(folder: Path, name: str) -> Path | None:
-    """The unpacked file, else the packed one."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """The packed file, which has a published MD5, else the unpacked one."""
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
 def check_published(parts: list[Part]) -> None:

@@ -83,17 +83,21 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
         os.replace(part, folder)
 
 
-def _fetch(store: Store, digest: str, part: Path) -> None:
-    prefix = f"datasets/{digest}/"
-    place = f"{store.uri}/{prefix}{LIST}"
+def read_dataset(store: Store, digest: str) -> Dataset:
+    """What the store says of a pack. Raises BadModel where it is not whole."""
+    key = f"datasets/{digest}/{LIST}"
     try:
-        dataset = parsed(Dataset, store.read(f"{prefix}{LIST}"), place)
+        return parsed(Dataset, store.read(key), f"{store.uri}/{key}")
     except NotThere:
         raise BadModel(f"{store.uri} has no whole pack {digest[:12]}") from None
-    refuse_unsafe_names(f"{store.uri}/datasets/{digest}", list(dataset.files))
-    fetch_files(store, prefix, dataset.files, part)
+
+
+def _fetch(store: Store, digest: str, part: Path) -> None:
+    dataset, place = read_dataset(store, digest), f"datasets/{digest}"
+    refuse_unsafe_names(f"{store.uri}/{place}", list(dataset.files))
+    fetch_files(store, f"{place}/", dataset.files, part)
     for name in dataset.files:
-        refuse_pickle(part / name, f"{store.uri}/{prefix}{name}")
+        refuse_pickle(part / name, f"{store.uri}/{place}/{name}")
 
 
 def _check(store: Store, digest: str, part: Path, check: Callable[[Path], object]) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from pcam_model.errors import PcamError
 from pcam_model.records import Record
 from pcam_model.registry.channels import list_channels
-from pcam_model.registry.manifest import FileRecord, read_manifest
+from pcam_model.registry.datasets import LIST, read_dataset
+from pcam_model.registry.manifest import FileRecord, Files, read_manifest
 from pcam_model.registry.store import Entry, NotThere, Store
 from pcam_model.registry.streams import at_once
 
@@ -32,10 +34,11 @@ class Leftover(Record):
 
 
 def verify(store: Store) -> Iterator[Fault]:
-    """Read every object that a manifest or a channel names, and tell what is missing or different."""
+    """Read every object that a manifest, a pack's list or a channel names, and tell what is missing or different."""
     for run in store.folders("runs/"):
-        if store.stat(f"runs/{run}/manifest.json") is not None:
-            yield from _verify_run(store, run)
+        yield from _verify_listed(store, f"runs/{run}/", "manifest.json", partial(_run_files, store, run))
+    for digest in store.folders("datasets/"):
+        yield from _verify_listed(store, f"datasets/{digest}/", LIST, partial(_pack_files, store, digest))
     try:
         for channel in list_channels(store):
             try:
@@ -75,18 +78,29 @@ def _leftover(run: str, entries: list[Entry]) -> Leftover:
     )
 
 
-def _verify_run(store: Store, run: str) -> Iterator[Fault]:
+def _run_files(store: Store, run: str) -> Files:
+    return read_manifest(store, run, sizes_too=False)[0].files
+
+
+def _pack_files(store: Store, digest: str) -> Files:
+    return read_dataset(store, digest).files
+
+
+def _verify_listed(store: Store, prefix: str, listing: str, read: Callable[[], Files]) -> Iterator[Fault]:
+    """The faults of what a list names; without its list a thing is unfinished, and no fault."""
+    if store.stat(prefix + listing) is None:
+        return
     try:
-        manifest = read_manifest(store, run, sizes_too=False)[0]
+        files = read()
     except PcamError as error:
-        yield Fault(place=f"runs/{run}/manifest.json", what=str(error))
+        yield Fault(place=prefix + listing, what=str(error))
         return
 
     def check(item: tuple[str, FileRecord]) -> Fault | None:
-        what = _difference(store, f"runs/{run}/{item[0]}", item[1])
-        return Fault(place=f"runs/{run}/{item[0]}", what=what) if what else None
+        what = _difference(store, prefix + item[0], item[1])
+        return Fault(place=prefix + item[0], what=what) if what else None
 
-    yield from (fault for fault in at_once(check, manifest.files.items()) if fault)
+    yield from (fault for fault in at_once(check, files.items()) if fault)
 
 
 def _difference(store: Store, key: str, expected: FileRecord) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from pcam_model.errors import BadModel, BadSource
 from pcam_model.registry.datasets import LIST, dataset_of, fetch_dataset, keep_dataset
+from pcam_model.registry.housekeeping import verify
 
 ASKED = {"source": "kaggle", "limit": None}
 DIGEST = "a" * 64
@@ -59,6 +60,15 @@ def test_a_damaged_object_is_refused(tmp_path, folder_store, made, content):
     with pytest.raises(BadModel, match="not the recorded one"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
     assert not (tmp_path / "back").exists()
+
+
+def test_verifying_the_store_reads_its_packs_too(folder_store, made):
+    keep_dataset(folder_store, ASKED, DIGEST, made)
+    assert list(verify(folder_store)) == []
+    folder_store.write(f"datasets/{DIGEST}/patches.npy", b"short")
+    assert [fault.place for fault in verify(folder_store)] == [f"datasets/{DIGEST}/patches.npy"]
+    folder_store.delete(f"datasets/{DIGEST}/{LIST}")
+    assert list(verify(folder_store)) == []
 
 
 def test_another_pack_than_its_name_says_is_refused(tmp_path, folder_store, made):
