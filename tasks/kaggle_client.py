@@ -1,21 +1,18 @@
 """The competition's archive, from Kaggle's own client, whole and verified. Imported only where it is asked for."""
 
-import contextlib
-import io
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pcam_model.data.integrity import verify_archive
 from pcam_model.data.source import Archive
 from pcam_model.data.web import backoff
 from pcam_model.errors import BadSource, Transient
 from pcam_model.files import one_at_a_time, room_on_disk, sha256, write_whole
-from tasks.kaggle_answers import COMPETITION, refused, verdict
-from tasks.kaggle_credentials import refuse_missing
+from tasks.kaggle_answers import COMPETITION, verdict
+from tasks.kaggle_session import signed_in
 
 LABELLED, UNLABELLED = 220_025, 57_458
 ATTEMPTS = 8
@@ -83,37 +80,6 @@ def download_once(folder: Path) -> None:
     """One call of Kaggle's own client."""
     api = signed_in()
     api.competition_download_files(COMPETITION, path=str(folder), quiet=not sys.stderr.isatty())
-
-
-def signed_in() -> Any:
-    """Kaggle's client with the user's credentials. Raises BadSource when there are none that it accepts."""
-    refuse_missing()
-    # The import itself signs in, and prints a help text where it cannot.
-    with contextlib.redirect_stdout(io.StringIO()):
-        from kaggle.api.kaggle_api_extended import KaggleApi
-        from kagglesdk import KaggleClient
-        from kagglesdk.kaggle_env import get_env
-
-    class Client(KaggleApi):  # type: ignore[misc]
-        """Kaggle's client that obeys KAGGLE_API_ENVIRONMENT, as its own SDK does."""
-
-        def build_kaggle_client(self) -> KaggleClient:
-            values = self.config_values
-            return KaggleClient(
-                env=get_env(),
-                username=values.get(self.CONFIG_NAME_USER),
-                password=values.get(self.CONFIG_NAME_KEY),
-                api_token=values.get(self.CONFIG_NAME_TOKEN),
-                response_processor=self.get_response_processor(),
-            )
-
-    api = Client()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            api.authenticate()
-    except SystemExit:
-        raise refused(401) from None
-    return api
 
 
 def seen_before(path: Path) -> str | None:

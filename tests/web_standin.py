@@ -21,6 +21,8 @@ class Standin:
     """Bytes after which each download in turn is cut off; later ones are whole."""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Status and headers that each request for a download in turn is refused with; later ones are let in."""
+    silence: float = 0.05
+    """Seconds of silence before each cut."""
     ranges: bool = True
     after_cut: Any = None
     """Called after each cut."""
@@ -76,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[:cut])
         if cut is not None:
             self.wfile.flush()
-            time.sleep(0.05)
+            time.sleep(self.standin.silence)
             self.connection.close()
             self.close_connection = True
             if self.standin.after_cut:

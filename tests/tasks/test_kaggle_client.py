@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import time
 
 import pytest
 from kaggle_standin import COUNTS, archive
 
 from pcam_model.errors import BadSource, Transient
+from tasks import kaggle_session
 from tasks.kaggle_client import COMPETITION, download_competition
 
 # Kaggle's client leaves its sockets to the garbage collector; the fixture `kaggle` has it come within the test.
@@ -67,6 +69,15 @@ def test_three_cuts_are_gone_on_from(tmp_path, signed_in, kaggle):
     download(tmp_path)
     assert whole(tmp_path, kaggle)
     assert kaggle.asked == ["start", "", f"bytes={PIECE}-", f"bytes={2 * PIECE}-", f"bytes={2 * PIECE}-"]
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_in, kaggle, monkeypatch):
+    monkeypatch.setattr(kaggle_session, "SILENCE", (5.0, 0.5))
+    kaggle.cuts, kaggle.silence = [PIECE + 100], 60.0
+    begun = time.monotonic()
+    download(tmp_path)
+    assert whole(tmp_path, kaggle) and time.monotonic() - begun < 30
+    assert kaggle.asked == ["start", "", f"bytes={PIECE}-"]
 
 
 def test_a_download_that_broke_off_is_gone_on_from_by_the_next_process(tmp_path, signed_in, kaggle):
