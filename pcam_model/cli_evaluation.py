@@ -1,4 +1,4 @@
-"""The commands of `pcam` that judge what is published: score, compare."""
+"""The commands of `pcam` that judge what is published: score, compare, submit."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pcam_model.cli_registry import StoreOption
+from pcam_model.errors import PcamError
 from pcam_model.places import cache_folder, store_address
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -16,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (score, compare):
+    for command in (score, compare, submit):
         app.command()(command)
 
 
@@ -79,6 +80,33 @@ def compare(
     console.print(table)
     for difference in found.differences:
         console.print(comparing.sentence(difference), highlight=False, soft_wrap=True)
+
+
+def submit(
+    run: Annotated[str, typer.Argument(help="a run that was trained on the whole competition's archive")],
+    message: Annotated[str, typer.Option(help="what Kaggle lists it as [pcam RUN]")] = "",
+    patience: Annotated[float, typer.Option(help="seconds to wait for the scores")] = 600.0,
+    store: StoreOption = "",
+    as_json: AsJson = False,
+) -> None:
+    """Send a run's submission.csv to Kaggle, and bring back its public and private score."""
+    from pcam_model.registry.find import find_report
+
+    file = find_report(run, store_address(store), cache_folder()) / "submission.csv"
+    try:
+        from tasks import kaggle_submission as submissions
+    except ModuleNotFoundError as error:
+        raise PcamError(
+            f"pcam submit needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
+        ) from None
+    found = submissions.submit(file, message or f"pcam {run}", patience=patience)
+    if as_json:
+        return print_json(found.model_dump(mode="json"))
+    if not found.scored:
+        print(f"{found.said}. It has no score after {patience:.0f} s; {submissions.SUBMISSIONS} will have it")
+        return
+    private = f"{found.private}" if found.private is not None else "not told before the competition is over"
+    print(f"{found.said}. AUC public {found.public if found.public is not None else 'not told'}, private {private}")
 
 
 def _with_ends(figure: Any) -> str:

@@ -29,6 +29,10 @@ class StoreError(PcamError):
     """The store cannot be reached, or refuses."""
 
 
+class NotSubmitted(PcamError):
+    """Kaggle has no score for these predictions: they were not sent, not taken or not right."""
+
+
 class DiskFull(PcamError):
     """There is no room for what has to be written."""
 

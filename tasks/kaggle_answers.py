@@ -21,8 +21,8 @@ def verdict(error: Exception, attempt: int) -> float:
     return backoff(attempt) if asked is None else min(asked, LONGEST_WAIT)
 
 
-def refused(status: int) -> BadSource:
-    """What a refusal means, and where to mend it."""
+def refused(status: int, what: str = f"the download of {COMPETITION}") -> BadSource:
+    """What a refusal of `what` means, and where to mend it."""
     if status == 401:
         return BadSource(
             "Kaggle does not accept the credentials it was given (401): KAGGLE_API_TOKEN, KAGGLE_USERNAME and "
@@ -30,7 +30,7 @@ def refused(status: int) -> BadSource:
         )
     if status == 403:
         return BadSource(
-            f"Kaggle refuses the download of {COMPETITION} (403): the competition's rules are not accepted; accept "
+            f"Kaggle refuses {what} (403): the competition's rules are not accepted; accept "
             f"them once in the browser at {RULES}, with the same account, and run again"
         )
     return BadSource(f"Kaggle does not find the competition {COMPETITION} (404); has it been moved? See {RULES}")

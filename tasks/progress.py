@@ -11,6 +11,8 @@ from typing import Any
 from prefect import runtime
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -78,6 +80,16 @@ def show_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
 def show_picture(key: str, path: Path, about: str) -> None:
     """A picture on Prefect's page, carried in its address, so that it needs no server of ours."""
     create_image_artifact(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
+
+
+def show_text(key: str, markdown: str, about: str) -> None:
+    """A page of Markdown on Prefect's page."""
+    create_markdown_artifact(markdown, key, about)
+
+
+def show_link(key: str, address: str, about: str) -> None:
+    """An address on Prefect's page."""
+    create_link_artifact(address, address, key, about)
 
 
 def _short(value: Any) -> Any:

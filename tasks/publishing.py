@@ -17,6 +17,7 @@ from pcam_model.training.material import Material
 from pcam_model.training.model import Model, save_model, versions
 from pcam_model.training.network import build_network
 from tasks.policy import RETRYING
+from tasks.progress import show_link
 
 
 @task(**RETRYING)
@@ -69,8 +70,9 @@ def publish(
     place.once("model", Model, make, {"weights": last.digest})
     _all_metrics(place)
     published = place.publish()
-    print(f"Report: {place.store}/runs/{place.run}/report")
-    print(f"Model: {place.store}/runs/{place.run}/model")
+    for key, address in (("report", f"{published.uri}/report/report.html"), ("model", f"{published.uri}/model")):
+        show_link(key, address, f"The {key} of run {place.run}")
+        print(f"{key.capitalize()}: {address}")
     place.forget()
     return published
 

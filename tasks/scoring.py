@@ -1,14 +1,17 @@
 """Tasks of the evaluation wing: score."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
+from pcam_model.evaluation import words
 from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
+from pcam_model.evaluation.metrics import NAMES
 from pcam_model.evaluation.report import Evidence, Report, write_report
 from pcam_model.plan import TrainPlan
 from pcam_model.registry.workspace import Workspace
@@ -18,14 +21,16 @@ from pcam_model.training.lr_search import LrCurve
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.model import versions
 from tasks.policy import RETRYING
-from tasks.progress import progress, show_picture, show_table
+from tasks.progress import progress, show_picture, show_table, show_text
 
 PICTURES = {
-    "lr.png": "LR search",
-    "losses.png": "Losses and rates",
-    "confusion.png": "Confusion",
-    "roc.png": "ROC",
-    "reliability.png": "Reliability",
+    "roc": "ROC with 95 % bands",
+    "pr": "Precision and recall with 95 % bands",
+    "reliability": "Reliability after calibration",
+    "confusion": "Confusion at the operating point",
+    "examples": "Where the network looked",
+    "lr": "LR search",
+    "losses": "Losses and rates",
 }
 
 
@@ -59,8 +64,10 @@ def _evidence(
 ) -> Evidence:
     read, network = parts(material), network_at(material, last)
     sides: dict[str, Any] = {side: read.rows[side] for side in ("valid", "test") if side in read.rows}
-    seen = {side: forward(network, read.batches[side], plan.score.tta, tell) for side in sides}
-    tables = {side: as_table(read.table, rows, seen[side][1]) for side, rows in sides.items()}
+    began = time.monotonic()
+    seen = {side: forward(network, read.batches[side], plan.score.tta, tell) for side in read.rows if side != "train"}
+    seconds, count = time.monotonic() - began, sum(len(single) for single, _ in seen.values())
+    tables = {side: as_table(read.table, read.rows[side], mean) for side, (_, mean) in seen.items()}
     single = {side: as_table(read.table, rows, seen[side][0]) for side, rows in sides.items()}
     shown = "test" if "test" in sides else "valid"
     history = [row for stage in ("frozen", "tuned") for row in read_diary(place.room(f"checkpoints/{stage}") / NAME)]
@@ -69,13 +76,14 @@ def _evidence(
         plan=plan.result(),
         pack=material.pack.model_dump(mode="json", exclude={"folder"}),
         split=material.split.model_dump(mode="json", exclude={"path"}),
-        predictions=tables,
+        predictions={side: tables[side] for side in sides},
+        unlabelled=tables.get("unlabelled"),
         single_view=single if plan.score.tta else {},
         history=history,
         lr_curves={curve.stage: _drawn(curve) for curve in curves if curve},
         score=plan.score,
         versions=versions(),
-        cost=cost(history),
+        cost=cost(history) | {"scoring, seconds": seconds, "scoring, patches per second": count / seconds},
         seed=plan.seed,
     )
     examples, share = explained(evidence, network, plan.network.size, read.whole, sides[shown])
@@ -87,13 +95,16 @@ def _drawn(curve: LrCurve) -> Any:
 
 
 def _show(report: Report) -> None:
+    folder = Path(report.folder)
     rows = [
-        {"part": side, "figure": name, "value": figure.value, "low": figure.low, "high": figure.high}
-        for side, figures in report.figures.items()
-        for name, figure in figures.items()
-    ]
-    show_table("figures", rows, "Figures of the model")
-    for file, about in PICTURES.items():
-        show_picture(file.removesuffix(".png"), Path(report.folder) / file, about)
+        {"figure": title, **{words.SIDE[side]: words.interval(figures[name].model_dump()) for side, figures in
+                             report.figures.items() if name in figures}}
+        for name, title in NAMES.items()
+    ]  # fmt: skip
+    show_table("figures", rows, "Figures of the model, with 95 % intervals")
+    show_text("model-card", (folder / "MODEL_CARD.md").read_text("utf-8"), "Model card")
+    for name, about in PICTURES.items():
+        if f"{name}.png" in report.files:
+            show_picture(name, folder / f"{name}.png", about)
     for side, figures in report.figures.items():
         print(f"{side}: " + ", ".join(f"{name} {figure.value:.4f}" for name, figure in figures.items()))

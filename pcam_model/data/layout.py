@@ -15,6 +15,7 @@ LITTER = {"Thumbs.db", "desktop.ini"}
 LABELS = "train_labels.csv"
 # Spreadsheets and data frames write labels as decimals.
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+SAMPLE = "sample_submission.csv"
 
 
 class KagglePatches:
@@ -28,6 +29,7 @@ class KagglePatches:
         labels = read_labels(path, self.container, top)
         refuse_strays(path, names, top)
         train, test = (images(path, names, f"{top}{part}/") for part in ("train", "test"))
+        test = as_submitted(path, self.container, names, top, test)
         self.table = joined(path, labels, train, test)
         self.members: list[str] = self.table["member"].tolist()
 
@@ -112,6 +114,28 @@ def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
             )
         found[stem] = name
     return pd.Series(found, dtype=object)
+
+
+def as_submitted(
+    path: Path, container: Container, names: list[str], top: str, test: "pd.Series[str]"
+) -> "pd.Series[str]":
+    """The unlabelled images in the order of sample_submission.csv, where there is one: a submission keeps it."""
+    if test.empty or f"{top}{SAMPLE}" not in names:
+        return test
+    try:
+        asked = read_listing(container.read(f"{top}{SAMPLE}", LARGEST_TABLE))["id"].drop_duplicates()
+    except (BadPatch, ValueError, KeyError) as error:
+        raise BadSource(
+            f"{path}: {SAMPLE} cannot be read ({error}); expected a CSV with the columns id,label"
+        ) from error
+    lost = asked[~asked.isin(test.index)]
+    if len(lost):
+        raise BadSource(
+            f"{path}: {SAMPLE} names {len(lost):,} patches that are not in test/ (first: {lost.iat[0]}); a submission "
+            "needs them all; the archive is incomplete, get it again, or remove test/ to do without"
+        )
+    rest = test.index[~test.index.isin(asked)]
+    return test[[*asked, *rest]]
 
 
 def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: "pd.Series[str]") -> pd.DataFrame:

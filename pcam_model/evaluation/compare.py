@@ -15,13 +15,12 @@ from pcam_model.errors import BadModel, BadPlan
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.evidence import Figure
 from pcam_model.evaluation.intervals import bca_interval, gathered
-from pcam_model.evaluation.resample import RESAMPLES, Scored, Statistics, Units, draws, left_out, units
+from pcam_model.evaluation.resample import FEW, RESAMPLES, Scored, Statistics, Units, draws, left_out, units
 from pcam_model.records import Record
 
 Array = NDArray[Any]
 SIDES = ("valid", "new")
 NAMES = tuple(metrics.NAMES)
-FEW = 20  # slides, below which a bootstrap over them is rough
 OWN = "own"  # each model's own operating point
 
 

@@ -48,7 +48,7 @@ def reliability(figure: Figure, sides: Sides) -> None:
         bottom.bar(bins["said"] + (at - (len(sides) - 1) / 2) * width, bins["count"] / side["count"], width,
                    color=_colour(name))  # fmt: skip
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Share that is tumour")
-    top.legend(loc="upper left")
+    top.legend(loc="best")
     bottom.set(xlabel="Calibrated probability of tumour", ylabel="Patches")
     bottom.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
 

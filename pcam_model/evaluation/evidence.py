@@ -124,6 +124,8 @@ class Evidence:
     """Patches to show, with heatmaps."""
     single_view: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """With `score.tta`: the same predictions without it, for its gain."""
+    unlabelled: pd.DataFrame | None = None
+    """The same of the source's unlabelled test patches, in the order of a submission; their label is NA."""
     pointing: Mapping[str, Any] | None = None
     """How much of the heat lies inside the decisive centre; `examples.pointing` measures it."""
     seed: int = 2

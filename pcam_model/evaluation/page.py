@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -17,16 +17,13 @@ from pcam_model.evaluation import curves, heatmap, metrics, plots, style, words
 from pcam_model.evaluation.evidence import Evidence, Example, LrCurve
 
 
-def report_page(content: dict[str, Any], evidence: Evidence, probability: Mapping[str, float]) -> bytes:
-    """The whole report as HTML: no script, no address, every picture inside.
-
-    `probability`: id of a patch to its calibrated probability, for the captions of the examples.
-    """
+def report_page(content: dict[str, Any], evidence: Evidence) -> bytes:
+    """The whole report as HTML: no script, no address, every picture inside."""
     room = _room(autoescape=True)
     css = room.get_template("report.css").render()
     page = room.get_template("report.html.j2").render(
         **content, **words.sentences(content), css=Markup(css), pictures=_pictures(content, evidence),  # noqa: S704
-        examples=_groups(evidence.examples, probability),
+        examples=_groups(evidence.examples),
     )  # fmt: skip
     return page.encode()
 
@@ -41,10 +38,9 @@ def _room(*, autoescape: bool) -> Environment:
     room = Environment(loader=PackageLoader("pcam_model.evaluation"), autoescape=autoescape, undefined=StrictUndefined,
                        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     room.filters |= {
-        "figure": words.figure, "fine": lambda value: f"{value:.4f}", "signed": lambda value: f"{value:+.4f}",
-        "percent": lambda value: f"{value:.1%}", "count": lambda value: f"{value:,}", "point": words.point,
-        "range": words.interval, "sentence": words.sentence, "plain": words.plain,
-        "words": lambda name: str(name).replace("_", " "),
+        "figure": words.figure, "percent": lambda value: f"{value:.1%}", "count": lambda value: f"{value:,}",
+        "point": words.point, "range": words.interval, "sentence": words.sentence, "plain": words.plain,
+        "gain": words.gain, "words": lambda name: str(name).replace("_", " "),
         "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     }  # fmt: skip
     room.globals |= {"names": metrics.NAMES, "low_names": metrics.BETTER_WHEN_LOW, "side_names": words.SIDE,
@@ -74,13 +70,12 @@ def _svg(name: str, draw: style.Draw, width: float, height: float) -> Markup:
     return Markup(style.svg(name, draw, width, height))  # noqa: S704  # ours, not a user's
 
 
-def _groups(examples: Sequence[Example], probability: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
+def _groups(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for example in examples:
         heat = None if example.heat is None else _picture(heatmap.overlay(example.patch, example.heat))
-        told = probability.get(example.id, example.probability)
         groups.setdefault(example.group, []).append({
-            "id": example.id, "patch": _picture(example.patch), "heat": heat, "caption": words.caption(example, told),
+            "id": example.id, "patch": _picture(example.patch), "heat": heat, "caption": words.caption(example),
             "predicted": words.CLASS[example.predicted],
         })  # fmt: skip
     return groups

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pcam_model.errors import BadSplit
-from pcam_model.evaluation import curves, page, plots, style, words
+from pcam_model.evaluation import contact, curves, metrics, page, plots, style, words
 from pcam_model.evaluation.evidence import Evidence, Example, Figure, LrCurve, Report, ScorePlan
 from pcam_model.evaluation.metrics import Confusion
 from pcam_model.evaluation.sides import Judged
@@ -19,7 +19,7 @@ from pcam_model.files import room_on_disk, write_whole
 
 __all__ = ["Evidence", "Example", "Figure", "LrCurve", "Report", "ScorePlan", "write_report"]
 
-SHORT = ("format", "run", "headline", "operating_point", "chosen", "split", "tta", "sides")
+SHORT = ("format", "run", "published", "headline", "operating_point", "chosen", "split", "tta", "sides")
 LONG = ("curves", "reliability", "slides")
 
 
@@ -27,7 +27,8 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     """Everything that can be told of a run, written into the folder.
 
     `report.html` (needs nothing else), `report.json` (the same), `metrics.json` (its figures), `MODEL_CARD.md`,
-    `predictions.parquet` (id, side, slide, label, logit0, logit1, logit, probability, called, pixels) and pictures.
+    `predictions.parquet` (id, side, slide, label, logit0, logit1, logit, probability, called, pixels), pictures as PNG,
+    and `submission.csv` where the source has unlabelled test patches.
 
     Raises:
         BadSplit: a side that is scored holds one class only, or there is no side at all.
@@ -38,7 +39,9 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
         raise BadSplit("There is no validation and no test part, expected at least one; give split.valid above 0")
     content, judged = summarise(evidence)
     content = finite(content)
-    files = _texts(content, evidence, judged[content["headline"]])
+    files = _texts(content, evidence)
+    if evidence.unlabelled is not None:
+        files["submission.csv"] = submission(evidence.unlabelled, content["chosen"]["temperature"])
     files |= {"predictions.parquet": _predictions(judged), **_pictures(content, evidence)}
     with room_on_disk(folder):
         for name, made in files.items():
@@ -54,17 +57,23 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     )
 
 
-def _texts(content: dict[str, Any], evidence: Evidence, shown: Judged) -> dict[str, bytes]:
-    probability = dict(zip(shown.table["id"], shown.scored.probability.tolist(), strict=True))
+def _texts(content: dict[str, Any], evidence: Evidence) -> dict[str, bytes]:
     short = {name: content[name] for name in SHORT}
     short["sides"] = {name: {key: value for key, value in side.items() if key not in LONG}
                       for name, side in content["sides"].items()}  # fmt: skip
     return {
         "metrics.json": as_json(short),
         "report.json": as_json(content),
-        "report.html": page.report_page(content, evidence, probability),
+        "report.html": page.report_page(content, evidence),
         "MODEL_CARD.md": page.model_card(content),
     }
+
+
+def submission(unlabelled: pd.DataFrame, temperature: float) -> bytes:
+    """Kaggle's form, id,label, in the order of the table; the label is the calibrated probability of tumour."""
+    odds = metrics.margin(unlabelled[["logit0", "logit1"]].to_numpy()) / temperature
+    lines = pd.DataFrame({"id": unlabelled["id"].to_numpy(), "label": metrics.sigmoid(odds)})
+    return lines.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
 
 def _predictions(judged: Mapping[str, Judged]) -> bytes:
@@ -87,7 +96,8 @@ def _pictures(content: dict[str, Any], evidence: Evidence) -> dict[str, bytes]:
     sides = content["sides"]
     matrices = {f"{words.SIDE.get(name, name)}, {words.point(side['operating_point'])}": Confusion(**side["confusion"])
                 for name, side in sides.items()}  # fmt: skip
-    return {
+    made = {"examples.png": contact.sheet(evidence.examples)} if evidence.examples else {}
+    return made | {
         "lr.png": style.picture(partial(plots.lr_curves, curves=evidence.lr_curves), 7, 2.9),
         "losses.png": style.picture(partial(plots.losses, history=evidence.history), 7, 4.2),
         "confusion.png": style.picture(partial(plots.confusions, cells=matrices), 3.2 * len(matrices), 3.2),

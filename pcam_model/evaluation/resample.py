@@ -14,6 +14,7 @@ from pcam_model.randomness import word
 
 Array = NDArray[Any]
 RESAMPLES = 2000
+FEW = 20  # slides, below which a bootstrap over them is rough
 AT_ONCE = 300_000  # weights in memory at a time
 GRID = np.linspace(0, 1, 101)
 GROUPS = 200  # of the jackknife, at most

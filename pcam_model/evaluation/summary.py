@@ -11,7 +11,6 @@ from pcam_model.evaluation.intervals import Measured, measure
 from pcam_model.evaluation.resample import GRID
 from pcam_model.evaluation.sides import Chosen, Judged, judge_sides
 
-SIDE = {"valid": "Validation", "test": "Test", "train": "Training"}
 FORMAT = 1
 
 
@@ -28,6 +27,7 @@ def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Judged]]:
     content = {
         "format": FORMAT,
         "run": evidence.run,
+        "published": evidence.chosen is not None,
         "headline": "test" if "test" in sides else next(iter(sides)),
         "operating_point": evidence.score.operating_point,
         "chosen": {"temperature": chosen.temperature, "thresholds": chosen.thresholds, "how": chosen.how},
@@ -35,6 +35,7 @@ def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Judged]]:
         "sides": sides,
         "tta": {name: _gain(judged[name].table, table, evidence.seed) for name, table in evidence.single_view.items()},
         "pointing": dict(evidence.pointing) if evidence.pointing else None,
+        "unlabelled": 0 if evidence.unlabelled is None else len(evidence.unlabelled),
         "pack": dict(evidence.pack),
         "lr": {stage: {name: curve[name] for name in ("suggestion", "how", "rate")}
                for stage, curve in evidence.lr_curves.items()},

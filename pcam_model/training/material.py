@@ -38,14 +38,16 @@ class Parts:
     """uint8 (N, 96, 96, 3)."""
     table: pd.DataFrame
     rows: dict[str, np.ndarray]
+    """Side to rows of the pack; those without a label stand under "unlabelled", where there are any."""
     batches: dict[str, Batches]
 
 
 def parts(material: Material, device: torch.device | None = None) -> Parts:
-    """Train, valid and (where there is one) test, ready to be read."""
+    """Train, valid and (where there are such) test and unlabelled, ready to be read."""
     device = device or best_device()
-    rows = {side: chosen for side, chosen in sides(material.split).items() if len(chosen)}
     people = table(material.pack)
+    rows = {**sides(material.split), "unlabelled": np.flatnonzero(people["label"].isna())}
+    rows = {side: chosen for side, chosen in rows.items() if len(chosen)}
     labels = people["label"].fillna(-1).to_numpy(np.int64)
     array = patches(material.pack)
     whole = on_device(array, device)

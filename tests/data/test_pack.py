@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcam_model.data.layout import KagglePatches
 from pcam_model.data.pack import open_pack, patches, table
 from pcam_model.errors import BadSource
 
@@ -102,3 +103,13 @@ def test_too_much_quarantine_stops_the_packing(tmp_path, patch_set, pack):
         made.files[f"train/{name}.tif"] = b"no image"
     with pytest.raises(BadSource, match=r"more than 10\.00% of the 20 patches are bad"):
         pack(made.zip(tmp_path / "a.zip"), on_bad_patch="quarantine", bad_share=0.1)
+
+
+def test_unlabelled_patches_stand_as_the_sample_submission_asks(tmp_path, patch_set):
+    made = patch_set(6, test=4)
+    asked = made.ids[:5:-1]
+    made.files["sample_submission.csv"] = "\n".join(["id,label", *(f"{each},0" for each in asked)]).encode()
+    assert KagglePatches(made.zip(tmp_path / "a.zip")).table["id"].tolist() == made.ids[:6] + asked
+    made.files["sample_submission.csv"] += b"\nmissing,0"
+    with pytest.raises(BadSource, match="names 1 patches that are not in test/ .first: missing."):
+        KagglePatches(made.zip(tmp_path / "b.zip"))

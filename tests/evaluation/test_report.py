@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -86,3 +87,15 @@ def test_the_plan_takes_a_number_and_refuses_nonsense():
     assert ScorePlan.model_validate({"operating_point": 0.4}).operating_point == "0.4"
     with pytest.raises(ValidationError, match="operating_point"):
         ScorePlan(operating_point="soon")
+
+
+def test_unlabelled_patches_become_a_submission_in_their_own_order(tmp_path, make_evidence):
+    asked = predictions(50, 9).sample(frac=1, random_state=1).assign(label=pd.array([None] * 50, dtype="Int8"))
+    report = write_report(tmp_path, make_evidence(unlabelled=asked))
+    lines = (tmp_path / "submission.csv").read_bytes().decode().split("\n")
+    assert lines[0] == "id,label" and lines[-1] == "" and len(lines) == 52
+    sent = pd.read_csv(tmp_path / "submission.csv")
+    odds = (asked["logit1"] - asked["logit0"]).to_numpy() / report.temperature
+    assert sent["id"].tolist() == asked["id"].tolist()
+    assert sent["label"].to_numpy() == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-8)
+    assert "submission.csv" in report.files and "50 patches, predicted in" in (tmp_path / "report.html").read_text()

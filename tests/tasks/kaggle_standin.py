@@ -1,8 +1,10 @@
-"""A stand-in for Kaggle's server on loopback: signs in, and sends to where the archive lies."""
+"""A stand-in for Kaggle's server on loopback: signs in, sends to where the archive lies, and takes submissions."""
 
+import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import web_standin
 from patch_sets import make_patch_set
@@ -19,10 +21,18 @@ def archive(path: Path, seed: int) -> bytes:
 
 @dataclass
 class Standin(web_standin.Standin):
-    """`asked` also says "start" for each request to download."""
+    """`asked` also says "start" for each request to download, and each other method's name."""
 
     user: str = ""
     """What the client signed in with."""
+    refusal: bytes = b"no"
+    """The body of what is in `answers`."""
+    submitted: list[dict[str, Any]] = field(default_factory=list)
+    """What the client said of each submission, with the file's bytes under "content"."""
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    """What is said of the last submission each time that it is asked for; the last one stays."""
+    upload: int = 200
+    """Status that an upload is answered with."""
 
     def handler(self) -> type["Handler"]:
         """The request handler of this stand-in."""
@@ -31,14 +41,45 @@ class Standin(web_standin.Standin):
 
 class Handler(web_standin.Handler):
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        kaggle = self.standin
+        body, kaggle = self.body(), self.standin
         kaggle.user = self.headers.get("Authorization", "")
         if self.path.endswith("IntrospectToken"):
-            return self.reply(200, {"Content-Type": "application/json"}, b'{"active": true, "username": "ada"}')
-        assert self.path.endswith("CompetitionApiService/DownloadDataFiles"), self.path
-        kaggle.asked.append("start")
+            return self.say({"active": True, "username": "ada"})
+        method = self.path.rpartition("CompetitionApiService/")[2]
+        kaggle.asked.append("start" if method == "DownloadDataFiles" else method)
         if kaggle.answers:
             status, headers = kaggle.answers.pop(0)
-            return self.reply(status, headers, b"no")
-        self.reply(302, {"Location": f"http://localhost:{PORT}/files/archive.zip?signature=abc"}, b"")
+            return self.reply(status, headers, kaggle.refusal)
+        if method == "DownloadDataFiles":
+            return self.reply(302, {"Location": f"http://localhost:{PORT}/files/archive.zip?signature=abc"}, b"")
+        answers = {"StartSubmissionUpload": start, "CreateSubmission": create, "ListSubmissions": listed}
+        self.say(answers[method](kaggle, json.loads(body)))
+
+    def do_PUT(self) -> None:
+        self.standin.submitted[-1]["content"] = self.body()
+        self.reply(self.standin.upload, {}, b"")
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def say(self, answer: dict[str, Any]) -> None:
+        self.reply(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
+
+
+def start(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+    """An upload begins."""
+    kaggle.submitted.append(asked)
+    return {"token": "a-token", "createUrl": f"http://localhost:{PORT}/upload"}
+
+
+def create(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+    """What was uploaded becomes a submission."""
+    kaggle.submitted[-1] |= asked
+    return {"message": "Successfully submitted", "ref": 42}
+
+
+def listed(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+    """An older submission, and the last one as it is by now."""
+    now = kaggle.scores.pop(0) if len(kaggle.scores) > 1 else kaggle.scores[0]
+    last = {"ref": 42, "date": "2026-01-02T03:04:05.678Z", **now}
+    return {"submissions": [{**last, "ref": 7, "status": "COMPLETE", "publicScore": "0.1"}, last]}

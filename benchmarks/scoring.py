@@ -1,0 +1,114 @@
+"""Scoring beside the bare forward pass on one resident batch, its memory, and what the report takes on top.
+
+    python -m benchmarks.scoring [--patches 20000] [--network mobilenet_v2] [--size 96]
+
+The patches are generated and lie on disk, as a pack's do. Scoring and the bare pass take turns, a tenth of the patches
+each time: a machine's drift hits both alike.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.machine import write_result
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.evaluation.forward import BATCH, as_table, forward
+from pcam_model.evaluation.report import Evidence, write_report
+from pcam_model.training.device import best_device
+from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+
+TURNS = 10
+
+
+def some_patches(path: Path, count: int) -> np.ndarray:
+    """A memory map of random patches, with a dark centre where the row is odd."""
+    draw = np.random.default_rng(0)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, 96, 96, 3))
+    for start in range(0, count, 500):
+        array[start : start + 500] = draw.integers(0, 256, array[start : start + 500].shape, dtype=np.uint8)
+    array[1::2, 32:64, 32:64] //= 2
+    array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def own_memory() -> float:
+    """MB of this process that no file stands behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@torch.inference_mode()
+def bare(network: PatchNetwork, images: torch.Tensor, count: int) -> float:
+    """Images a second over and over on one batch."""
+    start = time.perf_counter()
+    for _ in range(count):
+        network(images).float().cpu()
+    return count * len(images) / (time.perf_counter() - start)
+
+
+def turns(network: PatchNetwork, part: Batches, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
+    batch = BATCH.get(part.device.type, 64)
+    images, found, logits, memory = part.plain(0, batch), dict[str, list[float]](), [], []
+    forward(network, some(part, rows[: 2 * batch]), tta=False)
+    bare(network, images, 2)
+    for chosen in np.array_split(rows, TURNS):
+        here = some(part, chosen)
+        found.setdefault("bare", []).append(bare(network, images, max(1, len(chosen) // batch)))
+        start = time.perf_counter()
+        logits.append(forward(network, here, tta=False)[1])
+        found.setdefault("scoring", []).append(len(chosen) / (time.perf_counter() - start))
+        memory.append(own_memory())
+    shares = [one / other for one, other in zip(found["scoring"], found["bare"], strict=True)]
+    figures = {
+        "bare forward, patches/s": round(statistics.median(found["bare"]), 1),
+        "scoring, patches/s": round(statistics.median(found["scoring"]), 1),
+        "share of the bare rate": round(statistics.median(shares), 3),
+        "memory after each tenth, MB": [round(each, 1) for each in memory],
+    }
+    return figures, torch.cat(logits)
+
+
+def some(part: Batches, rows: np.ndarray) -> Batches:
+    return batches(part.patches, rows, rows % 2, part.size, part.device)
+
+
+def report_seconds(folder: Path, logits: torch.Tensor, rows: np.ndarray, slides: int) -> float:
+    people = pd.DataFrame({"id": [f"p{row:06d}" for row in rows], "label": rows % 2, "pixels": ""})
+    people["slide"] = [f"slide{row % slides:03d}" for row in rows] if slides else None
+    table = as_table(people, rows, logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)))
+    parts = {"meaning": "generated patches", "kind": "slide", "counts": {}}
+    start = time.perf_counter()
+    write_report(folder, Evidence(run="benchmark", plan={}, pack={}, split=parts, predictions={"valid": table}))
+    return round(time.perf_counter() - start, 2)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--patches", type=int, default=20_000)
+    words.add_argument("--network", default="mobilenet_v2")
+    words.add_argument("--size", type=int, default=96)
+    asked = words.parse_args()
+    device, rows = best_device(), np.arange(asked.patches)
+    plan = NetworkPlan.model_validate({"name": asked.network, "weights": "none", "size": asked.size})
+    network = build_network(plan, 0, say=lambda _: None).to(device).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        array = some_patches(Path(folder, "patches.npy"), asked.patches)
+        part = batches(on_device(array, device), rows, rows % 2, asked.size, device)
+        figures, logits = turns(network, part, rows)
+        for over, slides in (("100 slides", 100), ("patches", 0)):
+            figures[f"report, intervals over {over}, seconds"] = report_seconds(
+                Path(folder, over), logits, rows, slides
+            )
+    about = {"patches": asked.patches, "network": asked.network, "size": asked.size, "threads": torch.get_num_threads()}
+    write_result("scoring", f"python -m benchmarks.scoring --patches {asked.patches}", about | figures)
+
+
+if __name__ == "__main__":
+    main()
