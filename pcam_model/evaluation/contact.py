@@ -26,7 +26,7 @@ def sheet(examples: Sequence[Example]) -> bytes:
             for axes, example in zip(row, [*shown, *[None] * COLUMNS], strict=False):
                 _example(axes, example)
 
-    return style.picture(draw, COLUMNS * WIDTH, len(groups) * HEIGHT)
+    return style.picture(draw, COLUMNS * WIDTH, len(groups) * HEIGHT, dpi=140)
 
 
 def _example(axes: Axes, example: Example | None) -> None:

@@ -11,7 +11,7 @@ from pcam_model.data.batches import batches, on_device
 from pcam_model.data.pack import Pack, patches, table
 from pcam_model.errors import BadPlan, BadSource
 from pcam_model.evaluation import metrics, operating
-from pcam_model.evaluation.evidence import Evidence, ScorePlan
+from pcam_model.evaluation.evidence import ELSEWHERE, Evidence, ScorePlan
 from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.summary import finite, summarise
@@ -86,7 +86,7 @@ def _split(model: Model, pack: Pack, labels: metrics.Array) -> dict[str, object]
     trained_on = model.pack == pack.digest or (model.archive and model.archive == pack.archive)
     counts = {str(each): int((labels == each).sum()) for each in (0, 1)}
     return {
-        "kind": "random" if trained_on else "elsewhere",
+        "kind": ELSEWHERE,
         "counts": {SIDE: counts},
         "meaning": TRAINED_ON if trained_on else NOTHING_CHOSEN,
     }

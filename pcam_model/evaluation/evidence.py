@@ -13,6 +13,8 @@ from pcam_model.errors import BadPlan
 from pcam_model.evaluation import operating
 from pcam_model.records import Plan, Record
 
+ELSEWHERE = "elsewhere"  # the kind of a split that none is: all patches are scored
+
 
 class ScorePlan(Plan):
     """How a model is scored."""

@@ -39,7 +39,7 @@ def measure(scored: Scored, seed: int, resamples: int = RESAMPLES, *, bands: boo
     values = statistics(np.ones((1, of.count)), curves=bands)
     drawn = gathered(statistics(weights, curves=bands) for weights in draws(of, resamples, seed, patches=patches))
     without = gathered(statistics(weights, curves=False) for weights in left_out(of, seed, patches=patches))
-    points = {point: {name: _figure(name, float(value[0]), drawn[point, name], without[point, name], scored)
+    points = {point: {name: _figure(point, name, float(value[0]), drawn[point, name], without[point, name], scored)
                       for name, value in figures.items() if np.isfinite(value[0])}
               for point, figures in values.items() if point != "curves"}  # fmt: skip
     curves = {name: np.vstack([value, np.nanpercentile(drawn["curves", name], PERCENT, axis=0)])
@@ -57,13 +57,13 @@ def gathered(parts: Iterable[dict[str, dict[str, Array]]]) -> dict[tuple[str, st
     return {key: np.concatenate(each) for key, each in chunks.items()}
 
 
-def _figure(name: str, value: float, drawn: Array, without: Array, scored: Scored) -> Figure:
+def _figure(point: str, name: str, value: float, drawn: Array, without: Array, scored: Scored) -> Figure:
     low, high = bca_interval(value, drawn, without, scored.units.count)
     if name.startswith("ece"):
         low, high = np.percentile(drawn[np.isfinite(drawn)], PERCENT)
         low, high = _ece_interval(value, low, high, scored.raw if name == "ece_raw" else scored.probability)
     elif low == high and value in (0.0, 1.0):
-        low, high = _nothing_seen(name, value, scored)
+        low, high = _nothing_seen(point, name, value, scored)
     return Figure(value=value, low=low, high=high)
 
 
@@ -104,9 +104,15 @@ def _ece_interval(value: float, low: float, high: float, probability: Array) -> 
     return start, max(value, 2 * value - low)
 
 
-def _nothing_seen(name: str, value: float, scored: Scored) -> tuple[float, float]:
-    """Where every unit was right (or wrong) no draw differs; the exact binomial bound over the units still does."""
-    concerned = {"sensitivity": scored.labels == 1, "specificity": scored.labels == 0}
-    count = len(np.unique(scored.units.of[concerned.get(name, np.ones(len(scored.labels), bool))]))
+def _nothing_seen(point: str, name: str, value: float, scored: Scored) -> tuple[float, float]:
+    """Where every unit was right (or wrong) no draw differs; the exact binomial bound over the units still does.
+
+    The units are those that the figure speaks of: of the tumours, of what was called tumour, of the rarer class.
+    """
+    tumour, called = scored.labels == 1, scored.called.get(point, np.ones(len(scored.labels), bool))
+    all_, rarer = np.ones(len(tumour), bool), min(tumour, ~tumour, key=np.count_nonzero)
+    concerned = {"accuracy": all_, "sensitivity": tumour, "specificity": ~tumour, "ppv": called, "npv": ~called,
+                 "f1": tumour}  # fmt: skip
+    count = len(np.unique(scored.units.of[concerned.get(name, rarer)]))
     bound = 0.025 ** (1 / max(count, 1))
     return (bound, 1.0) if value == 1.0 else (0.0, 1 - bound)

@@ -107,5 +107,5 @@ def _cross_fit(labels: Array, odds: Array, of: Units, points: list[str], seed: i
         probability[here] = part.probability
         for point in points:
             called[point][here] = part.called[point]
-    how = f"cross-fitted: each of {folds} parts is judged with what the other {folds - 1} chose, {of.kind} kept whole"
+    how = f"cross-fitted (each of {folds} parts is judged with what the other {folds - 1} chose, {of.kind} kept whole)"
     return Scored(labels, odds, probability, metrics.sigmoid(odds), called, of), how

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pcam_model.evaluation.calibration import BINS
-from pcam_model.evaluation.evidence import Example, LrCurve
+from pcam_model.evaluation.evidence import ELSEWHERE, Example, LrCurve
 from pcam_model.evaluation.resample import FEW
 from pcam_model.evaluation.style import STAGE_NAME
 
@@ -107,7 +107,9 @@ def _pointing(found: Mapping[str, Any] | None) -> str:
 
 def _data(content: Mapping[str, Any]) -> dict[str, str]:
     pack, split = content["pack"], content["split"]
-    rows = {"Source": str(pack.get("source", "–")), "Split": str(split.get("kind", "–"))}
+    rows = {"Source": str(pack.get("source", "–"))}
+    if split.get("kind") != ELSEWHERE:
+        rows["Split"] = str(split.get("kind", "–"))
     for side, counts in split.get("counts", {}).items():
         none, some = counts.get("0", 0), counts.get("1", 0)
         rows[SIDE.get(side, side)] = f"{none + some:,} patches, {some:,} with tumour" if none + some else "none"

@@ -130,6 +130,15 @@ def test_a_faultless_side_still_has_an_interval():
     assert points["own"]["sensitivity"].high == 1.0
     assert points["own"]["sensitivity"].low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson, 20 of 20
     assert points["own"]["accuracy"].low == pytest.approx(0.025 ** (1 / 40))
+    assert points[""]["auc"].low == pytest.approx(0.025 ** (1 / 20))
+
+
+def test_a_ppv_of_one_patch_that_was_called_says_next_to_nothing():
+    odds = np.linspace(-3, 3, 40)
+    judged = Scored((odds > 0).astype(int), odds, metrics.sigmoid(odds), metrics.sigmoid(odds), {"own": odds > 2.9},
+                    Units(np.arange(40), 40, "patches"))  # fmt: skip
+    ppv = measure(judged, 3, resamples=100).points["own"]["ppv"]
+    assert (ppv.value, ppv.low) == (1.0, pytest.approx(0.025))
 
 
 def test_the_interval_is_scipys_bca_where_units_are_many():
