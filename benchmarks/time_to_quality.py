@@ -1,0 +1,99 @@
+"""How soon the AUC is reached that fastai ends with after 5 epochs, on patches of other slides.
+
+    python -m benchmarks.time_to_quality --train train.zip --valid valid.zip --weights WEIGHTS --fastai FASTAI/python
+
+fastai fine-tunes MobileNetV2 from the same weights, at 96 pixels, batch 64, as its users do (`fine_tune`: one epoch
+frozen, four of everything), from image files that are unpacked before its clock starts. pcam's clock starts at the
+archive and ends with the AUC: packing, one short cycle that begins at 64 pixels, the mean of its last weights, 8 views
+of each patch. Its plan was chosen on parts of the first archive. `beside_fastai` says how fastai's environment is made.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.beside_fastai import Fastai, image_files, packed
+from benchmarks.machine import write_result
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.pack import Pack, patches, table
+from pcam_model.evaluation.forward import forward
+from pcam_model.training.checkpoint import load_weights
+from pcam_model.training.device import best_device
+from pcam_model.training.fit import Fit
+from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.stage import Stage, TunedPlan
+
+SIZE, BATCH, EPOCHS = 96, 64, 5
+WATCHED = 256  # patches of the first archive that are measured on while training, and not learnt from
+PLAN = TunedPlan(epochs=2, batch=BATCH, rate=5e-3, sizes=(64,))
+
+
+def fastai_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """fastai's AUC after each epoch, with the seconds since its start."""
+    files = [image_files(asked.train, folder, "train", False), image_files(asked.valid, folder, "valid", True)]
+    pd.concat(files).to_csv(folder / "patches.csv", index=False)
+    other = Fastai(asked.fastai, folder)
+    order = {"table": "patches.csv", "network": "mobilenet_v2", "weights": asked.weights, "size": SIZE}
+    found = other.ask(what="quality", batch=BATCH, epochs=EPOCHS, seed=asked.seed, **order)
+    other.close()
+    return found | {"version": other.version}
+
+
+def our_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Our AUC, and the seconds until it was reached."""
+    start, spent = time.perf_counter(), dict[str, float]()
+    train, valid = (packed(archive, folder / "packs") for archive in (asked.train, asked.valid))
+    spent["packing"] = time.perf_counter() - start
+    plan = NetworkPlan.model_validate({"name": "mobilenet_v2", "weights": asked.weights, "size": SIZE})
+    network = build_network(plan, asked.seed, lambda _: None).to(best_device())
+    stage, rows = Stage(name="tuned", plan=PLAN), np.random.default_rng(asked.seed).permutation(train.count)
+    parts = part_of(train, rows[WATCHED:]), part_of(train, rows[:WATCHED])
+    fit = Fit(stage.prepare(network), *parts, stage, float(PLAN.rate), asked.seed, folder / "tuned")
+    load_weights(Path(fit.run().path), network)
+    spent["training"] = time.perf_counter() - start - spent["packing"]
+    part = part_of(valid, np.arange(valid.count))
+    auc = [roc_auc_score(part.labels.cpu(), (z[:, 1] - z[:, 0]).numpy()) for z in forward(network, part, True)]
+    seconds = time.perf_counter() - start
+    spent["scoring"] = seconds - spent["packing"] - spent["training"]
+    return {"auc": float(auc[1]), "auc, one view": float(auc[0]), "seconds": seconds, "spent": spent}
+
+
+def part_of(pack: Pack, rows: np.ndarray) -> Batches:
+    """Some of a pack's patches."""
+    labels = table(pack)["label"].to_numpy(int)
+    return batches(on_device(patches(pack), best_device()), rows, labels[rows], SIZE, best_device())
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--train", "--valid"):
+        words.add_argument(name, type=Path, required=True)
+    words.add_argument("--weights", required=True, type=lambda path: str(Path(path).resolve()))
+    words.add_argument("--fastai", required=True, help="the Python of the environment that has fastai")
+    words.add_argument("--seed", type=int, default=2)
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        ours = our_side(asked, Path(home))
+        print("pcam", ours, flush=True)
+        theirs = fastai_side(asked, Path(home))
+    last = theirs["epochs"][-1]
+    figures = {
+        "fastai": theirs,
+        "pcam": ours | {"plan": PLAN.model_dump(mode="json")},
+        "fastai's last AUC": round(last["auc"], 4),
+        "reached": ours["auc"] >= last["auc"],
+        "share of fastai's time": round(ours["seconds"] / last["seconds"], 3),
+        "seed": asked.seed,
+    }
+    command = "python -m benchmarks.time_to_quality --train train.zip --valid valid.zip --weights WEIGHTS"
+    write_result("time_to_quality", f"{command} --fastai FASTAI --seed {asked.seed}", figures)
+
+
+if __name__ == "__main__":
+    main()
