@@ -35,16 +35,16 @@ BASE = {"epochs": 3, "batch": 64, "rate": 5e-3}
 OPTIONS: dict[str, dict[str, Any]] = {
     "the defaults": {},
     "average=0": {"average": 0},
-    "calm=0": {"calm": 0},
     "smoothing=0.1": {"smoothing": 0.1},
-    "clip=1": {"clip": 1},
     "stain=0.1": {"stain": 0.1},
-    "stain=0.2": {"stain": 0.2},
-    "patience=1": {"patience": 1},
-    "size=128": {"size": 128},
+    "clip=1": {"clip": 1},
     "size=128 sizes=[96]": {"size": 128, "sizes": [96]},
-    "frozen.batchnorm=train": {"frozen": "train"},
+    "calm=0": {"calm": 0},
     "frozen.batchnorm=fixed": {"frozen": "fixed"},
+    "frozen.batchnorm=train": {"frozen": "train"},
+    "size=128": {"size": 128},
+    "patience=1": {"patience": 1},
+    "stain=0.2": {"stain": 0.2},
 }
 
 
@@ -138,19 +138,19 @@ def main() -> None:
     words.add_argument("--seeds", nargs="+", type=int, default=[2])
     words.add_argument("--only", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
     asked = words.parse_args()
+    command = f"python -m benchmarks.quality --patches train.zip --weights WEIGHTS --train {asked.train}"
+    command += f" --held {asked.held} --seeds {' '.join(map(str, asked.seeds))}"
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(packed(asked.patches, Path(folder)), asked.weights, asked.train, asked.held)
+        sizes = {side: len(rows) for side, rows in trial.rows.items()}
         for name in dict.fromkeys(["the defaults", *asked.only]):
             found[name] = [trial.one(OPTIONS[name], seed) for seed in asked.seeds]
-            print(name, found[name], flush=True)
-    sizes = {side: len(rows) for side, rows in trial.rows.items()}
-    command = f"python -m benchmarks.quality --patches train.zip --weights WEIGHTS --train {asked.train}"
-    write_result(
-        "quality",
-        f"{command} --held {asked.held} --seeds {' '.join(map(str, asked.seeds))}",
-        {"patches": sizes, "base": BASE, "seeds": asked.seeds, "options": effects(found)},
-    )
+            write_result(
+                "quality",
+                command,
+                {"patches": sizes, "base": BASE, "seeds": asked.seeds, "options": effects(found)},
+            )
 
 
 if __name__ == "__main__":
