@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pcam_model.cli_evaluation import AsJson, print_figures, print_json
 from pcam_model.cli_evaluation import register as register_evaluation
+from pcam_model.cli_predict import predict
 from pcam_model.cli_registry import StoreOption
 from pcam_model.cli_registry import register as register_registry
 from pcam_model.errors import Interrupted, PcamError
@@ -86,6 +87,7 @@ def show(
     console.print(f"{about['split']}", highlight=False)
 
 
+app.command()(predict)
 register_registry(app)
 register_evaluation(app)
 

@@ -27,17 +27,20 @@ def register(app: typer.Typer) -> None:
 
 
 def pull(
-    model: Annotated[str, typer.Argument(help="a run or a channel")],
+    model: Annotated[str, typer.Argument(help="a run, a channel, or the address of one or of a store")],
     folder: Annotated[Path, typer.Argument(help="a new or empty folder")],
     store: StoreOption = "",
     everything: Annotated[bool, typer.Option("--all", help="checkpoints too, not only model and report")] = False,
 ) -> None:
     """A published model, verified against its manifest; the folder appears whole or not at all."""
     from pcam_model.registry import pull as pulling
+    from pcam_model.registry.cache import Cache
+    from pcam_model.registry.find import place_of
     from pcam_model.registry.store import open_store
 
-    kept = open_store(store_address(store))
-    published = pulling.pull(kept, model, folder, () if everything else pulling.PARTS)
+    place = place_of(model, store_address(store))
+    parts = () if everything else pulling.PARTS
+    published = pulling.pull(open_store(place.store), place.name, folder, parts, Cache(cache_folder()))
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -23,12 +24,25 @@ def write_whole(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        replace_by(part, path)
     except BaseException:
         if part.name:
             part.unlink(missing_ok=True)
         raise
     return path
+
+
+def replace_by(part: Path, path: Path) -> None:
+    """A temporary file, which only its owner may read, takes its place, with the rights that any new file has here."""
+    os.chmod(part, 0o666 & ~_umask())
+    os.replace(part, path)
+
+
+@cache
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def sha256(path: Path) -> str:

@@ -1,7 +1,6 @@
-"""Progress for people: a bar in a terminal, lines in a log, a bar and tables in Prefect's page."""
+"""Progress for people: where `pcam_model.progress` shows it, and as a bar and tables in Prefect's page."""
 
 import base64
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,59 +16,29 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-ARTIFACT_SECONDS, LINE_SECONDS = 2.0, 15.0
+from pcam_model import progress as people
+
+ARTIFACT_SECONDS = 2.0
 
 
 @contextmanager
 def progress(what: str, unit: str = "patches") -> Iterator[Callable[[int, int], None]]:
     """Somebody to tell (done, total): shown as rate and time left wherever a person may look."""
-    teller = _Teller(what, unit)
-    with _bar() as bar:
-        teller.bar = bar
-        yield teller.tell
-    teller.finish()
+    artifact: Any = create_progress_artifact(0.0, key=None, description=what) if runtime.task_run.id else None
+    sent = time.monotonic()
 
+    def both(done: int, total: int) -> None:
+        nonlocal sent
+        tell(done, total)
+        if artifact and time.monotonic() - sent > ARTIFACT_SECONDS:
+            update_progress_artifact(artifact, 100.0 * done / max(total, 1))
+            sent = time.monotonic()
 
-class _Teller:
-    def __init__(self, what: str, unit: str):
-        self.what, self.unit = what, unit
-        self.bar: Progress | None = None
-        self.artifact: Any = create_progress_artifact(0.0, key=None, description=what) if runtime.task_run.id else None
-        self.began = self.sent = self.said = time.monotonic()
-        self.first: int | None = None
-        self.row: Any = None
-
-    def tell(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self.first = done if self.first is None else self.first
-        rate = (done - self.first) / max(now - self.began, 1e-9)
-        if self.bar:
-            self.row = self.bar.add_task(self.what, total=total, rate="") if self.row is None else self.row
-            self.bar.update(self.row, completed=done, rate=f"{rate:,.0f} {self.unit}/s")
-        elif now - self.said > LINE_SECONDS and rate:
-            left = (total - done) / rate
-            print(f"{self.what}: {done / total:.0%}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left")
-            self.said = now
-        if self.artifact and now - self.sent > ARTIFACT_SECONDS:
-            update_progress_artifact(self.artifact, 100.0 * done / max(total, 1))
-            self.sent = now
-
-    def finish(self) -> None:
-        if self.artifact:
-            update_progress_artifact(self.artifact, 100.0)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        yield bar
+    with people.progress(what, unit) as tell:
+        yield both
+    if artifact:
+        update_progress_artifact(artifact, 100.0)
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:

@@ -3,21 +3,29 @@
 import re
 from pathlib import Path
 
+import numpy as np
 from prefect import runtime, task
 
+from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.data.pack import patches
+from pcam_model.errors import BadModel
 from pcam_model.evaluation.report import Report
-from pcam_model.files import write_whole
+from pcam_model.files import sha256, write_whole
+from pcam_model.model import GRAPH, Model
 from pcam_model.places import cache_folder, store_address
 from pcam_model.plan import TrainPlan, checked
 from pcam_model.registry.runs import Published, run_name
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.diary import NAME
-from pcam_model.training.material import Material
-from pcam_model.training.model import Model, save_model, versions
+from pcam_model.training.graph import write_graph
+from pcam_model.training.material import Material, network_at
+from pcam_model.training.model import save_model, versions
 from pcam_model.training.network import build_network
 from tasks.policy import RETRYING
 from tasks.progress import show_link
+
+CHECKED = 64  # patches on which model.onnx is compared with the network
 
 
 @task(**RETRYING)
@@ -52,6 +60,8 @@ def publish(
             run=place.run,
             architecture=plan.network.name,
             size=plan.network.size,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
             tta=plan.score.tta,
             temperature=report.temperature,
             threshold=report.thresholds.get(report.operating_point, 0.5),
@@ -64,6 +74,7 @@ def publish(
             split=material.split.meaning,
             plan=plan.result(),
             versions=versions(),
+            graph=_graph(folder, plan, material, last),
         )
         return save_model(folder, last, model)
 
@@ -75,6 +86,19 @@ def publish(
         print(f"{key.capitalize()}: {address}")
     place.forget()
     return published
+
+
+def _graph(folder: Path, plan: TrainPlan, material: Material, last: Checkpoint) -> str:
+    """Write model.onnx, checked on patches of this run; a network that cannot be written so is published without."""
+    seen = patches(material.pack)
+    try:
+        network = network_at(material, last)
+        difference = write_graph(folder / GRAPH, network, plan.network.size, np.array(seen[:CHECKED]))
+    except BadModel as error:
+        print(f"{error}. The model is published without {GRAPH}: `pcam predict --runtime onnx` will refuse it")
+        return ""
+    print(f"{GRAPH}: logits within {difference:.1e} of the network's on {min(CHECKED, len(seen))} patches of this run")
+    return sha256(folder / GRAPH)
 
 
 def _all_metrics(place: Workspace) -> None:

@@ -17,3 +17,13 @@ def patch_set() -> Callable[..., PatchSet]:
 def kaggle_zip(tmp_path: Path) -> Path:
     """A zip of 24 labelled TIFF patches in Kaggle's layout."""
     return make_patch_set(24).zip(tmp_path / "kaggle.zip")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model's files; see a_model.py."""
+    from a_model import make_model
+
+    folder = tmp_path_factory.mktemp("model") / "model"
+    make_model(folder)
+    return folder

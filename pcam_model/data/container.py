@@ -41,20 +41,20 @@ def open_container(path: Path) -> Container:
 
 
 class Folder:
-    """The files below a folder."""
+    """The files below a folder: two levels deep, as in top/train/x.tif, or at any depth."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, deep: float = 2) -> None:
+        self.path, self.deep = path, deep
 
     def names(self) -> Iterator[str]:
-        """Sorted, two levels deep and no deeper: train/x.tif, or top/train/x.tif. Links are followed, but not up."""
+        """Sorted. Links are followed, but not up."""
         for folder, folders, files in os.walk(self.path, followlinks=True):
             deep = Path(folder).relative_to(self.path).parts
             here = f"{os.path.realpath(folder)}/"
             below = (
                 name for name in sorted(folders) if not here.startswith(f"{os.path.realpath(f'{folder}/{name}')}/")
             )
-            folders[:] = below if len(deep) < 2 else []
+            folders[:] = below if len(deep) < self.deep else []
             yield from ("/".join([*deep, file]) for file in sorted(files) if os.path.isfile(f"{folder}/{file}"))
 
     def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:

@@ -50,11 +50,12 @@ class Decoder:
 
     def __call__(self, content: bytes) -> Patch:
         """The patch in an image file's bytes. Raises BadPatch, with the reason."""
-        if self.frame is None or not self.frame.holds(content):
-            self.frame = plain_tiff(content)
-        if self.frame is None:
+        frame = self.frame  # other threads may replace it meanwhile
+        if frame is None or not frame.holds(content):
+            self.frame = frame = plain_tiff(content)
+        if frame is None:
             return by_pillow(content)
-        pixels = np.frombuffer(content, np.uint8, PATCH_BYTES, len(self.frame.head))
+        pixels = np.frombuffer(content, np.uint8, PATCH_BYTES, len(frame.head))
         return pixels.reshape(SIZE, SIZE, 3)
 
 

@@ -8,11 +8,9 @@ import pandas as pd
 from pcam_model.data.container import LARGEST_TABLE, Container, open_container
 from pcam_model.data.image import BadPatch, Decoder, Patch
 from pcam_model.data.listing import read_listing
+from pcam_model.data.names import IMAGES, LABELS, LITTER
 from pcam_model.errors import BadSource
 
-IMAGES = {"tif", "tiff", "png", "jpg", "jpeg"}
-LITTER = {"Thumbs.db", "desktop.ini"}
-LABELS = "train_labels.csv"
 # Spreadsheets and data frames write labels as decimals.
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 SAMPLE = "sample_submission.csv"

@@ -17,6 +17,7 @@ from pcam_model.data.hdf5 import OfficialPatches
 from pcam_model.data.identity import VERSION, pack_name
 from pcam_model.data.image import PATCH_BYTES, SIZE
 from pcam_model.data.layout import KagglePatches
+from pcam_model.data.names import PACK
 from pcam_model.data.official import holds_official
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
@@ -26,7 +27,7 @@ from pcam_model.files import refuse_small_disk, room_on_disk, write_whole
 from pcam_model.records import Record
 
 Progress = Callable[[int, int], None]
-PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", "pack.json"
+PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", PACK
 
 
 class Pack(Record):

@@ -15,8 +15,9 @@ from pcam_model.evaluation.evidence import ELSEWHERE, Evidence, ScorePlan
 from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.summary import finite, summarise
+from pcam_model.model import Model
 from pcam_model.training.device import best_device
-from pcam_model.training.model import Model, load_model, versions
+from pcam_model.training.model import load_model, versions
 
 SIDE = "new"
 NOTHING_CHOSEN = "nothing was chosen on these patches: temperature, thresholds and views are the model's own"

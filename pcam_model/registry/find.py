@@ -1,30 +1,37 @@
 """Find a published model, or its report, by whatever a person calls it."""
 
-import hashlib
-import json
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from pcam_model.errors import BadModel
-from pcam_model.files import write_whole
-from pcam_model.registry.manifest import Published, read_manifest
-from pcam_model.registry.pull import pull, resolve, verify_folder
-from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.registry.cache import Cache
+from pcam_model.registry.channels import CHAMPION
+from pcam_model.registry.naming import NAME
+from pcam_model.registry.pull import MANIFEST, lay, meant, verify_folder
+from pcam_model.registry.store import open_store
 
 MODEL, REPORT = "model", "report"
 MARK = {MODEL: "model.json", REPORT: "report.json"}
+
+
+class Place(NamedTuple):
+    """A name in a store: a channel's or a run's; `runs/<run>` is the run even where a channel has its name."""
+
+    store: str
+    name: str
 
 
 def find_model(name: str, store: str, cache: Path) -> Path:
     """A folder on this machine with the model's files, verified against the run's manifest.
 
     Args:
-        name: a folder, a channel, a run's name in the store, or a run's address (`.../runs/<run>`).
+        name: a folder, a channel, a run's name in the store, or an address: of a run (`.../runs/<run>`), of a channel
+            (`.../channels/<channel>`), or of a store, which means its champion.
         store: the address of the store that plain names belong to.
         cache: where pulled models are kept, by digest; used without the store while it does not answer, and said so.
 
     Raises:
-        BadModel: there is no such model, or it is not finished.
+        BadModel: there is no such model, or it is not finished, or damaged.
     """
     return _find(name, store, cache, MODEL)
 
@@ -34,34 +41,43 @@ def find_report(name: str, store: str, cache: Path) -> Path:
     return _find(name, store, cache, REPORT)
 
 
+def place_of(name: str, store: str) -> Place:
+    """The store, and the run or channel in it, that a person's words mean; see `find_model`."""
+    plain = name.rstrip("/").removesuffix(".json")
+    for part in MARK:
+        plain = plain.removesuffix(f"/{part}")
+    for kind in ("/runs/", "/channels/"):
+        address, found, last = plain.rpartition(kind)
+        if found and address:
+            return Place(address, kind[1:].replace("channels/", "") + _checked(last, name))
+    if "://" in name or (Path(name) / "channels").is_dir():
+        return Place(name, CHAMPION)
+    return Place(store, _checked(name, name))
+
+
 def _find(name: str, store: str, cache: Path, part: str) -> Path:
-    for folder in (Path(name), Path(name) / part):
-        if (folder / MARK[part]).is_file():
-            return folder
-    address, _, run = name.rstrip("/").removesuffix(f"/{part}").rpartition("/runs/")
-    address, run = address or store, run or name
-    if "/" in run:
-        raise BadModel(f"{name!r} is neither a folder with {MARK[part]} nor a run; `pcam runs` lists what there is")
-    return _pulled(address, run, cache / f"{part}s", part) / part
+    local = _local(Path(name), part)
+    if local is not None:
+        return local
+    place = place_of(name, store)
+    kept, known = open_store(place.store), Cache(cache)
+    found = meant(kept, place.name, known)
+    folder = cache / f"{part}s" / found.published.digest
+    lay(kept, found, folder, (part,), known)
+    return folder / part
 
 
-def _pulled(address: str, name: str, cache: Path, part: str) -> Path:
-    known = cache / "known" / f"{hashlib.sha256(f'{address} {name}'.encode()).hexdigest()[:32]}.json"
-    try:
-        published = _pull(address, name, cache, part)
-        write_whole(known, json.dumps({"digest": published.digest, "name": name}).encode())
-        return cache / published.digest
-    except StoreAway as error:
-        folder = cache / str(json.loads(known.read_bytes())["digest"]) if known.is_file() else None
-        if folder is None or not folder.is_dir():
-            raise
-        manifest = verify_folder(folder)
-        print(f"{error}. Using what {name!r} was last: run {manifest.run}, {manifest.published}", file=sys.stderr)
-        return folder
+def _local(folder: Path, part: str) -> Path | None:
+    """The folder itself, or that part of it; checked against the manifest where there is one."""
+    for here, root in ((folder, folder.parent), (folder / part, folder)):
+        if (here / MARK[part]).is_file():
+            if here.name == part and (root / MANIFEST).is_file():
+                verify_folder(root, part)
+            return here
+    return None
 
 
-def _pull(address: str, name: str, cache: Path, part: str) -> Published:
-    store = open_store(address)
-    run = resolve(store, name)
-    digest = read_manifest(store, run)[1].digest
-    return pull(store, run, cache / digest, parts=(part,))
+def _checked(last: str, name: str) -> str:
+    if not NAME.fullmatch(last):
+        raise BadModel(f"{name!r} is neither a folder with {MARK[MODEL]} nor a run; `pcam runs` lists what there is")
+    return last

@@ -13,6 +13,7 @@ from pcam_model.records import Record
 from pcam_model.registry.store import NotThere, Store, checked_key
 
 R = TypeVar("R", bound=Record)
+RUNS = "runs"
 
 
 class FileRecord(Record):
@@ -86,13 +87,13 @@ def parse_step(content: bytes, place: str) -> Step:
     return parsed(Step, content, place)
 
 
-def read_manifest(store: Store, run: str, sizes_too: bool = True) -> tuple[Manifest, Published]:
-    """The manifest of a published run, checked against what the store holds (`sizes_too`).
+def read_manifest(store: Store, run: str, sizes_too: bool = True, room: str = RUNS) -> tuple[Manifest, Published]:
+    """The manifest of a published run (or of what else a `room` holds), checked against what is there (`sizes_too`).
 
     Raises:
         BadModel: The run is not published, its manifest is not one, or files are missing or have another size.
     """
-    key = f"runs/{run}/manifest.json"
+    key = f"{room}/{run}/manifest.json"
     place = f"{store.uri}/{key}"
     try:
         content = store.read(key)
@@ -100,13 +101,13 @@ def read_manifest(store: Store, run: str, sizes_too: bool = True) -> tuple[Manif
         raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
     manifest = parse_manifest(content, place, run)
     if sizes_too:
-        check_sizes(store, run, manifest.files)
-    return manifest, Published(uri=f"{store.uri}/runs/{run}", digest=digest_of(content))
+        check_sizes(store, run, manifest.files, room)
+    return manifest, Published(uri=f"{store.uri}/{room}/{run}", digest=digest_of(content))
 
 
-def check_sizes(store: Store, run: str, files: Files) -> None:
+def check_sizes(store: Store, run: str, files: Files, room: str = RUNS) -> None:
     """Raise `BadModel` unless the store holds all these files of the run in these sizes."""
-    prefix = f"runs/{run}/"
+    prefix = f"{room}/{run}/"
     there = sizes(store, prefix)
     wrong = [path for path, file in files.items() if there.get(path) != file.size]
     if wrong:

@@ -2,28 +2,74 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from pcam_model.errors import BadModel, StoreError
 from pcam_model.files import room_on_disk, write_whole
+from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import read_channel
 from pcam_model.registry.formats import refuse_pickle, refuse_unsafe_names
-from pcam_model.registry.manifest import Manifest, Published, digest_of, parse_manifest, read_manifest
-from pcam_model.registry.naming import NAME
-from pcam_model.registry.store import Store
+from pcam_model.registry.manifest import Files, Manifest, Published, check_sizes, digest_of, parse_manifest
+from pcam_model.registry.naming import NAME, run_name
+from pcam_model.registry.store import NotThere, Store, StoreAway
 from pcam_model.registry.streams import alone_in, fetch_files, same_file
 
 PARTS = ("model", "report")
 MANIFEST = "manifest.json"
 
 
+class Meant(NamedTuple):
+    """The run that a name stands for."""
+
+    manifest: Manifest
+    published: Published
+    content: bytes
+    """The manifest's bytes."""
+
+
 def resolve(store: Store, name: str) -> str:
-    """The run that a name means: a channel's, where there is such a channel, else the run of that name."""
+    """The run that a name means: a channel's, where there is such a channel, else the run of that name.
+
+    `runs/<run>` is the run, even where a channel has its name.
+    """
+    if name.startswith("runs/"):
+        return run_name(name.removeprefix("runs/"))
     channel = read_channel(store, name) if NAME.fullmatch(name) else None
     return channel.run if channel else name
 
 
-def pull(store: Store, name: str, folder: Path, parts: tuple[str, ...] = PARTS) -> Published:
+def meant(store: Store, name: str, cache: Cache | None = None) -> Meant:
+    """The published run that a channel or a run's name stands for; what it was last, while the store does not answer.
+
+    Raises:
+        BadModel: It is not published, or files of it are missing or have another size.
+        StoreAway: The store does not answer, and the cache never saw this name.
+    """
+    try:
+        run = resolve(store, name)
+        try:
+            content = store.read(f"runs/{run}/{MANIFEST}")
+        except NotThere:
+            raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
+        found = _meant(store, content, run)
+        check_sizes(store, run, found.manifest.files)
+    except StoreAway as error:
+        kept = cache.recall(store.uri, name) if cache else None
+        if kept is None:
+            raise
+        found = _meant(store, kept, None)
+        manifest = found.manifest
+        print(f"{error}. Using what {name!r} was last: run {manifest.run}, {manifest.published}", file=sys.stderr)
+    if cache:
+        cache.remember(store.uri, name, found.content)
+    return found
+
+
+def pull(
+    store: Store, name: str, folder: Path, parts: tuple[str, ...] = PARTS, cache: Cache | None = None
+) -> Published:
     """Fetch a published run into a folder, which appears whole.
 
     A pull that was broken off is gone on with; a folder that already holds the same is only checked.
@@ -33,29 +79,31 @@ def pull(store: Store, name: str, folder: Path, parts: tuple[str, ...] = PARTS) 
         name: A channel or a run.
         folder: A new or empty folder; the run's layout goes into it, with its manifest.
         parts: Which folders of the run; () for everything.
+        cache: What is in it is not fetched again, and while the store is away it is used alone.
 
     Raises:
         BadModel: It is not published, not whole, holds another size or digest, or a kind of file that may run code.
         StoreError: The folder holds something else.
         DiskFull: There is no room; nothing is left.
     """
-    run = resolve(store, name)
-    manifest, published = read_manifest(store, run)
+    return lay(store, meant(store, name, cache), folder, parts, cache)
+
+
+def lay(store: Store, found: Meant, folder: Path, parts: tuple[str, ...], cache: Cache | None) -> Published:
+    """Fetch these parts of a run that was found; see `pull`."""
+    manifest, published, _ = found
     files = {path: file for path, file in manifest.files.items() if not parts or path.split("/")[0] in parts}
     refuse_unsafe_names(published.uri, list(files))
     folder = Path(os.path.abspath(folder))
-    if _holds(folder, manifest.model_copy(update={"files": files}), published):
+    if _holds(folder, manifest.run, files, published):
         return published
     part = folder.with_name(f".{folder.name}.{published.digest[:16]}.part")
     with alone_in(part):
-        if _holds(folder, manifest.model_copy(update={"files": files}), published):
+        if _holds(folder, manifest.run, files, published):
             return published
         try:
-            fetch_files(store, f"runs/{run}/", files, part)
-            for path in files:
-                refuse_pickle(part / path, f"{published.uri}/{path}")
             with room_on_disk(folder):
-                write_whole(part / MANIFEST, store.read(f"runs/{run}/{MANIFEST}"))
+                _fill(store, found, files, part, cache)
         except BadModel:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -63,25 +111,41 @@ def pull(store: Store, name: str, folder: Path, parts: tuple[str, ...] = PARTS) 
     return published
 
 
-def verify_folder(folder: Path) -> Manifest:
-    """The manifest of a pulled folder, whose files are what it says; else `BadModel`."""
-    content = (folder / MANIFEST).read_bytes()
-    manifest = parse_manifest(content, str(folder / MANIFEST))
+def verify_folder(folder: Path, *parts: str) -> Manifest:
+    """The manifest of a pulled folder, whose files (or only those of some parts) are what it says; else `BadModel`."""
+    manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     for path, file in manifest.files.items():
-        if (folder / path).exists() and not same_file(folder / path, file):
+        wanted = path.split("/")[0] in parts if parts else (folder / path).exists()
+        if wanted and not same_file(folder / path, file):
             raise BadModel(f"{folder / path} is not what was published; delete {folder} and pull again")
     return manifest
 
 
-def _holds(folder: Path, manifest: Manifest, published: Published) -> bool:
+def _meant(store: Store, content: bytes, run: str | None) -> Meant:
+    manifest = parse_manifest(content, f"{store.uri}/runs/{run or ''}/{MANIFEST}", run)
+    return Meant(manifest, Published(uri=f"{store.uri}/runs/{manifest.run}", digest=digest_of(content)), content)
+
+
+def _fill(store: Store, found: Meant, files: Files, part: Path, cache: Cache | None) -> None:
+    if cache:
+        cache.take(files, part)
+    fetch_files(store, f"runs/{found.manifest.run}/", files, part)
+    for path in files:
+        refuse_pickle(part / path, f"{found.published.uri}/{path}")
+    write_whole(part / MANIFEST, found.content)
+    if cache:
+        cache.keep(files, part)
+
+
+def _holds(folder: Path, run: str, files: Files, published: Published) -> bool:
     """Whether the folder has just this; a folder with anything else in it is refused."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     there = folder / MANIFEST
     if there.is_file() and digest_of(there.read_bytes()) == published.digest:
-        if all(same_file(folder / path, file) for path, file in manifest.files.items()):
+        if all(same_file(folder / path, file) for path, file in files.items()):
             return True
-        raise StoreError(f"{folder} holds {manifest.run}, but damaged or in part; delete it and pull again")
+        raise StoreError(f"{folder} holds {run}, but damaged or in part; delete it and pull again")
     raise StoreError(f"{folder} holds something else; name a new folder, or empty this one")
 
 

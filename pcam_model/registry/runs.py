@@ -9,6 +9,7 @@ from pcam_model.errors import BadPlan, StoreError
 from pcam_model.files import sha256
 from pcam_model.records import Record
 from pcam_model.registry.manifest import (
+    RUNS,
     FileRecord,
     Files,
     Manifest,
@@ -45,15 +46,16 @@ class RunSummary(Record):
 class RunStore:
     """One run's rooms in a store."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, room: str = RUNS) -> None:
         """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `BadPlan`."""
         self.store = store
         self.name = run_name(name)
+        self.room = room
 
     @property
     def uri(self) -> str:
         """The run's address."""
-        return f"{self.store.uri}/runs/{self.name}"
+        return f"{self.store.uri}/{self.room}/{self.name}"
 
     def claim(self, plan: dict[str, Any], about: dict[str, Any] | None = None) -> None:
         """Write down what was asked, or see that it is what was asked before; else `BadPlan` names what differs.
@@ -128,7 +130,7 @@ class RunStore:
         existing = self.published()
         if existing is None:
             self._send(files or {})
-            check_sizes(self.store, self.name, content)
+            check_sizes(self.store, self.name, content, self.room)
             manifest = Manifest(run=self.name, published=now(), files=content)
             try:
                 self.store.write(
@@ -136,7 +138,7 @@ class RunStore:
                 )
             except Conflict:
                 pass
-            existing = read_manifest(self.store, self.name)
+            existing = read_manifest(self.store, self.name, room=self.room)
         if existing[0].files != content:
             raise self._immutable(", ".join(changed(existing[0].files, content)[:5]) + " would change")
         return existing[1]
@@ -145,7 +147,7 @@ class RunStore:
         """The run's manifest and address, or None where it is not published."""
         if self.store.stat(self._key("manifest.json")) is None:
             return None
-        return read_manifest(self.store, self.name)
+        return read_manifest(self.store, self.name, room=self.room)
 
     def steps(self) -> list[str]:
         """The names of the steps that have a record."""
@@ -154,7 +156,7 @@ class RunStore:
         return [key.removesuffix("/step.json") for key in keys if key.endswith("/step.json")]
 
     def _key(self, path: str) -> str:
-        return f"runs/{self.name}/{path}"
+        return f"{self.room}/{self.name}/{path}"
 
     def _step(self, step: str) -> Step | None:
         key = self._key(f"{step}/step.json")

@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 from pcam_model.errors import BadModel, DiskFull, StoreError
-from pcam_model.files import room_on_disk, sha256
+from pcam_model.files import replace_by, room_on_disk, sha256
 from pcam_model.registry.manifest import FileRecord, Files
 from pcam_model.registry.store import Store
 
@@ -32,7 +32,7 @@ def save_whole(blocks: Iterable[bytes], path: Path, durable: bool = False) -> st
                 part.flush()
                 if durable:
                     os.fsync(part.fileno())
-                os.replace(part.name, path)
+                replace_by(Path(part.name), path)
             except BaseException:
                 Path(part.name).unlink(missing_ok=True)
                 raise

@@ -1,0 +1,50 @@
+"""A small published model with random weights: real files, made without training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.files import sha256
+from pcam_model.model import GRAPH, WEIGHTS, Model
+from pcam_model.registry.runs import Published, RunStore
+from pcam_model.registry.store import Store
+from pcam_model.training.checkpoint import Checkpoint, save_weights
+from pcam_model.training.graph import write_graph
+from pcam_model.training.model import save_model
+from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.optimizer import FROZEN, make_optimizer
+from pcam_model.training.step import TrainState
+
+SIZE = 64
+
+
+def make_model(folder: Path, seed: int = 0, tta: bool = True) -> Model:
+    """model.safetensors, model.json and model.onnx of a ResNet-18 that no training has touched."""
+    network = build_network(NetworkPlan(name="resnet18", weights="none", size=SIZE), seed, say=lambda _: None)
+    folder.mkdir(parents=True)
+    save_weights(folder / "weights", TrainState(network, make_optimizer(network, FROZEN)))
+    draw = np.random.default_rng(seed)
+    write_graph(folder / GRAPH, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
+    digest = sha256(folder / "weights")
+    checkpoint = Checkpoint(
+        path=str(folder / "weights"), digest=digest, stage="tuned", epoch=1, step=1, rate=0.1, figures={}
+    )
+    model = Model(
+        run="made", architecture="resnet18", size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, tta=tta, temperature=1.7,
+        threshold=0.45, stage="tuned", weights=digest, graph=sha256(folder / GRAPH), pack="", split="", plan={},
+        versions={"torch": torch.__version__},
+    )  # fmt: skip
+    made = save_model(folder, checkpoint, model)
+    (folder / "weights").unlink()
+    assert sha256(folder / WEIGHTS) == digest
+    return made
+
+
+def publish_model(store: Store, folder: Path, name: str = "made") -> Published:
+    """Publish a folder of `make_model` as a run."""
+    run = RunStore(store, name)
+    run.claim({})
+    run.commit("model", folder, {})
+    return run.publish()

@@ -1,0 +1,200 @@
+"""`pcam predict`: every image a row, what cannot be read in a list of its own, and the rest is done."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from a_model import publish_model
+from patch_sets import PatchSet
+
+import pcam_model
+from pcam_model.data.images import Images
+from pcam_model.data.pack import build_pack
+from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.errors import BadPlan, BadSource
+from pcam_model.predictions import predict_to
+from pcam_model.predictor import Predictor
+from pcam_model.registry.channels import promote
+from pcam_model.registry.store import open_store
+
+ROOT = Path(__file__).parents[1]
+# Runs `pcam` where the packages named in BLOCKED are not installed.
+BARE = """
+import os, sys
+from importlib.machinery import PathFinder
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        absent = name.partition(".")[0] in os.environ["BLOCKED"].split()
+        return None if absent else super().find_spec(name, path, target)
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+from pcam_model.cli import main
+main()
+"""
+MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL", "prefect-docker": "prefect_docker"}
+Make = Callable[..., PatchSet]
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder: Path) -> Predictor:
+    return pcam_model.load(model_folder, tta=False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_zip_of_kaggles_is_predicted_whole_labelled_or_not(
+    predictor: Predictor, patch_set: Make, tmp_path: Path
+) -> None:
+    made = patch_set(20, test=5)
+    counts = predict_to(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch=7)
+    found = rows(tmp_path / "out.csv")
+    assert [row["id"] for row in found] == made.ids and counts.patches == 25 and counts.unreadable == 0
+    said = predictor(made.patches)
+    np.testing.assert_allclose([float(row["probability"]) for row in found], said.probabilities, rtol=0, atol=1e-6)
+    assert [int(row["label"]) for row in found] == said.labels.tolist() and counts.tumour == said.labels.sum()
+    assert found[0]["file"] == f"train/{made.ids[0]}.tif" and found[-1]["file"].startswith("test/")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["k.zip", "out.csv"]
+
+
+def test_folders_at_any_depth_single_images_and_packs_are_taken(
+    predictor: Predictor, patch_set: Make, tmp_path: Path
+) -> None:
+    deep = patch_set(4, suffix="png").folder(tmp_path / "in/a/b/c")
+    patch_set(6, suffix="jpg", seed=1).folder(tmp_path / "in")
+    (tmp_path / "in" / ".hidden").mkdir()
+    (tmp_path / "in" / ".hidden" / "x.tif").write_bytes(b"x")
+    (tmp_path / "in" / "slide.svs").write_bytes(b"x")
+    images = Images([tmp_path / "in"])
+    assert len(images) == 10 and images.others == ["slide.svs"]
+    one = next((deep / "train").iterdir())
+    single = Images([one, tmp_path / "in"])
+    assert len(single) == 11 and single.named(0) == (one.stem, str(one))
+    assert single.named(1).file.startswith(f"{tmp_path}/in/")
+    plan = SourcePlan(kind="path", path=str(patch_set(8).zip(tmp_path / "k.zip")))
+    pack = build_pack(fetch(plan, 0), plan, tmp_path / "packs", 0)
+    counts = predict_to(tmp_path / "pack.csv", predictor, Images([Path(pack.folder)]))
+    assert counts.patches == 8 and {row["file"] for row in rows(tmp_path / "pack.csv")} == {""}
+    predict_to(tmp_path / "zip.csv", predictor, Images([tmp_path / "k.zip"]))
+    drop = [{**row, "file": ""} for row in rows(tmp_path / "zip.csv")]
+    assert sorted(map(str, drop)) == sorted(map(str, rows(tmp_path / "pack.csv")))
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
+    predictor: Predictor, patch_set: Make, tmp_path: Path
+) -> None:
+    made = patch_set(6)
+    made.files["train/cut.tif"] = made.files[f"train/{made.ids[0]}.tif"][:900]
+    made.files["train/empty.png"] = b""
+    images = Images([made.zip(tmp_path / "k.zip")])
+    counts = predict_to(tmp_path / "out.csv", predictor, images)
+    assert (counts.patches, counts.unreadable) == (6, 2)
+    errors = rows(tmp_path / "out.errors.csv")
+    assert [row["id"] for row in errors] == ["cut", "empty"] and all("image" in row["reason"] for row in errors)
+    predict_to(tmp_path / "out.csv", predictor, Images([patch_set(6).zip(tmp_path / "good.zip")]))
+    assert not (tmp_path / "out.errors.csv").exists()
+
+
+def test_an_interrupted_prediction_leaves_the_table_of_before(
+    predictor: Predictor, kaggle_zip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.csv").write_text("of before")
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_to(tmp_path / "out.csv", predictor, Images([kaggle_zip]), 4, stop)
+    assert (tmp_path / "out.csv").read_text() == "of before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kaggle.zip", "out.csv"]
+
+
+def test_places_that_hold_nothing_and_tables_that_cannot_be_written_are_said(
+    predictor: Predictor, kaggle_zip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for place, said in (("empty", "no image is among its 0 files"), ("none.zip", "there is nothing here")):
+        with pytest.raises(BadSource, match=said):
+            Images([tmp_path / place])
+    with pytest.raises(BadPlan, match="is a folder"):
+        predict_to(tmp_path / "empty", predictor, Images([kaggle_zip]))
+    with pytest.raises(BadPlan, match="cannot be written"):
+        predict_to(kaggle_zip / "out.csv", predictor, Images([kaggle_zip]))
+
+
+@pytest.fixture(scope="module")
+def store(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = open_store((tmp_path_factory.mktemp("published") / "store").as_uri())
+    publish_model(store, model_folder)
+    promote(store, "made")
+    return store.uri
+
+
+def bare(blocked: set[str], cwd: Path, store: str, *words: str, code: str = BARE) -> subprocess.CompletedProcess[str]:
+    names = " ".join(sorted(MODULES.get(name, name) for name in blocked))
+    places = {"BLOCKED": names, "PCAM_STORE": store, "PCAM_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "OMP_NUM_THREADS": "1", **places}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+def wanted(extra: str = "") -> set[str]:
+    """The packages that pyproject.toml asks for, in the base or in an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return {re.split(r"[<>=\[]", one)[0].lower() for one in asked}
+
+
+def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_path: Path) -> None:
+    command = re.search(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)", (ROOT / "README.md").read_text())
+    assert command is not None
+    blocked = (wanted() | wanted("pipeline")) - set(command[1].split())
+    assert {"torch", "torchvision", "pandas", "safetensors", "prefect", "kaggle", "onnx"} <= blocked
+    made = patch_set(5)
+    made.files["train/bad.jpg"] = b"\xff\xd8 no"
+    made.zip(tmp_path / "k.zip")
+    done = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--runtime", "onnx", "--out", "p.csv")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "pcam: 1 of 6 images could not be read; p.errors.csv says which and why" in done.stderr
+    assert len(rows(tmp_path / "p.csv")) == 5 and "by run made" in done.stdout
+    without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--out", "q.csv")
+    assert without.returncode == 1 and without.stderr.startswith("pcam: torch is not installed; pip install pcam")
+    assert not (tmp_path / "q.csv").exists()
+
+
+def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_set: Make, tmp_path: Path) -> None:
+    patch_set(12).zip(tmp_path / "k.zip")
+    blocked = wanted("pipeline") | {"sqlalchemy", "prefect_dask", "flows", "tasks", "deployments"}
+    for words in (
+        ["pull", "champion", "pulled"],
+        ["predict", "pulled", "k.zip", "--out", "p.csv", "--no-tta"],
+        ["score", "champion", "k.zip", "--json"],
+        ["runs"],
+        ["verify"],
+    ):
+        done = bare(blocked, tmp_path, store, *words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert len(rows(tmp_path / "p.csv")) == 12
+
+
+def test_the_readmes_examples_run(store: str, patch_set: Make, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Use a model") : text.index("## The container")]
+    code, commands = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
+    patch_set(3).zip(tmp_path / "patches.zip")
+    done = bare(set(), tmp_path, store, code=code)
+    assert done.returncode == 0 and done.stdout.startswith("made 0.45 [0."), done.stderr
+    for line in commands.splitlines():
+        assert line.startswith("pcam predict")
+        done = bare(set(), tmp_path, store, *line.partition("#")[0].split()[1:])
+        assert done.returncode == 0 and len(rows(tmp_path / "predictions.csv")) == 3, done.stderr
