@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.files import sha256
 from pcam_model.model import GRAPH, WEIGHTS, Model
 from pcam_model.registry.runs import Published, RunStore
 from pcam_model.registry.store import Store
-from pcam_model.training.checkpoint import Checkpoint, save_weights
+from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.graph import write_graph
 from pcam_model.training.model import save_model
 from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.optimizer import FROZEN, make_optimizer
-from pcam_model.training.step import TrainState
 
 SIZE = 64
 
@@ -24,7 +23,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> Model:
     """model.safetensors, model.json and model.onnx of a ResNet-18 that no training has touched."""
     network = build_network(NetworkPlan(name="resnet18", weights="none", size=SIZE), seed, say=lambda _: None)
     folder.mkdir(parents=True)
-    save_weights(folder / "weights", TrainState(network, make_optimizer(network, FROZEN)))
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights")
     draw = np.random.default_rng(seed)
     write_graph(folder / GRAPH, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
     digest = sha256(folder / "weights")

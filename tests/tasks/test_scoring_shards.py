@@ -1,0 +1,139 @@
+"""The flow `pcam-score`: new patches in shards, of which none is done twice, on a real Prefect."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from a_model import publish_model
+from patch_sets import PatchSet
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.score import score
+from pcam_model import scoring
+from pcam_model.errors import BadModel, BadPlan, BadSource, PcamError, StoreError
+from pcam_model.registry.channels import promote
+from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.store import Store, StorePlan, open_store
+from pcam_model.scoring import gather, plan_scoring, score_shard
+from tasks.predicting import workers
+
+Make = Callable[..., PatchSet]
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def store(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    store = open_store((tmp_path / "store").as_uri())
+    publish_model(store, model_folder)
+    promote(store, "made")
+    return store
+
+
+def table(store: Store, uri: str, name: str = "predictions.csv") -> list[dict[str, str]]:
+    content = store.read(f"{uri.removeprefix(store.uri + '/')}/{name}")
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
+    prefect: None, store: Store, patch_set: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = patch_set(10, suffix="png")
+    made.files["train/bad.png"] = b"no"
+    made.folder(tmp_path / "new")
+    first = score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4)
+    assert (first.counts.patches, first.counts.unreadable, first.model) == (10, 1, "made")
+    rows = table(store, first.published.uri)
+    assert (
+        sorted(row["id"] for row in rows) == sorted(made.ids)
+        and len(table(store, first.published.uri, "predictions.errors.csv")) == 1
+    )
+    about = json.loads(store.read(f"scores/{first.published.uri.rpartition('/')[2]}/about.json"))
+    assert about["source"] == "new" and about["tumour"] == sum(int(row["label"]) for row in rows)
+    shards = [entry.key for entry in store.entries("shards/")]
+    assert len(shards) == 3 and list(verify(store)) == []
+
+    monkeypatch.setattr(scoring, "predicted", never)
+    assert score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4) == first
+    monkeypatch.undo()
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "new" / "train" / "zz.png").write_bytes(made.files[f"train/{made.ids[0]}.png"])
+    second = score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4)
+    assert second.counts.patches == 11 and second.published.uri != first.published.uri
+    assert len([entry.key for entry in store.entries("shards/")]) == 4
+
+
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("this shard is done")
+
+
+def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
+    store: Store, kaggle_zip: Path, patch_set: Make, tmp_path: Path
+) -> None:
+    def scored(source: Path, shard: int, name: str = "", tta: bool | None = None) -> scoring.Scored:
+        plan = plan_scoring(str(source), "champion", store.uri, shard, tta)
+        return gather(plan, [score_shard(plan, number) for number in plan.shards], name)
+
+    parts, whole = scored(kaggle_zip, 7), scored(kaggle_zip, 100)
+    found, expected = (table(store, each.published.uri) for each in (parts, whole))
+    for row, other in zip(found, expected, strict=True):
+        chances = float(row.pop("probability")), float(other.pop("probability"))
+        assert row == other and chances[0] == pytest.approx(chances[1], abs=1e-5)
+    assert scored(kaggle_zip, 7, tta=False).published.uri != parts.published.uri
+    named = scored(kaggle_zip, 7, "november")
+    assert named.published.uri.endswith("/scores/november") and scored(kaggle_zip, 7, "november") == named
+    with pytest.raises(StoreError, match="does not change .*choose another run name"):
+        scored(patch_set(5, seed=8).zip(tmp_path / "other.zip"), 7, "november")
+
+
+def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp_path: Path) -> None:
+    for words, error, said in (
+        (("", "champion", store.uri, 5), BadPlan, "source is empty"),
+        ((str(kaggle_zip), "champion", store.uri, 0), BadPlan, "shard is 0"),
+        ((str(kaggle_zip), "nobody", store.uri, 5), BadModel, "'nobody' is not published"),
+        ((str(tmp_path / "none"), "champion", store.uri, 5), BadSource, "there is nothing here"),
+    ):
+        with pytest.raises(error, match=said):
+            plan_scoring(*words, None)
+
+
+def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
+    store: Store, kaggle_zip: Path, patch_set: Make
+) -> None:
+    plan = plan_scoring(str(kaggle_zip), "champion", store.uri, 30, None)
+    done = score_shard(plan, 0)
+    assert not done.again and score_shard(plan, 0).again
+    store.write(f"shards/{done.digest}.json", b"{")
+    with pytest.raises(BadModel, match="is gone or damaged; run the scoring again"):
+        gather(plan, [done])
+    assert not score_shard(plan, 0).again
+    later = plan.model_copy(update={"listing": "of another time"})
+    patch_set(24, seed=5).zip(kaggle_zip)
+    with pytest.raises(BadSource, match="has changed since its scoring began"):
+        score_shard(later, 0)
+
+
+def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
+    from distributed import LocalCluster
+
+    threads = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8)
+    for entry in list(store.entries("shards/")):
+        store.delete(entry.key)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        dask = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8, cluster=cluster.scheduler_address)
+    assert dask == threads and len(list(store.entries("shards/"))) == 3
+
+
+def test_an_address_that_is_no_cluster_is_refused() -> None:
+    with pytest.raises(BadPlan, match="expected tcp://host:8786"):
+        workers("http://somewhere")
+    with pytest.raises(PcamError, match=r"needs prefect_ray; pip install 'pcam\[ray\]'"):
+        workers("ray://somewhere:10001")
