@@ -62,7 +62,12 @@ def assign(rows: pd.DataFrame, kind: Kind, plan: SplitPlan) -> NDArray[np.str_]:
     labels, groups = rows["label"].to_numpy(np.int64), np.asarray(pd.factorize(rows["pixels"])[0], np.int64)
     named = "groups of different patches"
     if kind == "slide":
-        groups, named = groups_of(groups, slide_codes(rows, plan)), "slides without shared patches"
+        slides = slide_codes(rows, plan)
+        groups, named = groups_of(groups, slides), "slides without shared patches"
+        if (together := len(np.unique(slides)) - len(np.unique(groups))) > 0:
+            named += (
+                f" (the source has {together:,} more, which share an identical patch, say a blank one, with others)"
+            )
     side = np.full(len(rows), "train", dtype="<U5")
     enough_groups(groups, max(plan.folds, 2) + (plan.test > 0), named)
     if plan.test:

@@ -135,6 +135,7 @@ REFUSED = [
     ({"kind": "slide"}, {"slides": ["one"] * 40}, "there are 1 slides"),
     ({"kind": "slide", "test": 0.2}, {"slides": ["a", "b"] * 20}, "there are 2 slides"),
     ({"kind": "slide"}, {"slides": ["a", "b"] * 20}, "every side needs both"),
+    ({"kind": "slide"}, {"slides": ["a", "a", "b", "b"] * 10, "pixels": [0] * 40}, "1 more, which share an identical"),
     ({"kind": "random"}, {"pixels": [0] * 40}, "there are 1 groups"),
     ({"kind": "official"}, {"origin": ["train"] * 39 + ["valid"]}, "every side needs both"),
 ]

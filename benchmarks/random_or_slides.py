@@ -1,0 +1,66 @@
+"""What a random split hides: one model's figures on patches held out at random, and on slides it has never seen.
+
+    python -m benchmarks.random_or_slides --train ../shared/data/pcam/train.zip --valid ../shared/data/pcam/valid.zip \
+        --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--limit 20000] [--seed 2]
+
+The quick plan trains on the first archive, of which a fifth is drawn at random and only reported on; the second archive
+shares no slide with it, and is only reported on too. Nothing is chosen on either.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.machine import write_result
+from benchmarks.real_patches import PLAN, pcam
+
+FIGURES = ("auc", "average_precision", "accuracy", "sensitivity", "specificity")
+
+
+def measured(home: Path, asked: argparse.Namespace) -> dict[str, object]:
+    keys = {
+        "network.weights": asked.weights, "source.limit": asked.limit, "split.kind": "random",
+        "split.valid": 0.2, "split.test": 0.2, "seed": asked.seed, "split.seed": asked.seed,
+    }  # fmt: skip
+    words = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    start = time.perf_counter()
+    pcam(home, "train", "--source", asked.train, "--config", str(PLAN), "--run", "random", *words)
+    seconds = time.perf_counter() - start
+    shown = json.loads(pcam(home, "show", "random", "--json"))
+    scored = json.loads(pcam(home, "score", "random", asked.valid, "--json"))
+    held_out = {
+        name: [each[key] for key in ("value", "low", "high")] for name, each in shown["figures"]["test"].items()
+    }
+    elsewhere = {name: [value, *scored["intervals"][name]] for name, value in scored["figures"].items()}
+    return {
+        "seconds_to_published": round(seconds, 1),
+        "plan": {key: value for key, value in keys.items() if key != "network.weights"},
+        "split": shown["split"],
+        "patches_other_slides": scored["patches"],
+        "held_out_at_random": {name: rounded(held_out[name]) for name in FIGURES},
+        "other_slides": {name: rounded(elsewhere[name]) for name in FIGURES},
+    }
+
+
+def rounded(figure: list[float]) -> dict[str, float]:
+    """A figure with its 95 % interval."""
+    return {name: round(value, 4) for name, value in zip(("value", "low", "high"), figure, strict=True)}
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--train", "--valid", "--weights"):
+        words.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
+    words.add_argument("--limit", type=int, default=20_000)
+    words.add_argument("--seed", type=int, default=2)
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measured(Path(folder), asked)
+    command = "python -m benchmarks.random_or_slides --train train.zip --valid valid.zip --weights WEIGHTS"
+    write_result("random_or_slides", f"{command} --limit {asked.limit} --seed {asked.seed}", figures)
+
+
+if __name__ == "__main__":
+    main()
