@@ -74,6 +74,10 @@ def meaning(kind: Kind, proof: Proof) -> str:
     if kind == "random":
         return "optimistic: patches of one slide may stand on both sides, so new slides will do worse than this figure"
     said = "a figure for slides that were not trained on: no slide and no identical patch stands on two sides"
+    if kind == "slide" and proof.without_slide:
+        return (
+            f"{said}; optimistic where {proof.without_slide:,} patches of unknown slides lie on one of them after all"
+        )
     if kind == "slide":
         return said
     if proof.slides_on_two_sides:

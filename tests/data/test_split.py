@@ -117,6 +117,7 @@ def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
         make_split(pack, SplitPlan(kind="slide"), tmp_path / "s")
     split = make_split(pack, SplitPlan(kind="slide", without_slide="alone"), tmp_path / "s")
     assert sum(map(len, sides(split).values())) == 200
+    assert "optimistic where 2 patches of unknown slides" in split.meaning
 
 
 def test_folds_are_a_plan_option(known, tmp_path):
