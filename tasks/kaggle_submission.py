@@ -10,7 +10,7 @@ from typing import Any
 from pcam_model.errors import NotSubmitted
 from pcam_model.records import Record
 from tasks.kaggle_answers import COMPETITION, refused
-from tasks.kaggle_client import signed_in
+from tasks.kaggle_session import signed_in
 
 SUBMISSIONS = f"https://www.kaggle.com/competitions/{COMPETITION}/submissions"
 HEADER = "id,label"

@@ -8,7 +8,8 @@ from pcam_model.data.image import PATCH_BYTES, pixel_digest
 from pcam_model.data.pack import PATCHES, Pack, open_pack, patches, table, table_digest
 from pcam_model.errors import BadSource
 
-CHUNK = 256
+CHUNK = 64
+THREADS = 2 * (os.cpu_count() or 1)  # some read from the disk while others compute
 
 
 def verify_as(digest: str, folder: Path) -> None:
@@ -26,7 +27,7 @@ def verify_pack(pack: Pack) -> None:
     if table_digest(rows) != pack.digest:
         raise BadSource(f"{pack.folder}: the table is not the one that was packed; delete the folder and pack again")
     known = rows["pixels"].tolist()
-    with (Path(pack.folder) / PATCHES).open("rb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (Path(pack.folder) / PATCHES).open("rb") as file, ThreadPoolExecutor(THREADS) as pool:
 
         def wrong(first: int) -> list[int]:
             content = memoryview(os.pread(file.fileno(), CHUNK * PATCH_BYTES, start + first * PATCH_BYTES))
