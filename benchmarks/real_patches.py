@@ -38,8 +38,14 @@ def one(home: Path, asked: argparse.Namespace, seed: int) -> dict[str, float]:
     seconds = time.perf_counter() - start
     scored = json.loads(pcam(home, "score", f"seed-{seed}", asked.valid, "--json"))
     own = json.loads(pcam(home, "show", f"seed-{seed}", "--json"))["figures"]["valid"]["auc"]["value"]
+    report = json.loads((home / "store" / "runs" / f"seed-{seed}" / "report" / "report.json").read_bytes())
     found = {"seconds to published": round(seconds, 1), "AUC, random hold-out": round(own, 4)}
-    return found | {f"{name}, other slides": round(scored["figures"][name], 4) for name in ("auc", "accuracy")}
+    found |= {f"{name}, other slides": round(scored["figures"][name], 4) for name in ("auc", "accuracy", "nll")}
+    return found | {
+        "nll, other slides, before calibration": round(scored["uncalibrated"]["nll"], 4),
+        "auc, other slides, gain of 8 views": round(scored["gain_of_tta"]["value"], 4),
+        "heat inside the decisive centre (chance 0.111)": round(report["pointing"]["share"], 3),
+    }
 
 
 def main() -> None:

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+
+from pcam_model.files import sha256
 
 PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
 TINY = [
@@ -128,3 +132,17 @@ def test_a_broken_source_fails_the_flow_in_one_sentence_and_leaves_no_run(home: 
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.count("pcam: ") == 1 and "broken.zip" in done.stderr
     assert files(home / "store" / "runs") == before
+
+
+def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -> None:
+    first, third = (home / "store" / "runs" / name for name in ("first", "third"))
+    shutil.copytree(first, third, ignore=shutil.ignore_patterns("manifest.json", "report", "model"))
+    file = third / "split" / "split.parquet"
+    pd.read_parquet(file).replace({"side": {"train": "valid", "valid": "train"}}).to_parquet(file, index=False)
+    step = json.loads((third / "split" / "step.json").read_text())
+    step["files"]["split.parquet"] = {"size": file.stat().st_size, "sha256": sha256(file)}
+    (third / "split" / "step.json").write_text(json.dumps(step))
+    refused = train(home, "third")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr + refused.stdout
+    assert "it is another split or was changed" in refused.stderr
+    shutil.rmtree(third)

@@ -46,10 +46,9 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
     counts = counted(rows, side)
     refuse_one_class(counts, kind)
     proof = prove(rows, side, kind)
-    listing = "".join(f"{i} {s}\n" for i, s in zip(rows["id"], side, strict=True))
     split = Split(
         path=str(folder),
-        digest=hashlib.sha256(listing.encode()).hexdigest(),
+        digest=_digest(rows["id"], side),
         kind=kind,
         counts=counts,
         meaning=meaning(kind, proof),
@@ -68,16 +67,39 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
     return split
 
 
-def sides(split: Split) -> dict[str, NDArray[np.int64]]:
-    """The rows of the pack on each side (train, valid, test), ascending; test may be empty."""
+def sides(split: Split, people: pd.DataFrame | None = None) -> dict[str, NDArray[np.int64]]:
+    """The rows of the pack on each side (train, valid, test), ascending; test may be empty.
+
+    Raises BadSplit where the file is not the split's own, or its rows are not those of `people`, the pack's table.
+    """
     folder = Path(split.path)
     try:
-        found = pd.read_parquet(folder / TABLE).sort_values("row")
+        found = pd.read_parquet(folder / TABLE).sort_values("id", ignore_index=True)
+        digest = _digest(found["id"], found["side"].to_numpy())
     except (OSError, ValueError, KeyError) as error:
         raise BadSplit(
             f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again"
         ) from error
+    if digest != split.digest:
+        raise BadSplit(
+            f"{folder}: {TABLE} has the digest {digest[:12]}, expected {split.digest[:12]}; it is another split or was "
+            "changed; delete the folder and split again"
+        )
+    if people is not None and not np.array_equal(found["id"].to_numpy(), _ids(people, found["row"].to_numpy())):
+        raise BadSplit(f"{folder}: {TABLE} divides other patches than the pack's; split again, under another run name")
+    found = found.sort_values("row")
     return {side: found["row"][found["side"] == side].to_numpy(np.int64) for side in SIDES}
+
+
+def _digest(ids: "pd.Series[str]", side: NDArray[np.str_]) -> str:
+    """SHA-256 over ids, which are sorted, and their sides."""
+    return hashlib.sha256("".join(f"{i} {s}\n" for i, s in zip(ids, side, strict=True)).encode()).hexdigest()
+
+
+def _ids(people: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+    """The pack's ids in these rows; none where it has no such rows."""
+    within = not len(rows) or rows.max() < len(people)
+    return people["id"].to_numpy(dtype=object)[rows if within else []]
 
 
 __all__ = ["Split", "SplitPlan", "make_split", "sides"]

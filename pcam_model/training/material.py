@@ -46,7 +46,7 @@ def parts(material: Material, device: torch.device | None = None) -> Parts:
     """Train, valid and (where there are such) test and unlabelled, ready to be read."""
     device = device or best_device()
     people = table(material.pack)
-    rows = {**sides(material.split), "unlabelled": np.flatnonzero(people["label"].isna())}
+    rows = {**sides(material.split, people), "unlabelled": np.flatnonzero(people["label"].isna())}
     rows = {side: chosen for side, chosen in rows.items() if len(chosen)}
     labels = people["label"].fillna(-1).to_numpy(np.int64)
     array = patches(material.pack)

@@ -165,3 +165,17 @@ def test_a_split_that_is_not_there_is_named(known, tmp_path):
     (Path(split.path) / "split.parquet").unlink()
     with pytest.raises(BadSplit, match="delete the folder and split again"):
         sides(split)
+
+
+def test_a_split_of_other_patches_or_a_changed_one_is_refused(known, tmp_path):
+    pack = known([0, 1] * 30)
+    split = make_split(pack, SplitPlan(kind="random"), tmp_path / "split")
+    people = table(pack)
+    assert sum(map(len, sides(split, people).values())) == 60
+    for other in (people.iloc[::-1], people.iloc[:40], people.assign(id="x" + people["id"])):
+        with pytest.raises(BadSplit, match="divides other patches than the pack's"):
+            sides(split, other)
+    file = tmp_path / "split" / "split.parquet"
+    pd.read_parquet(file).replace({"side": {"train": "valid"}}).to_parquet(file, index=False)
+    with pytest.raises(BadSplit, match="another split or was changed"):
+        sides(split, people)
