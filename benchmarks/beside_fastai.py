@@ -1,6 +1,7 @@
 """Training and data path beside fastai's: same machine, patches, network, size, batch and augmentation, taking turns.
 
-    python -m venv FASTAI && FASTAI/bin/pip install fastai==2.8.12 'fastprogress<1.1' torch==... torchvision==...
+    python -m venv FASTAI
+    FASTAI/bin/pip install fastai==2.8.12 'fastprogress<1.1' torch==2.15.0 torchvision==0.29.2   # this torch, for both
     python -m benchmarks.beside_fastai --patches train.zip --fastai FASTAI/bin/python [--seconds 20] [--rounds 3]
 
 Each side works as it does by itself: fastai reads image files with its own workers and computes in float32, pcam reads

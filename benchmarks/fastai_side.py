@@ -48,7 +48,9 @@ def learner(data: ImageDataLoaders, name: str, weights: str = "") -> Learner:
 
     def given(pretrained: bool = False) -> torch.nn.Module:
         network = make(weights=None)
-        network.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+        found = network.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+        if found.unexpected_keys or any(not key.startswith(("classifier", "fc")) for key in found.missing_keys):
+            raise SystemExit(f"{weights} is not the body of {name}: {found}")
         return network
 
     model_meta.setdefault(make, WHERE)
