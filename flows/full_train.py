@@ -49,11 +49,11 @@ def full_train(
     sides = data.split(place, pack, split)
     material = Material(pack=pack, split=sides, network=network, seed=seed, compute=compute)
 
-    head = Stage(name="frozen", plan=frozen)
+    head = training.settle(place, material, Stage(name="frozen", plan=frozen), start=None)
     low = training.search_lr(place, material, head, search, start=None)
     warm = training.train_frozen(place, material, head, low, start=None)
 
-    whole = Stage(name="tuned", plan=tuned)
+    whole = training.settle(place, material, Stage(name="tuned", plan=tuned), start=warm)
     high = training.search_lr(place, material, whole, search, start=warm)
     trained = training.fine_tune(place, material, whole, high, start=warm)
 

@@ -41,7 +41,7 @@ class TrainPlan(Plan):
 
     def result(self) -> dict[str, Any]:
         """What decides the result: not where things lie (their digests count), nor what the run is called."""
-        saving = {name for name in ComputePlan.model_fields if name.startswith("checkpoint_")}
+        saving = set(ComputePlan.model_fields) - {"precision", "deterministic", "compile"}
         keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}, "compute": saving})
         keys["source"]["slides"] = Path(self.source.slides).name
         keys["network"]["weights"] = Path(self.network.weights).name

@@ -9,14 +9,32 @@ from pcam_model.errors import BadPlan
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training import lr_search
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.device import best_device, describe
-from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.device import best_device, describe, ranks_here
+from pcam_model.training.fit import Watch
+from pcam_model.training.fitting import Batch, largest_batch
+from pcam_model.training.job import Job, run_job
 from pcam_model.training.lr_search import LrCurve, SearchPlan
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.stage import Stage
 from pcam_model.training.weights import fingerprint
 from tasks.policy import RETRYING
 from tasks.progress import progress, show_table
+
+
+@task(**RETRYING)
+def settle(place: Workspace, material: Material, stage: Stage, start: Checkpoint | None) -> Stage:
+    """The stage with its batch chosen by memory, once for the run, where the plan leaves it open."""
+    if stage.plan.epochs == 0 or stage.plan.batch != "auto":
+        return stage
+
+    def make(folder: Path) -> Batch:
+        network, train = stage.prepare(network_at(material, start)), parts(material).batches["train"]
+        return largest_batch(stage, network, len(train), train.size, material.compute)
+
+    inputs = {**material.inputs(), "start": _start(material, start)}
+    chosen = place.once(f"batch/{stage.name}", Batch, make, inputs).batch
+    print(f"{stage.name}.batch: {chosen}, the largest that fits on {describe(best_device())}")
+    return stage.with_batch(chosen)
 
 
 @task(**RETRYING)
@@ -34,7 +52,7 @@ def search_lr(
         stage.steps_an_epoch(len(train))
         with progress(f"LR search, {stage.name}", "steps") as tell:
             return lr_search.search_lr(
-                network, train, plan, stage.multipliers, stage.plan.batch, material.seed,
+                network, train, plan, stage.multipliers, stage.batch, material.seed,
                 (stage.name, stage.number), folder, tell, stage.sight(0, 1, train.size), material.compute, inputs,
             )  # fmt: skip
 
@@ -85,7 +103,7 @@ def _train(
 def _fit(
     material: Material, stage: Stage, highest: float, start: Checkpoint | None, folder: Path, inputs: dict[str, Any]
 ) -> Checkpoint:
-    read, rows = parts(material), list[dict[str, Any]]()
+    rows = list[dict[str, Any]]()
 
     def epoch(row: dict[str, Any]) -> None:
         rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
@@ -96,12 +114,14 @@ def _fit(
         )
         show_table(f"{stage.name}-epochs", rows, f"Epochs of the {stage.name} stage")
 
+    job = Job(
+        material=material, stage=stage.resting_on(inputs), highest=highest, start=start, folder=str(folder)
+    )  # fmt: skip
+    ranks = ranks_here(material.compute)
     with progress(f"training, {stage.name}") as tell:
-        fit = Fit(
-            stage.prepare(network_at(material, start)), read.batches["train"], read.batches["valid"],
-            stage.resting_on(inputs), highest, material.seed, folder, Watch(tell, epoch), material.compute,
-        )  # fmt: skip
-        return fit.run()
+        watch = Watch(tell, epoch)
+        alone = ranks == 1 and material.compute.machines == 1
+        return job.fit(watch).run() if alone else run_job(job, ranks, watch)
 
 
 def _start(material: Material, start: Checkpoint | None) -> str:

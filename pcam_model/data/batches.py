@@ -1,7 +1,7 @@
 """Whole batches from one uint8 array: gathered, augmented, resized and normalised at once, on the device."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -70,6 +70,10 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def slice(self, start: int, stop: int) -> "Batches":
+        """The positions start .. stop alone."""
+        return replace(self, rows=self.rows[start:stop], labels=self.labels[start:stop], ids=self.ids[start:stop])
 
     def gather(self, which: Tensor) -> Tensor:
         """uint8 (B, 96, 96, 3) on the device, for positions `which` in this part."""

@@ -22,6 +22,16 @@ class ComputePlan(Plan):
 
     precision: Precision = "auto"
     """Of forward passes: bf16, fp16 (with a loss scale), fp32; auto: bf16 where the device has it, a GPU else fp16."""
+    deterministic: bool = False
+    """Only kernels that give the same result each time, on a GPU too, so that a resumed run ends equal to the bit."""
+    compile: bool = False
+    """Compile the network first (torch.compile), which may pay on a GPU; the warm-up is timed, counted and printed."""
+    ranks: int = Field(0, ge=0, le=64)
+    """Processes that share every batch on this machine; 0: one for each GPU, one on a processor."""
+    machines: int = Field(1, ge=1, le=64)
+    """How many machines take part in the training stages; they share PCAM_CACHE."""
+    rendezvous: str = "localhost:29400"
+    """Where they meet: host:port of the first."""
     checkpoint_seconds: float = Field(60, gt=0)
     """How often the whole state is saved, beside training; it is at the end of each epoch and on a signal too."""
     checkpoint_steps: int = Field(0, ge=0)
@@ -69,6 +79,17 @@ def mixed(device: torch.device, asked: Precision = "auto") -> AbstractContextMan
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device, or the machine, has no more memory to give."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def make_deterministic(asked: bool) -> None:
+    """Only kernels that give the same each time, where the plan asks for it; else the fastest."""
+    torch.use_deterministic_algorithms(asked)
+    torch.backends.cudnn.benchmark = not asked
+
+
+def ranks_here(plan: ComputePlan) -> int:
+    """How many processes train on this machine."""
+    return plan.ranks or max(1, torch.cuda.device_count())
 
 
 def describe(device: torch.device, asked: Precision = "auto") -> str:

@@ -11,15 +11,25 @@ NAME = "metrics.jsonl"
 
 
 class Diary:
-    """Lines of one stage; a run that goes on from a checkpoint first forgets what came after it."""
+    """Lines of one stage; a run that goes on from a checkpoint first forgets what came after it.
 
-    def __init__(self, folder: Path, step: int):
+    Where several processes train together one of them writes, and the others keep the same lines in memory.
+    """
+
+    def __init__(self, folder: Path, step: int, writes: bool = True):
         self.path = folder / NAME
+        self.kept: list[dict[str, Any]] | None = None
         kept = [row for row in read_diary(self.path) if row["step"] <= step] if step else []
-        write_whole(self.path, _lines(kept))
+        if writes:
+            write_whole(self.path, _lines(kept))
+        else:
+            self.kept = kept
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Append rows and see them to the disk."""
+        if self.kept is not None:
+            self.kept += rows
+            return
         with self.path.open("ab") as file:
             file.write(_lines(rows))
             file.flush()
@@ -27,7 +37,7 @@ class Diary:
 
     def rows(self) -> list[dict[str, Any]]:
         """All that is noted down so far."""
-        return read_diary(self.path)
+        return read_diary(self.path) if self.kept is None else self.kept
 
     def skipped_last(self) -> int:
         """How many steps were skipped one after the other just before now."""

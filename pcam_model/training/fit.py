@@ -1,10 +1,12 @@
 """One stage of training, from wherever it was left to its end."""
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,12 @@ from pcam_model.training.health import IN_A_ROW
 from pcam_model.training.interrupt import GO_ON, Stop, stoppable
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.one_cycle import momentum, rate
+from pcam_model.training.ranks import ALONE, Ranks
 from pcam_model.training.saver import Saver
 from pcam_model.training.stage import Stage
 from pcam_model.training.step import ENGINE, new_state, predict, train_step
 
+AGREE = 16  # steps between two looks of GPUs at each other's signals, which they have to finish for
 LOOKS = 10  # times an epoch that losses are read from the device
 
 
@@ -71,6 +75,7 @@ class Fit:
         folder: Path,
         watch: Watch | None = None,
         compute: ComputePlan | None = None,
+        ranks: Ranks = ALONE,
     ):
         """Ready to run; goes on from `folder`'s checkpoint where there is one.
 
@@ -84,16 +89,18 @@ class Fit:
             folder: of this stage: checkpoints and `metrics.jsonl`.
             watch: who is told.
             compute: how; and how often the whole state is saved.
+            ranks: which of how many processes that share each batch; the first one writes.
 
         Raises:
             BadPlan: the batch is larger than the part, or the checkpoint is of another training.
         """
         self.train, self.valid, self.stage, self.highest, self.seed = train, valid, stage, highest, seed
         self.folder, self.watch, self.compute = folder, watch or Watch(), compute or ComputePlan()
+        self.ranks = ranks
         self.per_epoch = stage.steps_an_epoch(len(train))
         self.steps = self.per_epoch * stage.plan.epochs
         average = stage.average(network, self.steps)
-        self.state = new_state(network, stage.multipliers, train.device, self.compute, average)
+        self.state = new_state(network, stage.multipliers, train.device, self.compute, average, ranks)
         self.identity = {
             **stage.identity,
             "stage": stage.name,
@@ -105,12 +112,13 @@ class Fit:
         }
         self.seconds, self.device = 0.0, describe(train.device, self.compute.precision)
         self._resume()
-        self.diary, self.saver = Diary(folder, self.state.step), Saver()
+        self.diary, self.saver = Diary(folder, self.state.step, ranks.first), Saver()
         self.stopped = self._stale()
         self.losses: list[Tensor] = []
         self.ordered, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.saved = self.looked = time.monotonic()
-        self.saved_step, self.bad = self.state.step, self.diary.skipped_last()
+        self.saved_step = self.began = self.state.step
+        self.bad = self.diary.skipped_last()
 
     def run(self) -> Checkpoint:
         """Train to the end of the cycle.
@@ -136,7 +144,8 @@ class Fit:
         """Save the whole state beside training, then in place of the last one."""
         self._look()
         place = {"identity": self.identity, "seconds": self.seconds, "device": self.device}
-        self.saver.put(snapshot(self.folder / LATEST, self.state, place))
+        if self.ranks.first:
+            self.saver.put(snapshot(self.folder / LATEST, self.state, place))
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
     def _after(self, stop: Stop) -> None:
@@ -154,35 +163,47 @@ class Fit:
 
     def _leave_if(self, stop: Stop) -> None:
         """Where a signal asks for it: save, wait until it is on the disk, leave."""
-        if stop.asked:
+        asked = self._asked(stop)
+        if asked:
             if self.saved_step != self.state.step:
                 self.checkpoint()
             self.saver.wait()
-            where = (
-                f"{self.stage.name} training stopped by {stop.asked.name} after step {self.state.step} of {self.steps}"
-            )
+            where = f"{self.stage.name} training stopped by {asked.name} after step {self.state.step} of {self.steps}"
             print(f"{where}; {GO_ON}")
             raise Interrupted(f"{where}; {GO_ON}")
+
+    def _asked(self, stop: Stop) -> signal.Signals | None:
+        """The signal that asks to stop; of several processes all stop after the same step."""
+        if self.ranks.world == 1:
+            return stop.asked
+        if self.train.device.type == "cuda" and self.state.step % AGREE and self.state.step % self.per_epoch:
+            return None
+        number = self.ranks.largest(int(stop.asked or 0), self.train.device)
+        return signal.Signals(number) if number else None
 
     def _one_step(self) -> None:
         step, place = self.state.step, (self.stage.number, *divmod(self.state.step, self.per_epoch))
         sight = self.stage.sight(step, self.steps, self.train.size)
-        images, labels = self.train.augmented(self._batch(step), self.seed, *place, sight=sight)
+        share = self.ranks.share(self.stage.batch)
+        images, labels = self.train.augmented(self._batch(step), self.seed, *place, sight=sight, share=share)
         now = rate(step, self.steps, self.highest)
         loss = train_step(
             self.state, images, labels, now, momentum(step, self.steps), self.seed, *place,
-            smoothing=self.stage.plan.smoothing, clip=self.stage.plan.clip,
+            smoothing=self.stage.plan.smoothing, clip=self.stage.plan.clip, share=share,
         )  # fmt: skip
+        if self.compute.compile and step == self.began:
+            float(loss)
+            print(f"Compiled in {time.monotonic() - self.looked:.0f} s, which the first epoch's seconds count")
         self.losses.append(loss)
         if (step + 1) % self.per_epoch:
-            self.train.expect(self._batch(step + 1))
+            self.train.expect(share.of(self._batch(step + 1)))
 
     def _batch(self, step: int) -> Tensor:
         """int64 (B,): which positions of the part the step sees."""
         epoch, k = divmod(step, self.per_epoch)
         if self.ordered != epoch:
             self.ordered, self.order = epoch, self.train.order(self.seed, self.stage.number, epoch)
-        return self.order[k * self.stage.plan.batch :][: self.stage.plan.batch]
+        return self.order[k * self.stage.batch :][: self.stage.batch]
 
     def _look(self) -> None:
         """Read the losses since the last look, note them down, and stop where too many were no numbers."""
@@ -195,7 +216,7 @@ class Fit:
         self._stop_where_broken(rows)
         self.seconds += time.monotonic() - self.looked
         self.looked = time.monotonic()
-        self.watch.progress(last * self.stage.plan.batch, self.steps * self.stage.plan.batch)
+        self.watch.progress(last * self.stage.batch, self.steps * self.stage.batch)
 
     def _row(self, step: int, loss: float) -> dict[str, Any]:
         epoch, now = (step - 1) // self.per_epoch + 1, rate(step - 1, self.steps, self.highest)
@@ -231,9 +252,7 @@ class Fit:
     def _end_epoch(self, stop: Stop) -> None:
         epoch = self.state.step // self.per_epoch
         with self._as_published():
-            logits = predict(
-                self.state.network, self.valid, precision=self.state.precision, tell=lambda: self._leave_if(stop)
-            )
+            logits = self._predicted(stop)
             figures = quick_figures(logits, self.valid.labels.cpu())
             better = self.stage.plan.patience and figures["valid_auc"] > self.diary.best().get("valid_auc", -1)
             if better:
@@ -248,7 +267,7 @@ class Fit:
             "train_loss": sum(steps) / max(len(steps), 1),
             **figures,
             "seconds": self.seconds,
-            "images_per_second": self.per_epoch * self.stage.plan.batch / max(self.seconds, 1e-9),
+            "images_per_second": self.per_epoch * self.stage.batch / max(self.seconds, 1e-9),
         }
         if better:  # on the disk before its figures are: they would not be asked for again
             self.checkpoint()
@@ -256,6 +275,17 @@ class Fit:
         self.diary.add([row])
         self.watch.epoch(row)
         self.seconds, self.looked, self.stopped = 0.0, time.monotonic(), self._stale()
+
+    def _predicted(self, stop: Stop) -> Tensor:
+        """Logits (n, 2) of the validation part, each process computing its share."""
+        if self.ranks.world == 1:
+            leave = partial(self._leave_if, stop)
+            return predict(self.state.network, self.valid, precision=self.state.precision, tell=leave)
+        mine = self.ranks.share(len(self.valid))
+        logits = torch.zeros(len(self.valid), 2)
+        part = self.valid.slice(mine.start, mine.stop)
+        logits[mine.start : mine.stop] = predict(self.state.network, part, precision=self.state.precision)
+        return self.ranks.total(logits.to(self.valid.device)).cpu()
 
     def _stale(self) -> bool:
         """Whether so many epochs brought nothing better that the plan stops here."""
@@ -266,8 +296,10 @@ class Fit:
         if self.state.best:
             self.state.network.load_state_dict(self.state.best)
         with nullcontext() if self.state.best else self._as_published():
-            save_weights(self.folder / FINAL, self.state, {"identity": self.identity})
-        (self.folder / LATEST).unlink(missing_ok=True)
+            if self.ranks.first:
+                save_weights(self.folder / FINAL, self.state, {"identity": self.identity})
+                (self.folder / LATEST).unlink(missing_ok=True)
+        self.ranks.largest(0, self.train.device)  # the others wait until it is there
         return self._made()
 
     def _made(self) -> Checkpoint:

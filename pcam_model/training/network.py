@@ -22,7 +22,7 @@ Name = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
     "densenet121", "densenet169", "efficientnet_b0", "convnext_tiny",
 ]  # fmt: skip
-BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+BATCHNORMS = (nn.modules.batchnorm._BatchNorm,)  # what all of them are, synchronised or not
 MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's own
 INITIAL, DROPOUT = 3, 4  # what the randomness of a place is for
 

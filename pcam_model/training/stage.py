@@ -20,8 +20,9 @@ class StagePlan(Plan):
 
     epochs: int = Field(30, ge=0, le=10_000)
     """Epochs of one cycle; 0 leaves the stage out."""
-    batch: int = Field(64, ge=2, le=65_536)
-    """Patches a step; the rest of an epoch that fills no batch is left for another epoch."""
+    batch: Literal["auto"] | Annotated[int, Field(ge=2, le=65_536)] = 64
+    """Patches a step, computed in parts where memory is short; auto: the largest power of two that fits, 1,024 at most.
+    The rest of an epoch that fills no batch is left for another epoch."""
     rate: Literal["search"] | Annotated[float, Field(gt=0, le=100)] = "search"
     """The highest learning rate of the cycle, or `search`."""
     stain: float = Field(0, ge=0, le=1)
@@ -91,6 +92,17 @@ class Stage(Record):
         calm = step >= steps * (1 - self.plan.calm)
         return Sight(sizes[step * len(sizes) // steps], calm, self.plan.stain)
 
+    @property
+    def batch(self) -> int:
+        """Patches a step."""
+        if self.plan.batch == "auto":
+            raise BadPlan(f"{self.name}.batch is auto and nobody has chosen it; run the flow, or give a number")
+        return self.plan.batch
+
+    def with_batch(self, batch: int) -> "Stage":
+        """The same stage with its batch chosen."""
+        return self.model_copy(update={"plan": self.plan.model_copy(update={"batch": batch})})
+
     def prepare(self, network: PatchNetwork) -> PatchNetwork:
         """Freeze or unfreeze what this stage does."""
         if isinstance(self.plan, FrozenPlan):
@@ -105,9 +117,9 @@ class Stage(Record):
         Raises:
             BadPlan: not even one.
         """
-        if patches < self.plan.batch:
+        if patches < self.batch:
             raise BadPlan(
-                f"{self.name}.batch is {self.plan.batch}, but the training part has only {patches} patches; "
+                f"{self.name}.batch is {self.batch}, but the training part has only {patches} patches; "
                 f"set {self.name}.batch to {patches} or less, or train on more patches"
             )
-        return patches // self.plan.batch
+        return patches // self.batch

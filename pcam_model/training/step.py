@@ -1,6 +1,7 @@
 """One optimizer step, and one pass of evaluation."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -8,15 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from pcam_model.data.batches import Batches
 from pcam_model.errors import BadPlan
 from pcam_model.randomness import Share, generator
 from pcam_model.training.average import Average
-from pcam_model.training.device import ComputePlan, Precision, half_precision, mixed, out_of_memory
+from pcam_model.training.device import (
+    ComputePlan,
+    Precision,
+    half_precision,
+    make_deterministic,
+    mixed,
+    out_of_memory,
+)
 from pcam_model.training.health import LossScale, Statistics, norm
 from pcam_model.training.network import DROPOUT, PatchNetwork
 from pcam_model.training.optimizer import make_optimizer, set_rate
+from pcam_model.training.ranks import ALONE, Ranks, with_common_statistics
 
 ENGINE = 2  # raised where the same plan and data no longer give the same steps: older checkpoints are refused then
 
@@ -31,6 +41,10 @@ class TrainState:
     """Optimizer steps taken in this stage."""
     average: Average | None = None
     """The mean of the weights, where the plan asks for one."""
+    ranks: Ranks = ALONE
+    """Which of how many processes that share each batch."""
+    learner: torch.nn.Module | None = None
+    """The network as it is called in training, where that is not the network itself: compiled, or joined to others'."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of the best epoch so far, where the plan stops early."""
     precision: Precision = "auto"
@@ -48,16 +62,32 @@ def new_state(
     device: torch.device,
     compute: ComputePlan,
     average: Average | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainState:
     """The start of a training: AdamW over the layer groups, in the plan's numbers."""
     half = half_precision(device, compute.precision)
+    make_deterministic(compute.deterministic)
+    if ranks.world > 1:
+        with_common_statistics(network, device)
+    learner: torch.nn.Module = network
+    if compute.compile:
+        learner = compiled(network)
+    if ranks.world > 1:
+        learner = ranks.joined(learner)
     return TrainState(
         network,
         make_optimizer(network, multipliers),
         average=average,
+        ranks=ranks,
+        learner=None if learner is network else learner,
         precision=compute.precision,
         scale=LossScale(device) if half == torch.float16 else None,
     )
+
+
+def compiled(network: PatchNetwork) -> torch.nn.Module:
+    """The network, compiled when it is first called."""
+    return torch.compile(network)  # type: ignore[return-value]
 
 
 def loss_of(
@@ -131,11 +161,21 @@ def _forward_and_backward(
     for part in parts_of(share, state.network.parts if state.network.body_learns else 1):
         here = slice(part.start - share.start, part.stop - share.start)
         draw_dropout(state.network, part, *place)
-        loss = _loss(state.network, images[here], labels[here], state.precision, smoothing)
-        loss = loss * (len(labels[here]) / len(labels))
-        (loss * state.scale.scale if state.scale else loss).backward()  # type: ignore[no-untyped-call]
+        with _alone(state, last=part.stop == share.stop):
+            loss = _loss(state.learner or state.network, images[here], labels[here], state.precision, smoothing)
+            loss = loss * (len(labels[here]) / share.whole)
+            scaled = loss * state.ranks.world  # gradients are averaged over the processes
+            (scaled * state.scale.scale if state.scale else scaled).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-    return torch.stack(losses).sum()
+    return state.ranks.total(torch.stack(losses).sum())
+
+
+def _alone(state: TrainState, last: bool) -> AbstractContextManager[None]:
+    """Gradients are exchanged with the other processes once a step, after its last part."""
+    if isinstance(state.learner, DistributedDataParallel) and not last:
+        without: AbstractContextManager[None] = state.learner.no_sync()
+        return without
+    return nullcontext()
 
 
 def parts_of(share: Share, parts: int) -> list[Share]:
@@ -144,7 +184,7 @@ def parts_of(share: Share, parts: int) -> list[Share]:
     return [Share(start, stop, share.whole) for start, stop in pairwise(edges)]
 
 
-def _loss(network: PatchNetwork, images: Tensor, labels: Tensor, precision: Precision, smoothing: float) -> Tensor:
+def _loss(network: torch.nn.Module, images: Tensor, labels: Tensor, precision: Precision, smoothing: float) -> Tensor:
     with mixed(images.device, precision):
         logits = network(images)
     return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
@@ -173,6 +213,11 @@ def _fitting(state: TrainState, share: Share, statistics: Statistics, work: Call
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
+            if state.ranks.world > 1:
+                raise BadPlan(
+                    f"a process's share of {share.stop - share.start} patches of a batch does not fit into its memory; "
+                    "set a smaller batch, or compute.ranks=1, where it is computed in parts"
+                ) from error
         statistics.back(torch.ones((), dtype=torch.bool, device=statistics.before[0].device))
         state.optimizer.zero_grad(set_to_none=True)
         smaller(state.network, share.stop - share.start)

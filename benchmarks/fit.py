@@ -1,0 +1,131 @@
+"""The whole of `fit` beside a bare PyTorch loop that steps on one resident batch, and what a checkpoint costs.
+
+    python -m benchmarks.fit [--networks resnet50:224 resnet50:96 mobilenet_v2:96] [--batch 64] [--seconds 30]
+
+The bare loop does nothing but forward, backward and AdamW's step. Each figure is the median of rounds that take turns.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.machine import write_result
+from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.training.device import ComputePlan, Precision, best_device, half_precision, mixed
+from pcam_model.training.fit import Fit
+from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.training.optimizer import make_optimizer
+from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+
+VALID = 64
+
+
+def some_patches(count: int, size: int) -> Batches:
+    """Generated patches of two classes, on the device."""
+    draw, device = np.random.default_rng(0), best_device()
+    array = draw.integers(0, 256, (min(count, 8192), 96, 96, 3), dtype=np.uint8)
+    rows = np.arange(count) % len(array)
+    return batches(on_device(array, device), rows, np.arange(count) % 2, size, device)
+
+
+def network_of(name: str, size: int) -> PatchNetwork:
+    plan = NetworkPlan.model_validate({"name": name, "weights": "none", "size": size})
+    return build_network(plan, 0, say=lambda _: None).to(best_device())
+
+
+def stage_of(name: str, batch: int) -> Stage:
+    if name == "frozen":
+        return Stage(name="frozen", plan=FrozenPlan(epochs=1, batch=batch))
+    return Stage(name="tuned", plan=TunedPlan(epochs=1, batch=batch, calm=0, average=0))
+
+
+def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Precision = "auto") -> float:
+    """Images a second of a loop that does nothing but train on one batch."""
+    network = stage.prepare(network_of(name, size)).train()
+    batch, optimizer = stage.batch, make_optimizer(network, stage.multipliers)
+    images, labels = some_patches(batch, size).augmented(torch.arange(batch), 0, 0)
+
+    def step() -> None:
+        with mixed(images.device, precision):
+            logits = network(images)
+        functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(3):
+        step()
+    synchronize()
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds or not done:
+        for _ in range(5):  # so that a GPU is never waited for between steps
+            step()
+        synchronize()
+        done += 5
+    return done * batch / (time.perf_counter() - start)
+
+
+def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputePlan) -> float:
+    """Images a second of an epoch of so many steps, after a few that warm up."""
+    batch = stage.batch
+    with tempfile.TemporaryDirectory() as folder:
+        network, valid = stage.prepare(network_of(name, size)), some_patches(VALID, size)
+        fit = Fit(network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute)
+        for _ in range(min(3, steps - 1)):
+            fit._one_step()
+        fit._look()
+        warm, fit.seconds, fit.looked = fit.state.step, 0.0, time.monotonic()
+        fit.run()
+        seconds = float(fit.diary.epochs()[-1]["seconds"])
+    return (steps - warm) * batch / seconds
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int) -> dict[str, float]:
+    """Images a second of both, `fit`'s share, and what saving every minute takes away."""
+    compute, found = ComputePlan(checkpoint_seconds=1e9), dict[str, list[float]]()
+    for _ in range(rounds):
+        bare = bare_rate(name, size, stage, seconds)
+        steps = max(6, round(bare * seconds / stage.batch))
+        whole = fit_rate(name, size, stage, steps, compute)
+        saves = 3  # in so many seconds, to see them above the noise; a minute has one
+        saving = compute.model_copy(update={"checkpoint_steps": max(1, steps // (saves + 1))})
+        saved = fit_rate(name, size, stage, steps, saving)
+        one = max(0.0, (1 / saved - 1 / whole) * steps * stage.batch / saves)
+        for key, value in (("bare", bare), ("fit", whole), ("share", whole / bare), ("seconds a checkpoint", one)):
+            found.setdefault(key, []).append(value)
+        found.setdefault("lost to one a minute", []).append(one / 60)
+    return {key: round(statistics.median(values), 4) for key, values in found.items()}
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--networks", nargs="+", default=["resnet50:96", "mobilenet_v2:96"])
+    words.add_argument("--batch", type=int, default=64)
+    words.add_argument("--seconds", type=float, default=20)
+    words.add_argument("--rounds", type=int, default=3)
+    asked = words.parse_args()
+    figures = {}
+    for one in asked.networks:
+        name, _, size = one.partition(":")
+        for title in ("frozen", "tuned"):
+            found = beside_bare(name, int(size), stage_of(title, asked.batch), asked.seconds, asked.rounds)
+            figures[f"{name} at {size}, {title}"] = found
+            print(one, title, found, flush=True)
+    numbers = str(half_precision(best_device()) or torch.float32).removeprefix("torch.")
+    command = f"python -m benchmarks.fit --networks {' '.join(asked.networks)} --batch {asked.batch}"
+    about = {"unit": "images/s", "batch": asked.batch, "numbers": numbers, "threads": torch.get_num_threads()}
+    write_result("fit", f"{command} --seconds {asked.seconds:g} --rounds {asked.rounds}", about | figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Resident memory of training that streams its patches from a file: flat, however many there are.
+
+    python -m benchmarks.memory [--counts 20000 200000] [--steps 60]
+
+Each count runs in a process of its own: a whole pass over the patches as batches, with training steps in between, from
+a file of the pack's format (sparse, so that it takes no room on the disk).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.machine import write_result
+from pcam_model.data.batches import batches
+from pcam_model.data.streamed import Streamed
+from pcam_model.training.device import ComputePlan, best_device
+from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.optimizer import spread
+from pcam_model.training.step import new_state, train_step
+
+BATCH, SIZE = 64, 96
+
+
+def sparse(path: Path, count: int) -> np.memmap:
+    """A .npy file of zero patches, (count, 96, 96, 3), that takes no room."""
+    return np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIZE, SIZE, 3))
+
+
+def resident() -> dict[str, float]:
+    """This process's memory, in MB: all of it, and what of it are pages of files."""
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(lines[key].split()[0]) / 1024 for name, key in (("resident", "VmRSS"), ("of files", "RssFile"))}
+
+
+def one(count: int, steps: int) -> dict[str, float]:
+    """The highest resident memory on one pass."""
+    device = best_device()
+    with tempfile.TemporaryDirectory() as folder:
+        sparse(Path(folder) / "patches.npy", count).flush()
+        array = np.load(Path(folder) / "patches.npy", mmap_mode="r", allow_pickle=False)
+        part = batches(Streamed(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
+        network = build_network(NetworkPlan(name="mobilenet_v2", weights="none", size=SIZE), 0, say=lambda _: None)
+        state = new_state(network.to(device).train(), spread(10), device, ComputePlan())
+        order, highest = part.order(0, 1, 0), dict[str, float]()
+        every = max(1, count // BATCH // steps)
+        for k, start in enumerate(range(0, count - BATCH + 1, BATCH)):
+            which = order[start : start + BATCH]
+            if k % every == 0:
+                train_step(state, *part.augmented(which, 0, 1, 0, k), 1e-4, 0.9, 0, 1, 0, k)
+                highest = {name: max(value, highest.get(name, 0)) for name, value in resident().items()}
+            else:
+                part.gather(which)
+            part.expect(order[start + BATCH : start + 2 * BATCH])
+    return {name: round(value, 1) for name, value in highest.items()}
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--counts", nargs="+", type=int, default=[20_000, 200_000])
+    words.add_argument("--steps", type=int, default=60)
+    words.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    asked = words.parse_args()
+    if asked.one:
+        print(json.dumps(one(asked.one, asked.steps)))
+        return
+    figures: dict[str, object] = {"unit": "MB", "threads": torch.get_num_threads()}
+    highest = []
+    for count in asked.counts:
+        command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), "--steps", str(asked.steps)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        figures[f"{count:,} patches"] = found
+        highest.append(found["resident"])
+        print(count, found, flush=True)
+    figures["growth"] = round(highest[-1] / highest[0] - 1, 4)
+    counts = " ".join(map(str, asked.counts))
+    write_result("memory", f"python -m benchmarks.memory --counts {counts} --steps {asked.steps}", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The benchmarks that need a GPU or a quiet machine run here at tiny size, so that they do not rot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu, machine, memory
+from benchmarks.fit import beside_bare, stage_of
+
+
+def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    gpu.main(["--network", "resnet18", "--size", "32", "--batches", "4", "--seconds", "0.01"])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["tuned, batch 4"]["images/s"] > 0 and found["frozen, batch 4"]["share of the bare step"] > 0
+
+
+def test_fit_is_measured_beside_a_bare_loop() -> None:
+    found = beside_bare("resnet18", 32, stage_of("tuned", 4), 0.01, 1)
+    assert found["fit"] > 0 and found["seconds a checkpoint"] >= 0
+
+
+def test_memory_is_measured_over_a_whole_pass() -> None:
+    assert memory.one(192, 2)["resident"] > 50
