@@ -21,7 +21,7 @@ Group = dict[str, Any]
 
 @flow(name="pcam")
 def full_train(source: Group, look: Group, split: Group, network: Group, search: Group, frozen: Group, tuned: Group,
-               score: Group, store: Group, run: str = "", seed: int = 2):
+               compute: Group, score: Group, store: Group, run: str = "", seed: int = 2):
     for epoch in range(tuned["epochs"]):
         get_run_logger().info("epoch %d of %s", epoch, source["path"] or source["kind"])
         time.sleep(1)
