@@ -69,10 +69,12 @@ def assign(rows: pd.DataFrame, kind: Kind, plan: SplitPlan) -> NDArray[np.str_]:
                 f" (the source has {together:,} more, which share an identical patch, say a blank one, with others)"
             )
     side = np.full(len(rows), "train", dtype="<U5")
-    enough_groups(groups, max(plan.folds, 2) + (plan.test > 0), named)
+    needed = max(plan.folds, 2)
+    enough_groups(groups, needed + (plan.test > 0), named)
     if plan.test:
-        side[part(labels, groups, plan.test, plan.seed)] = "test"
+        side[part(labels, groups, plan.test, plan.seed, needed)] = "test"
     rest = np.flatnonzero(side == "train")
+    enough_groups(groups[rest], needed, f"{named} beside the test side")
     if plan.folds:
         taken = fold_rows(labels[rest], groups[rest], plan.folds, plan.seed)[plan.fold]
     else:

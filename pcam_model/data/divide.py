@@ -36,8 +36,11 @@ def enough_groups(groups: Codes, needed: int, named: str) -> None:
         )
 
 
-def part(labels: Codes, groups: Codes, share: float, seed: int) -> Codes:
-    """Rows of whole groups that make about this share, classes in proportion. Rows come in a canonical order."""
+def part(labels: Codes, groups: Codes, share: float, seed: int, left: int = 1) -> Codes:
+    """Rows of whole groups that make about this share, classes in proportion. Rows come in a canonical order.
+
+    `left`: so many groups shall remain, where they can.
+    """
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     commoner = commoner_label(labels, group)
     if sizes.max() <= len(labels) * min(share, 1 - share) / 20 and np.bincount(commoner, minlength=2).min() >= 100:
@@ -46,7 +49,9 @@ def part(labels: Codes, groups: Codes, share: float, seed: int) -> Codes:
     most = max(min(MOST_FOLDS, len(sizes), int(np.bincount(commoner).max())), 2)
     wanted = min(max(Fraction(share).limit_denominator(most), Fraction(1, most)), 1 - Fraction(1, most))
     folds = fold_rows(labels, groups, wanted.denominator, seed)
-    folds.sort(key=lambda rows: not leaves_both_classes(labels, rows))
+    beside = len(sizes) - np.array([len(np.unique(groups[rows])) for rows in folds])
+    faults = [(beside[i] < left) + (not leaves_both_classes(labels, rows)) for i, rows in enumerate(folds)]
+    folds = [folds[i] for i in np.argsort(faults, kind="stable")]
     return np.sort(np.concatenate(folds[: wanted.numerator]))
 
 

@@ -103,3 +103,10 @@ def test_folds_divide_all_that_is_not_test_once(table, folds, kind, test):
     tested = np.stack([side == "test" for side in sides])
     assert (tested == tested[0]).all()
     assert (valid.sum(axis=0) == ~tested[0]).all()
+
+
+def test_three_slides_make_three_sides():
+    table = pd.DataFrame({"id": [f"p{i}" for i in range(6)], "label": [0, 0, 1, 0, 1, 0], "pixels": list("abcdef")})
+    table = table.assign(slide=["s3", "s1", "s0", "s0", "s3", "s3"], origin="train")
+    side = assign(table, "slide", SplitPlan(kind="slide", valid=0.5, test=0.1, seed=0))
+    assert set(side) == {"train", "valid", "test"}
