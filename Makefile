@@ -13,10 +13,10 @@ export PCAM_ASKED_SET := $(SET)
 export PCAM_ASKED_STORE := $(STORE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-container up down clean FORCE
+.PHONY: help setup train test test-s3 test-container up down clean FORCE
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "make train SOURCE=sample|kaggle|PATH PLAN=FILE.yaml RUN=NAME SET='tuned.epochs=3 seed=4' STORE=URI"
 	@echo "TORCH_INDEX=ADDRESS takes torch and torchvision from another wheel index, PYTHON=python3.12 another Python"
@@ -28,6 +28,9 @@ train: $(STAMP)  ## train, score and publish a model on a local Prefect, and say
 
 test: $(STAMP)  ## run all tests (ARGS='-k words' for some)
 	@$(RUN_PYTHON) -m pytest $(ARGS)
+
+test-s3: $(STAMP)  ## run the store's tests on a real S3 server (see tests/with_s3.py)
+	@$(RUN_PYTHON) tests/with_s3.py $(ARGS)
 
 test-container: $(STAMP)  ## build the image and run the flow in it (needs a container engine)
 	@PCAM_TEST_CONTAINER=1 $(RUN_PYTHON) -m pytest -m container $(ARGS)
