@@ -115,6 +115,7 @@ def verify(store: StoreOption = "") -> None:
 
 def prune(
     days: Annotated[float, typer.Option(help="only runs untouched for so many days")] = 30.0,
+    keep: Annotated[int, typer.Option(min=0, help="the last so many published runs and the best one stay")] = 3,
     delete: Annotated[bool, typer.Option("--delete", help="really delete; without it, only say what would go")] = False,
     store: StoreOption = "",
 ) -> None:
@@ -123,7 +124,7 @@ def prune(
     from pcam_model.registry.store import open_store
 
     kept = open_store(store_address(store))
-    found = housekeeping.leftovers(kept, days)
+    found = housekeeping.leftovers(kept, days, keep)
     for run in found:
         state = "published" if run.published else "unfinished"
         print(

@@ -28,7 +28,7 @@ from tasks.progress import show_link
 CHECKED = 64  # patches on which model.onnx is compared with the network
 
 
-@task(**RETRYING)
+@task(**{**RETRYING, "retries": 1, "retry_delay_seconds": 3})  # who starts a run hears in seconds what is wrong
 def begin(plan: TrainPlan) -> Workspace:
     """Name the run, and find out early what would fail late; nothing is written yet."""
     checked(plan.model_dump())

@@ -36,8 +36,8 @@ def probe(store: Store) -> Conditions:
 
 
 def _probe(store: Store, key: str) -> Conditions:
+    first = store.write(key, b"first")
     try:
-        first = store.write(key, b"first")
         absent = _refused(store, key, absent=True) and store.read(key) == b"first"
         etag = store.write(key, b"second")
         wrong = _refused(store, key, etag=first) and store.read(key) == b"second"

@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pcam_model.errors import PcamError
+from pcam_model.errors import BadModel, PcamError
 from pcam_model.records import Record
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import LIST, read_dataset
-from pcam_model.registry.manifest import FileRecord, Files, read_manifest
+from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
+from pcam_model.registry.runs import RunStore, list_runs
+from pcam_model.registry.scores import SCORES
 from pcam_model.registry.store import Entry, NotThere, Store
 from pcam_model.registry.streams import at_once
 
@@ -35,8 +37,9 @@ class Leftover(Record):
 
 def verify(store: Store) -> Iterator[Fault]:
     """Read every object that a manifest, a pack's list or a channel names, and tell what is missing or different."""
-    for run in store.folders("runs/"):
-        yield from _verify_listed(store, f"runs/{run}/", "manifest.json", partial(_run_files, store, run))
+    for room in (RUNS, SCORES):
+        for name in store.folders(f"{room}/"):
+            yield from _verify_listed(store, f"{room}/{name}/", "manifest.json", partial(_files, store, name, room))
     for digest in store.folders("datasets/"):
         yield from _verify_listed(store, f"datasets/{digest}/", LIST, partial(_pack_files, store, digest))
     try:
@@ -52,9 +55,12 @@ def verify(store: Store) -> Iterator[Fault]:
         yield Fault(place="channels", what=str(error))
 
 
-def leftovers(store: Store, days: float = 30.0) -> list[Leftover]:
-    """Runs untouched for so many days that no channel points to, or ever pointed to."""
-    needed = {move.run for channel in list_channels(store) for move in channel.history}
+def leftovers(store: Store, days: float = 30.0, keep: int = 0) -> list[Leftover]:
+    """Runs untouched for so many days that no channel points to, or ever pointed to.
+
+    The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
+    """
+    needed = {move.run for channel in list_channels(store) for move in channel.history} | _last_and_best(store, keep)
     found = [_leftover(run, list(store.entries(f"runs/{run}/"))) for run in store.folders("runs/") if run not in needed]
     return [run for run in found if run.days >= days]
 
@@ -69,6 +75,22 @@ def prune(store: Store, leftover: Leftover) -> None:
         store.delete(entry.key)
 
 
+def _last_and_best(store: Store, keep: int) -> set[str]:
+    if not keep:
+        return set()
+    published = sorted((run.published, run.name) for run in list_runs(store) if run.published)
+    scored = [(auc, name) for _, name in published if (auc := _auc(store, name)) is not None]
+    return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
+
+
+def _auc(store: Store, run: str) -> float | None:
+    try:
+        record = RunStore(store, run).step_record("report")
+        return float(record["made"]["figures"]["valid"]["auc"]["value"]) if record else None
+    except (KeyError, TypeError, ValueError, BadModel):
+        return None
+
+
 def _leftover(run: str, entries: list[Entry]) -> Leftover:
     return Leftover(
         run=run,
@@ -78,8 +100,8 @@ def _leftover(run: str, entries: list[Entry]) -> Leftover:
     )
 
 
-def _run_files(store: Store, run: str) -> Files:
-    return read_manifest(store, run, sizes_too=False)[0].files
+def _files(store: Store, name: str, room: str) -> Files:
+    return read_manifest(store, name, sizes_too=False, room=room)[0].files
 
 
 def _pack_files(store: Store, digest: str) -> Files:

@@ -17,7 +17,9 @@ BLOCK = 8 << 20
 
 def client(place: str) -> Any:
     """A client for S3, from boto3's own chain of settings; shared, and safe to use from several threads."""
-    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    settings = tuple(
+        sorted(item for item in os.environ.items() if item[0].startswith("AWS_") or item[0].lower().endswith("_proxy"))
+    )
     try:
         return _client(os.getpid(), hash(settings))
     except (BotoCoreError, ValueError) as error:

@@ -10,10 +10,11 @@ from pcam_model.errors import BadPlan
 from pcam_model.files import room_on_disk, write_whole
 from pcam_model.records import Record
 from pcam_model.registry.beside import Beside, forget, restore
+from pcam_model.registry.conditions import probe
 from pcam_model.registry.manifest import Published, encoded, files_of
 from pcam_model.registry.patience import patiently
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import NotThere, StoreAway, open_store
+from pcam_model.registry.store import StoreAway, open_store
 
 PATIENCE = 600.0  # seconds that the end of a run waits for a store that is away
 WAITING = ".step.json"  # the record of a step that is not in the store yet
@@ -37,11 +38,10 @@ class Workspace(Record):
         return RunStore(open_store(self.store), self.run)
 
     def begun(self) -> bool:
-        """Whether the store knows the run; a store that cannot be used is found out here, before anything is done."""
-        try:
-            return bool(self.run_store.store.read(f"runs/{self.run}/plan.json"))
-        except NotThere:
-            return False
+        """Whether the store knows the run; a store that cannot be read or written is found out first."""
+        store = self.run_store.store
+        probe(store)
+        return store.stat(f"runs/{self.run}/plan.json") is not None
 
     def room(self, step: str) -> Path:
         """The step's folder on this machine."""

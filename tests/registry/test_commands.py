@@ -47,9 +47,9 @@ def test_verify_says_what_is_wrong_and_exits_with_1(two: Store) -> None:
 
 def test_prune_only_says_until_it_is_told_to_delete(two: Store) -> None:
     pcam(two, "promote", "a")
-    assert "would delete b (published" in pcam(two, "prune", "--days", "0")
+    assert "would delete b (published" in pcam(two, "prune", "--days", "0", "--keep", "0")
     assert list(two.folders("runs/")) == ["a", "b"]
-    pcam(two, "prune", "--days", "0", "--delete")
+    pcam(two, "prune", "--days", "0", "--keep", "0", "--delete")
     assert list(two.folders("runs/")) == ["a"]
 
 

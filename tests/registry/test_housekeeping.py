@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
-from a_run import publish_run
+from a_run import model_folder, publish_run
 
 from pcam_model.registry.channels import promote, rollback
 from pcam_model.registry.housekeeping import leftovers, prune, verify
 from pcam_model.registry.runs import RunStore
+from pcam_model.registry.scores import publish_scores
 from pcam_model.registry.store import Store
+from pcam_model.tables import Rows
 
 
 @pytest.fixture
@@ -59,6 +61,25 @@ def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
     promote(three, "c", "late")
     prune(three, found[0])
     assert list(three.folders("runs/")) == ["a", "b", "c"]
+
+
+def test_the_last_and_the_best_stay(folder_store: Store, tmp_path: Path) -> None:
+    for name, auc in (("a", 0.7), ("b", 0.9), ("c", 0.8), ("d", 0.6)):
+        run = RunStore(folder_store, name)
+        figures = {"valid": {"auc": {"value": auc}}}
+        run.commit("report", model_folder(tmp_path / name), {"made": {"figures": figures}})
+        run.publish()
+    assert [run.run for run in leftovers(folder_store, days=0, keep=1)] == ["a", "c"]
+    assert [run.run for run in leftovers(folder_store, days=0, keep=2)] == ["a"]
+    assert len(leftovers(folder_store, days=0)) == 4
+
+
+def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
+    publish_scores(folder_store, "november", {}, [Rows(rows=(("x", 0.5, 1, "x.tif"),))], tmp_path / "scores")
+    assert list(verify(folder_store)) == []
+    folder_store.write("scores/november/predictions.csv", b"id\n")
+    faults = {fault.place: fault.what for fault in verify(folder_store)}
+    assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of") and len(faults) == 1
 
 
 def test_what_is_pruned_is_gone_and_the_rest_is_whole(three: Store) -> None:

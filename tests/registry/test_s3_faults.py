@@ -15,6 +15,7 @@ from s3_settings import real_environment, settings
 from pcam_model.errors import PcamError, StoreError
 from pcam_model.registry.patience import patiently
 from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.registry.workspace import Workspace
 
 Answering = Callable[[int, str], str]
 
@@ -97,6 +98,21 @@ def test_a_refused_upload_speaks_the_same(serving: Callable[..., str], tmp_path:
     (tmp_path / "file").write_bytes(b"x")
     serving(403, "AccessDenied")
     assert "may not write there" in said(lambda: open_store("s3://models/here").upload("key", tmp_path / "file"))
+
+
+def test_a_store_that_may_not_be_written_is_said_before_a_run_begins(serving: Callable[..., str]) -> None:
+    serving(403, "AccessDenied")
+    place = Workspace(run="a", store="s3://models/here", folder="/nonexistent")
+    assert "may not write there; ask the bucket's owner" in said(place.begun)
+
+
+def test_a_proxy_is_honoured(serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = serving(404, "NoSuchBucket")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://storage.example:9000")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    assert "http://storage.example:9000 has no such bucket" in said(lambda: open_store("s3://models").read("key"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert "the proxy does not answer; check HTTPS_PROXY" in said(lambda: open_store("s3://models").read("key"))
 
 
 def test_a_refusal_without_words_is_said_too(serving: Callable[..., str]) -> None:
