@@ -81,7 +81,12 @@ def explain_examples(
     labels = table["label"].to_numpy(np.int64)
     odds = metrics.margin(table[["logit0", "logit1"]].to_numpy()) / temperature
     called = (metrics.sigmoid(odds) >= threshold).astype(np.int64)
-    groups = choose_examples(labels, odds - np.log(threshold / (1 - threshold)), called, seed, each)
+    # Repeats of one patch would show the same picture over and over.
+    one = np.flatnonzero(~table["pixels"].duplicated()) if "pixels" in table else np.arange(len(table))
+    beyond = odds - np.log(threshold / (1 - threshold))
+    groups = {
+        group: one[at] for group, at in choose_examples(labels[one], beyond[one], called[one], seed, each).items()
+    }
     return [
         example
         for group, at in groups.items()

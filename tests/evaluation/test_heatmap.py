@@ -112,6 +112,13 @@ def test_explained_examples_say_class_probability_and_blank_maps():
     assert all((example.heat is None) == (example.predicted == 0) for example in shown)
 
 
+def test_repeats_of_one_patch_are_shown_once():
+    table = predictions(8, 6).assign(pixels=["a"] * 6 + ["b", "c"])
+    patches = np.zeros((8, 96, 96, 3), np.uint8)
+    shown = examples.explain_examples(Spot(), 96, patches, np.arange(8), table)
+    assert {example.id for example in shown} == {table["id"][row] for row in (0, 6, 7)}
+
+
 def test_pointing_is_measured_on_found_tumours_alone():
     patches = np.zeros((6, 96, 96, 3), np.uint8)
     patches[:, 32:64, 32:64] = 255
