@@ -3,25 +3,31 @@
 #   docker run --rm --read-only pcam:dev pcam --help
 ARG BASE=python:3.11-slim-bookworm
 
-# What to install, in a stage of its own: a change of pyproject.toml that adds no dependency keeps the large layer.
+# What to install, in a stage of its own: a change of pyproject.toml that adds no dependency keeps the large layers.
 FROM ${BASE} AS wanted
-COPY pyproject.toml .
+COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /wanted.txt
+print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /rest.txt \
+ && grep '^torch' /rest.txt > /torch.txt \
+ && grep -iE '^(torch|triton|cuda-|nvidia-|numpy|pillow|sympy|mpmath|networkx|fsspec|filelock|jinja2|markupsafe|typing)' \
+    requirements.lock > /torch.lock
 
 FROM ${BASE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends tini \
- && rm -rf /var/lib/apt/lists/* \
+ && apt-get clean && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /opt/prefect --shell /usr/sbin/nologin pcam \
  && mkdir -p /opt/app /opt/prefect/tmp /var/cache/pcam \
  && chown -R pcam:pcam /opt/prefect /var/cache/pcam
 
-# The locked dependencies in a layer of their own: a change of the code does not touch it. CUDA comes with torch's wheels.
+# The locked dependencies before the code. Torch's stack, with CUDA from its wheels, is 5 GB and has a layer of its own,
+# which stays as long as its own versions do.
 WORKDIR /opt/app
-COPY --from=wanted /wanted.txt ./
+COPY --from=wanted /torch.txt /torch.lock ./
+RUN pip install --no-cache-dir -c torch.lock -r torch.txt
+COPY --from=wanted /rest.txt ./
 COPY requirements.lock ./
-RUN pip install --no-cache-dir -c requirements.lock -r wanted.txt
+RUN pip install --no-cache-dir -c requirements.lock -r rest.txt
 
 COPY pyproject.toml README.md ./
 COPY pcam_model pcam_model

@@ -67,19 +67,26 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
     return split
 
 
+def read_sides(folder: Path) -> pd.DataFrame:
+    """A split's table: id, row (of the pack) and side, by id; `attrs["kind"]` says how it was divided."""
+    try:
+        found = pd.read_parquet(folder / TABLE).sort_values("id", ignore_index=True)
+        found.attrs["kind"] = json.loads((folder / RECORD).read_bytes())["kind"]
+        return found[["id", "row", "side"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadSplit(
+            f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again"
+        ) from error
+
+
 def sides(split: Split, people: pd.DataFrame | None = None) -> dict[str, NDArray[np.int64]]:
     """The rows of the pack on each side (train, valid, test), ascending; test may be empty.
 
     Raises BadSplit where the file is not the split's own, or its rows are not those of `people`, the pack's table.
     """
     folder = Path(split.path)
-    try:
-        found = pd.read_parquet(folder / TABLE).sort_values("id", ignore_index=True)
-        digest = _digest(found["id"], found["side"].to_numpy())
-    except (OSError, ValueError, KeyError) as error:
-        raise BadSplit(
-            f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again"
-        ) from error
+    found = read_sides(folder)
+    digest = _digest(found["id"], found["side"].to_numpy())
     if digest != split.digest:
         raise BadSplit(
             f"{folder}: {TABLE} has the digest {digest[:12]}, expected {split.digest[:12]}; it is another split or was "
@@ -102,4 +109,4 @@ def _ids(people: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.object_]:
     return people["id"].to_numpy(dtype=object)[rows if within else []]
 
 
-__all__ = ["Split", "SplitPlan", "make_split", "sides"]
+__all__ = ["Split", "SplitPlan", "make_split", "read_sides", "sides"]

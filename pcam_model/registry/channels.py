@@ -66,7 +66,14 @@ def list_channels(store: Store) -> list[Channel]:
 
 
 def promote(
-    store: Store, run: str, channel: str = CHAMPION, *, why: str = "", who: str = "", alone: bool = False
+    store: Store,
+    run: str,
+    channel: str = CHAMPION,
+    *,
+    why: str = "",
+    who: str = "",
+    alone: bool = False,
+    over: str | None = None,
 ) -> Channel:
     """Let the channel point to a published run.
 
@@ -77,13 +84,20 @@ def promote(
         why: For the history.
         who: For the history; the user of this machine by default.
         alone: The caller vouches that nobody else promotes just now; only for a store that ignores conditions.
+        over: The run that the decision to promote was made against ("": none); None: whichever.
 
     Raises:
-        Busy: Somebody else moved the channel at the same time; nothing was changed.
+        Busy: Somebody else moved the channel at the same time, or since the decision; nothing was changed.
         BadModel: The run is not published, or not whole.
         StoreError: The store ignores the conditions that keep two promotions apart.
     """
     before, etag = _read(store, channel)
+    there = before.run if before else ""
+    if over is not None and there != over:
+        raise Busy(
+            f"channel {channel!r} points to {there or 'nothing'!r} now and not to {over or 'nothing'!r}, which "
+            f"{run!r} was compared with; compare again"
+        )
     digest = read_manifest(store, run_name(run))[1].digest
     return _move(store, channel, before, etag, _made(run, digest, "promote", why, who), alone)
 

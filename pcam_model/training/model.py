@@ -1,8 +1,10 @@
 """The network of a model that is published: written, and read back."""
 
+import hashlib
 import importlib.metadata
 import platform
 import shutil
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,9 +20,19 @@ from pcam_model.training.network import BODIES, PatchNetwork
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
 
 
+@cache
+def code_digest() -> str:
+    """SHA-256 over the project's three packages, as far as they are installed: what a result is a function of."""
+    root, total = Path(__file__).parents[2], hashlib.sha256()
+    for package in ("pcam_model", "tasks", "flows"):
+        for path in sorted((root / package).rglob("*.py")):
+            total.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return total.hexdigest()
+
+
 def versions() -> dict[str, str]:
     """This code, Python, the packages that matter and the device."""
-    found = {"pcam": __version__, "python": platform.python_version()}
+    found = {"pcam": __version__, "code": code_digest()[:12], "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

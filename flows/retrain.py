@@ -1,0 +1,46 @@
+"""The flow `pcam`, deployed as `retrain`: a challenger where something is new, and a champion that is never worse."""
+
+from prefect import flow
+
+from flows.full_train import full_train
+from pcam_model.data.look import LookPlan
+from pcam_model.data.source import SourcePlan
+from pcam_model.data.split import SplitPlan
+from pcam_model.evaluation.challenge import Decision, PromotionPlan
+from pcam_model.evaluation.report import ScorePlan
+from pcam_model.plan import TrainPlan
+from pcam_model.registry.store import StorePlan
+from pcam_model.training.lr_search import SearchPlan
+from pcam_model.training.network import NetworkPlan
+from pcam_model.training.stage import FrozenPlan, TunedPlan
+from tasks import data, promoting
+
+
+@flow(name="pcam", log_prints=True)
+def retrain(
+    source: SourcePlan = SourcePlan(),
+    look: LookPlan = LookPlan(),
+    split: SplitPlan = SplitPlan(),
+    network: NetworkPlan = NetworkPlan(),
+    search: SearchPlan = SearchPlan(),
+    frozen: FrozenPlan = FrozenPlan(),
+    tuned: TunedPlan = TunedPlan(),
+    score: ScorePlan = ScorePlan(),
+    store: StorePlan = StorePlan(),
+    promotion: PromotionPlan = PromotionPlan(),
+    seed: int = 2,
+) -> Decision:
+    """Train a challenger unless data, plan and code are the champion's; promote it only where it is better."""
+    plan = TrainPlan(
+        source=source, look=look, split=split, network=network, search=search, frozen=frozen,
+        tuned=tuned, score=score, store=store, seed=seed,
+    )  # fmt: skip
+    archive = data.download(source, seed)
+    pack = data.pack(archive, source, seed)
+    now = promoting.standing(plan, pack, promotion)
+    if now.decided:
+        return promoting.tell(now.decided)
+
+    full_train(**dict(plan.model_copy(update={"run": now.challenger})))
+    decision = promoting.compare(now, pack, promotion, seed)
+    return promoting.tell(promoting.settle(now, decision))

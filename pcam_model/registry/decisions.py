@@ -1,0 +1,27 @@
+"""What was decided of a challenger against a champion: kept beside the runs, which do not change."""
+
+import json
+from typing import Any
+
+from pcam_model.registry.manifest import encoded
+from pcam_model.registry.naming import run_name
+from pcam_model.registry.store import NotThere, Store
+
+NOBODY = "nobody"
+
+
+def keep_decision(store: Store, challenger: str, champion: str, content: dict[str, Any]) -> None:
+    """Write it down. `champion` may be empty: there was none."""
+    store.write(_key(challenger, champion), encoded(content))
+
+
+def find_decision(store: Store, challenger: str, champion: str) -> dict[str, Any] | None:
+    """What was decided of this pair, or None."""
+    try:
+        return dict(json.loads(store.read(_key(challenger, champion))))
+    except NotThere:
+        return None
+
+
+def _key(challenger: str, champion: str) -> str:
+    return f"decisions/{run_name(challenger)}/{run_name(champion or NOBODY)}.json"

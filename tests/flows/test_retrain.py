@@ -1,0 +1,144 @@
+"""Retraining thinks: nothing new is skipped, a worse challenger is rejected, a better one takes over."""
+
+import io
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from patch_sets import make_patch_set
+from prefect.artifacts import Artifact
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.retrain import retrain
+from pcam_model.errors import Busy
+from pcam_model.evaluation.challenge import Decision
+from pcam_model.plan import read_plan
+from pcam_model.registry import channels
+from pcam_model.registry.decisions import find_decision
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.store import Store, open_store
+from pcam_model.training.model import code_digest
+
+SLIDES, EACH = 12, 16
+KEYS = "split.kind=slide split.valid=0.34 network.name=resnet18 network.weights=none network.size=32 score.tta=false"
+TRAINING = "frozen.epochs=0 tuned.epochs=3 tuned.batch=16 tuned.rate=3e-3"
+LEARNS_NOTHING = "tuned.rate=1e-9"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A server, a store, a cache and a labelled zip with its slides."""
+    home = tmp_path_factory.mktemp("retrain")
+    made = make_patch_set(SLIDES * EACH)
+    made.zip(home / "patches.zip")
+    slides = [f"slide{row // EACH}" for row in range(SLIDES * EACH)]
+    pd.DataFrame({"id": made.ids, "wsi": slides}).to_csv(home / "slides.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=120):
+        patch.setenv("PCAM_CACHE", str(home / "cache"))
+        patch.setenv("PCAM_STORE", (home / "store").as_uri())
+        yield home
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    return open_store((home / "store").as_uri())
+
+
+def again(home: Path, *keys: str, archive: str = "patches.zip", **promotion: Any) -> Decision:
+    source = [f"source.path={home / archive}", "source.kind=path", f"source.slides={home / 'slides.csv'}"]
+    plan = dict(read_plan(None, [*source, *KEYS.split(), *TRAINING.split(), *keys]))
+    del plan["run"]
+    return retrain(**plan, promotion=promotion)
+
+
+@pytest.fixture(scope="module")
+def weak(home: Path) -> Decision:
+    """The first champion: it is promoted since there is none, and has learnt nothing."""
+    return again(home, LEARNS_NOTHING)
+
+
+def test_the_first_run_becomes_champion(weak: Decision, store: Store) -> None:
+    assert (weak.verdict, weak.champion) == ("promoted", "")
+    channel = channels.read_channel(store)
+    assert channel is not None and channel.run == weak.challenger
+    assert RunStore(store, weak.challenger).published()
+
+
+def test_nothing_new_is_nothing_to_do_in_seconds(home: Path, weak: Decision, store: Store) -> None:
+    runs, before = list(store.folders("runs/")), time.monotonic()
+    same = again(home, LEARNS_NOTHING)
+    assert same.verdict == "unchanged" and weak.challenger in same.reason
+    assert time.monotonic() - before < 20
+    assert list(store.folders("runs/")) == runs
+
+
+def test_new_code_is_something_new(home: Path, weak: Decision, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import promoting
+
+    plan = store.read(f"runs/{weak.challenger}/plan.json")
+    assert code_digest()[:12].encode() in plan
+    monkeypatch.setattr(promoting, "code_digest", lambda: "0" * 64)
+    monkeypatch.setattr("flows.retrain.full_train", lambda **asked: pytest.skip(f"trains {asked['run']}"))
+    with pytest.raises(pytest.skip.Exception, match="trains retrain-"):
+        again(home, LEARNS_NOTHING)
+
+
+@pytest.fixture(scope="module")
+def better(home: Path, weak: Decision) -> Decision:
+    return again(home)
+
+
+def test_a_better_challenger_takes_over_with_its_figures_and_reason(
+    weak: Decision, better: Decision, store: Store
+) -> None:
+    assert (better.verdict, better.champion) == ("promoted", weak.challenger)
+    gap = better.difference
+    assert gap is not None and gap.value > 0.2 and gap.low > -better.margin
+    assert better.patches >= EACH and "95 % interval" in better.reason
+    channel = channels.read_channel(store)
+    assert channel is not None and channel.run == better.challenger and channel.history[-1].why == better.reason
+    assert find_decision(store, better.challenger, weak.challenger) == better.model_dump(mode="json")
+    shown = Artifact.get("decision")
+    assert shown is not None and better.reason in str(shown.data)
+
+
+def shuffled(home: Path, champion: str, store: Store) -> None:
+    """The same patches; on the training slides labels change places within their slide, so the split stays."""
+    folder = home / "split"
+    RunStore(store, champion).fetch("split", folder)
+    sides = pd.read_parquet(folder / "split.parquet").set_index("id")["side"]
+    random = np.random.default_rng(1)
+    with zipfile.ZipFile(home / "patches.zip") as read, zipfile.ZipFile(home / "shuffled.zip", "w") as write:
+        labels = pd.read_csv(io.BytesIO(read.read("train_labels.csv"))).set_index("id")["label"]
+        for first in range(0, len(labels), EACH):
+            ids = labels.index[first : first + EACH]
+            if (sides[ids] == "train").all():
+                labels[ids] = random.permutation(labels[ids].to_numpy())
+        for name in read.namelist():
+            if name != "train_labels.csv":
+                write.writestr(name, read.read(name))
+        write.writestr("train_labels.csv", labels.to_csv())
+
+
+def test_a_challenger_of_shuffled_labels_is_rejected_and_stays_published(
+    home: Path, better: Decision, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shuffled(home, better.challenger, store)
+    worse = again(home, archive="shuffled.zip")
+    assert (worse.verdict, worse.champion) == ("rejected", better.challenger)
+    assert worse.difference is not None and worse.difference.value < -0.2 and worse.left_out == 0
+    channel = channels.read_channel(store)
+    assert channel is not None and channel.run == better.challenger
+    assert RunStore(store, worse.challenger).published()
+    monkeypatch.setattr("flows.retrain.full_train", lambda **_: pytest.fail("was trained again"))
+    assert again(home, archive="shuffled.zip") == worse
+
+
+def test_a_champion_that_moved_meanwhile_is_not_overrun(weak: Decision, better: Decision, store: Store) -> None:
+    with pytest.raises(Busy, match="compare again"):
+        channels.promote(store, weak.challenger, over=weak.challenger)
