@@ -3,18 +3,20 @@
 from prefect import flow
 
 from pcam_model.data.look import LookPlan
+from pcam_model.data.pack import Pack
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
 from pcam_model.evaluation.report import ScorePlan
 from pcam_model.plan import TrainPlan
 from pcam_model.registry.runs import Published
 from pcam_model.registry.store import StorePlan
+from pcam_model.registry.workspace import Workspace
 from pcam_model.training.device import ComputePlan
 from pcam_model.training.lr_search import SearchPlan
 from pcam_model.training.material import Material
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
-from tasks import data, publishing, scoring, training
+from tasks import checking, data, publishing, scoring, training
 
 
 @flow(name="pcam", log_prints=True)
@@ -37,13 +39,10 @@ def full_train(
         source=source, look=look, split=split, network=network, search=search, frozen=frozen,
         tuned=tuned, compute=compute, score=score, store=store, run=run, seed=seed,
     )  # fmt: skip
+    checking.check(plan)
     place = publishing.begin(plan)
 
-    pack = data.kept(place, source, seed)
-    if pack is None:
-        archive = data.download(source, seed)
-        pack = data.pack(archive, source, seed)
-        data.keep(place, pack, source, seed)
+    pack = packed(place, source, seed)
     data.look(place, pack, look, seed)
     publishing.claim(place, plan)
     sides = data.split(place, pack, split)
@@ -59,3 +58,13 @@ def full_train(
 
     report = scoring.score(place, plan, material, [low, high], [warm, trained])
     return publishing.publish(place, plan, material, [warm, trained], report)
+
+
+def packed(place: Workspace, source: SourcePlan, seed: int) -> Pack:
+    """The source as a pack: one that was kept, else downloaded, packed and kept."""
+    pack = data.kept(place, source, seed)
+    if pack is None:
+        archive = data.download(source, seed)
+        pack = data.pack(archive, source, seed)
+        data.keep(place, pack, source, seed)
+    return pack

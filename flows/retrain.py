@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.full_train import full_train
+from flows.full_train import full_train, packed
 from pcam_model.data.look import LookPlan
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
@@ -13,7 +13,7 @@ from pcam_model.registry.store import StorePlan
 from pcam_model.training.lr_search import SearchPlan
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, TunedPlan
-from tasks import data, promoting
+from tasks import checking, promoting
 
 
 @flow(name="pcam", log_prints=True)
@@ -35,12 +35,13 @@ def retrain(
         source=source, look=look, split=split, network=network, search=search, frozen=frozen,
         tuned=tuned, score=score, store=store, seed=seed,
     )  # fmt: skip
-    archive = data.download(source, seed)
-    pack = data.pack(archive, source, seed)
-    now = promoting.standing(plan, pack, promotion)
+    checking.check(plan)
+    place = promoting.room(plan)
+    pack = packed(place, source, seed)
+    now = promoting.standing(place, plan, pack, promotion)
     if now.decided:
         return promoting.tell(now.decided)
 
     full_train(**dict(plan.model_copy(update={"run": now.challenger})))
-    decision = promoting.compare(now, pack, promotion, seed)
-    return promoting.tell(promoting.settle(now, decision))
+    decision = promoting.compare(place, now, pack, promotion, seed)
+    return promoting.tell(promoting.settle(place, now, decision))

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pcam_model.cli_check import check
 from pcam_model.cli_evaluation import AsJson, print_figures, print_json
 from pcam_model.cli_evaluation import register as register_evaluation
 from pcam_model.cli_predict import predict
@@ -34,12 +35,9 @@ def train(
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the same run")] = "",
 ) -> None:
     """Run the flow `pcam` in this process: data, split, LR search, training, scores, a published model."""
-    from pcam_model.plan import read_plan, source_keys
+    from pcam_model.plan import asked_plan
 
-    keys: dict[str, Any] = {"source": source_keys(source)} if source else {}
-    keys |= {"store": {"uri": store}} if store else {}
-    keys |= {"run": run} if run else {}
-    plan = read_plan(config, sets or [], **keys)
+    plan = asked_plan(config, sets or [], source, store, run)
     _quiet_prefect()
     _interruptible()
     try:
@@ -87,6 +85,7 @@ def show(
     console.print(f"{about['split']}", highlight=False)
 
 
+app.command()(check)
 app.command()(predict)
 register_registry(app)
 register_evaluation(app)

@@ -57,5 +57,9 @@ class Interrupted(SystemExit):
         return self.sentence
 
 
+class NotReady(PcamError):
+    """This machine, with this plan, could not do the job."""
+
+
 class Transient(Exception):
     """May well go away by itself: a task retries it."""

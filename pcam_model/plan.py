@@ -57,6 +57,16 @@ def source_keys(source: str) -> dict[str, Any]:
     return {"kind": "path", "path": str(Path(source).expanduser().resolve())}
 
 
+def asked_plan(
+    config: Path | None = None, sets: Iterable[str] = (), source: str = "", store: str = "", run: str = ""
+) -> TrainPlan:
+    """A plan as commands are asked for it; what is empty is left as the file and the settings have it."""
+    keys: dict[str, Any] = {"source": source_keys(source)} if source else {}
+    keys |= {"store": {"uri": store}} if store else {}
+    keys |= {"run": run} if run else {}
+    return read_plan(config, sets, **keys)
+
+
 def read_plan(config: Path | None = None, sets: Iterable[str] = (), **keys: Any) -> TrainPlan:
     """A plan from a YAML file, then `a.b=value` settings, then keywords; later ones win.
 

@@ -82,6 +82,21 @@ def download_once(folder: Path) -> None:
     api.competition_download_files(COMPETITION, path=str(folder), quiet=not sys.stderr.isatty())
 
 
+def may_download() -> None:
+    """Ask for the archive and read none of it. Raises BadSource where Kaggle refuses, or requests' own errors."""
+    from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
+    from requests import HTTPError
+
+    request = ApiDownloadDataFilesRequest()
+    request.competition_name = COMPETITION
+    with signed_in().build_kaggle_client() as kaggle:
+        try:
+            kaggle.competitions.competition_api_client.download_data_files(request).close()
+        except HTTPError as error:
+            verdict(error, 0)
+            raise
+
+
 def seen_before(path: Path) -> str | None:
     """The SHA-256 of a file that was verified and is as it was then."""
     try:

@@ -21,15 +21,17 @@ from pcam_model.registry.naming import differences
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.show import describe_run
 from pcam_model.registry.store import open_store
+from pcam_model.registry.workspace import Workspace
 from pcam_model.training.model import code_digest
 from tasks.policy import RETRYING
 from tasks.progress import progress
+
+RUN = "retrain"  # a room on this machine, and no run in the store
 
 
 class Standing(Record):
     """Where things stand before anything is trained."""
 
-    store: str
     champion: str
     """The run that the channel points to; empty: none."""
     challenger: str
@@ -39,13 +41,19 @@ class Standing(Record):
 
 
 @task(**RETRYING)
-def standing(plan: TrainPlan, pack: Pack, promotion: PromotionPlan) -> Standing:
+def room(plan: TrainPlan) -> Workspace:
+    """Where comparing works; nothing is written to the store yet."""
+    return Workspace(run=RUN, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / RUN))
+
+
+@task(**RETRYING)
+def standing(place: Workspace, plan: TrainPlan, pack: Pack, promotion: PromotionPlan) -> Standing:
     """Compare data, plan and code with the champion's."""
-    store = open_store(store_address(plan.store.uri))
+    store = open_store(place.store)
     channel = channels.read_channel(store, promotion.channel)
     champion, challenger = channel.run if channel else "", _name(plan, pack)
-    found = Standing(store=store.uri, champion=champion, challenger=challenger)
-    news = _news(store.uri, champion, plan, pack) if champion else ["there is no champion yet"]
+    found = Standing(champion=champion, challenger=challenger)
+    news = _news(place.store, champion, plan, pack) if champion else ["there is no champion yet"]
     if not news:
         reason = f"data, plan and code are those of the champion {champion}: there is nothing to train"
         same = Decision(verdict="unchanged", reason=reason, champion=champion, challenger=challenger,
@@ -60,13 +68,13 @@ def standing(plan: TrainPlan, pack: Pack, promotion: PromotionPlan) -> Standing:
 
 
 @task(**RETRYING)
-def compare(now: Standing, pack: Pack, promotion: PromotionPlan, seed: int) -> Decision:
+def compare(place: Workspace, now: Standing, pack: Pack, promotion: PromotionPlan, seed: int) -> Decision:
     """Champion and challenger on the same patches, which neither has seen in training."""
     if not now.champion:
         reason = f"there was no champion in {promotion.channel!r}, so there was nothing to compare with"
         return Decision(verdict="promoted", reason=reason, champion="", challenger=now.challenger,
                         **promotion.model_dump())  # fmt: skip
-    rows, left_out = judging.held_out(pack, _split(now, now.challenger), _split(now, now.champion))
+    rows, left_out = judging.held_out(pack, _split(place, now.challenger), _split(place, now.champion))
     if not judging.both_classes(pack, rows):
         reason = (
             f"only {len(rows):,} of {len(rows) + left_out:,} held-out patches are new to the champion, too few to "
@@ -77,15 +85,15 @@ def compare(now: Standing, pack: Pack, promotion: PromotionPlan, seed: int) -> D
     tables = {}
     for run in (now.champion, now.challenger):
         with progress(f"comparing, {run}") as tell:
-            model = find_model(f"{now.store}/runs/{run}", now.store, cache_folder())
+            model = find_model(f"{place.store}/runs/{run}", place.store, cache_folder())
             tables[run] = judging.judge(model, pack, rows, tell)
     return judging.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
 
 
 @task(**RETRYING)
-def settle(now: Standing, decision: Decision) -> Decision:
+def settle(place: Workspace, now: Standing, decision: Decision) -> Decision:
     """Move the channel where the challenger won, and write the decision down; a rejected one stays published."""
-    store = open_store(now.store)
+    store = open_store(place.store)
     if decision.verdict == "promoted":
         channel = channels.read_channel(store, decision.channel)
         if channel is None or channel.run != decision.challenger:  # else an earlier try got so far
@@ -126,7 +134,6 @@ def _news(store: str, champion: str, plan: TrainPlan, pack: Pack) -> list[str]:
     return news
 
 
-def _split(now: Standing, run: str) -> Path:
-    folder = cache_folder() / "work" / f"{now.challenger}-compared" / run
-    RunStore(open_store(now.store), run).fetch("split", folder)
-    return folder
+def _split(place: Workspace, run: str) -> Path:
+    RunStore(open_store(place.store), run).fetch("split", place.room(run))
+    return place.room(run)

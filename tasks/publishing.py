@@ -13,7 +13,7 @@ from pcam_model.evaluation.report import Report
 from pcam_model.files import sha256, write_whole
 from pcam_model.model import GRAPH, Model
 from pcam_model.places import cache_folder, store_address
-from pcam_model.plan import TrainPlan, checked
+from pcam_model.plan import TrainPlan
 from pcam_model.registry.runs import Published, run_name
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
@@ -31,7 +31,6 @@ CHECKED = 64  # patches on which model.onnx is compared with the network
 @task(**{**RETRYING, "retries": 1, "retry_delay_seconds": 3})  # who starts a run hears in seconds what is wrong
 def begin(plan: TrainPlan) -> Workspace:
     """Name the run, and find out early what would fail late; nothing is written yet."""
-    checked(plan.model_dump())
     run = run_name(plan.run or _made_up())
     place = Workspace(run=run, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / run))
     if place.begun():

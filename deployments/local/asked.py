@@ -10,12 +10,9 @@ from pcam_model.errors import BadPlan, BadSource
 
 def parameters(plan: str, source: str = "", run: str = "", settings: str = "", store: str = "") -> dict[str, Any]:
     """The flow's parameters, all of them: the plan file, then what was set by hand; every path made absolute."""
-    from pcam_model.plan import read_plan, source_keys  # knows the networks, so it takes seconds to import
+    from pcam_model.plan import asked_plan  # knows the networks, so it takes seconds to import
 
-    keys: dict[str, Any] = {"source": source_keys(source)} if source else {}
-    keys |= {"run": run} if run else {}
-    keys |= {"store": {"uri": store}} if store else {}
-    asked = read_plan(Path(plan).expanduser(), _words(settings), **keys)
+    asked = asked_plan(Path(plan).expanduser(), _words(settings), source, store, run)
     return _absolute(asked.model_dump(mode="json"))
 
 

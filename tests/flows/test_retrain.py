@@ -24,6 +24,8 @@ from pcam_model.registry.runs import RunStore
 from pcam_model.registry.store import Store, open_store
 from pcam_model.training.model import code_digest
 
+# Prefect's client leaves its sockets to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 SLIDES, EACH = 12, 16
 KEYS = "split.kind=slide split.valid=0.34 network.name=resnet18 network.weights=none network.size=32 score.tta=false"
 TRAINING = "frozen.epochs=0 tuned.epochs=3 tuned.batch=16 tuned.rate=3e-3"

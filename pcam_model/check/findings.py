@@ -1,0 +1,38 @@
+"""One thing that was looked at."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pcam_model.errors import NotReady
+from pcam_model.records import Record
+from pcam_model.registry.store import StoreAway
+
+
+class Finding(Record):
+    """What was found, what was expected, and what to do about it."""
+
+    what: str
+    found: str
+    expected: str
+    todo: str = ""
+    """Empty where nothing has to be done."""
+    level: Literal["fine", "warning", "failed"] = "fine"
+    """failed: the job could not succeed."""
+    passing: bool = False
+    """A failure that may go away by itself: it is worth waiting for."""
+
+
+def refuse(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, where none has failed.
+
+    Raises:
+        StoreAway: all that failed may go away by itself.
+        NotReady: one sentence of everything else.
+    """
+    seen = list(findings)
+    failed = [finding for finding in seen if finding.level == "failed"]
+    if failed:
+        sentence = "; ".join(f"{each.what}: found {each.found}, expected {each.expected}; {each.todo}"
+                             for each in failed)  # fmt: skip
+        raise StoreAway(sentence) if all(each.passing for each in failed) else NotReady(sentence)
+    return seen

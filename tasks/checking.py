@@ -1,0 +1,65 @@
+"""The check that a run begins with, and that `pcam check` shows: the library's findings, Kaggle's and Prefect's."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prefect import task
+from prefect.settings import get_current_settings
+
+from pcam_model.check import Finding, machine, refuse
+from pcam_model.errors import PcamError
+from pcam_model.places import cache_folder
+from pcam_model.plan import TrainPlan, checked
+from tasks.policy import RETRYING
+
+
+@task(**RETRYING)
+def check(plan: TrainPlan) -> None:
+    """Find out in seconds what would fail in hours; what is only worth knowing is said."""
+    checked(plan.model_dump())
+    for finding in refuse([*machine(plan), *kaggle(plan)]):
+        if finding.level == "warning":
+            print(f"Check: {finding.what}: {finding.found}; {finding.todo}")
+
+
+def kaggle(plan: TrainPlan) -> Iterator[Finding]:
+    """Whether Kaggle would give the archive, asked with the download itself, which is not read; nothing otherwise."""
+    if plan.source.kind != "kaggle":
+        return
+    from tasks.kaggle_answers import COMPETITION
+    from tasks.kaggle_client import may_download, seen_before
+
+    expected = "credentials that Kaggle takes, and the competition's rules accepted"
+    if seen_before(cache_folder() / "downloads" / f"{COMPETITION}.zip"):
+        yield Finding(what="Kaggle", found="the archive is here, downloaded and verified", expected=expected)
+        return
+    try:
+        may_download()
+        yield Finding(what="Kaggle", found="the download is allowed", expected=expected)
+    except PcamError as error:
+        yield Finding(what="Kaggle", found=str(error), expected=expected, todo="see there", level="failed")
+    except Exception as error:  # the line, a proxy, a maintenance page: Kaggle's client lets all of it through
+        yield Finding(what="Kaggle", found=f"cannot be reached ({type(error).__name__})", expected=expected,
+                      todo="connect this machine, or give a downloaded archive as source.path", level="failed",
+                      passing=True)  # fmt: skip
+
+
+def orchestration(pool: str) -> Iterator[Finding]:
+    """Server, versions, clocks, pool, worker and engine; `pool`: empty for the one of pcam/full-train."""
+    url = get_current_settings().api.url
+    if not url:
+        level, todo = ("failed", "export PREFECT_API_URL=http://HOST:4200/api") if pool else ("fine", "")
+        yield Finding.model_validate({
+            "what": "Prefect", "found": "PREFECT_API_URL is not set", "todo": todo, "level": level,
+            "expected": "a server, for deployments; `pcam train` and `make train` start their own",
+        })  # fmt: skip
+        return
+    from tasks import prefect_server
+
+    yield from prefect_server.findings(url, pool)
+
+
+def everything(plan: TrainPlan, pool: str) -> list[dict[str, Any]]:
+    """All findings, for `pcam check`."""
+    found = [*machine(plan), *kaggle(plan), *orchestration(pool)]
+    return [finding.model_dump() for finding in found]

@@ -1,0 +1,119 @@
+"""What a check finds on machines that lack something; each failure says what to do."""
+
+import os
+import stat
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcam_model.check import Finding, refuse
+from pcam_model.check import hardware as looking
+from pcam_model.check import places as keeping
+from pcam_model.check.wanted import source, weights
+from pcam_model.errors import NotReady
+from pcam_model.plan import TrainPlan, read_plan
+from pcam_model.registry.conditions import Conditions
+from pcam_model.registry.store import StoreAway
+
+
+def asked(*keys: str) -> TrainPlan:
+    return read_plan(None, keys)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def driver(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with that driver, and a torch that does not reach the GPU."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "todo"),
+    [
+        ("535.129.03", "13.0", "update the NVIDIA driver to 580"),
+        ("580.65.06", "13.0", "nvidia-smi"),
+        ("580.65.06", None, "TORCH_INDEX"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_reach_fails_with_the_reason(
+    version: str, cuda: str | None, todo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(tmp_path, version, monkeypatch)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    found = looking.device()
+    assert found.level == "failed" and version in found.found and todo in found.todo
+
+
+def test_no_gpu_is_said_aloud_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(looking, "installed_driver", lambda: "")
+    assert looking.device().level == "warning"
+
+
+@pytest.mark.parametrize(("free", "level"), [(1e9, "failed"), (4e9, "warning"), (64e9, "fine")])
+def test_memory_is_measured_before_it_runs_out(free: float, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "available_memory", lambda: free)
+    assert looking.memory(asked("source.kind=kaggle")).level == level
+
+
+def test_the_memory_of_this_machine_is_known() -> None:
+    assert 1e8 < looking.available_memory() < 1e14
+
+
+def test_the_disk_must_hold_the_archive_and_the_pack(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(keeping.shutil, "disk_usage", lambda _: usage(20e9, 10e9, 10e9))
+    assert keeping.disk(asked()).level == "fine"
+    short = keeping.disk(asked("source.kind=kaggle"))
+    assert short.level == "failed" and "17.5 GB" in short.expected and "PCAM_CACHE" in short.todo
+    (cache / "packs" / "x").mkdir(parents=True)
+    (cache / "packs" / "x" / "pack.json").write_text(f'{{"count": {keeping.KAGGLE_PATCHES}}}')
+    assert keeping.disk(asked("source.kind=kaggle")).level == "fine"
+
+
+def test_a_cache_that_cannot_be_written_to_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "file" / "cache"))
+    found = keeping.cache()
+    assert found.level == "failed" and "PCAM_CACHE" in found.todo
+
+
+def test_a_good_cache_and_store_are_fine_and_left_as_they_were(cache: Path, tmp_path: Path) -> None:
+    assert keeping.cache().level == "fine" and list(cache.iterdir()) == []
+    assert keeping.store(asked(f"store.uri={tmp_path}/store")).level == "fine"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".lock"]
+
+
+def test_a_store_is_asked_whether_it_keeps_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "probe", lambda _: Conditions(absent=False, match=True))
+    found = keeping.store(asked(f"store.uri={tmp_path}"))
+    assert found.level == "warning" and "If-None-Match" in found.found and "promotion" in found.todo
+    assert keeping.store(asked("store.uri=ftp://x")).level == "failed"
+
+
+def test_source_and_weights_are_looked_for_before_the_run(tmp_path: Path, kaggle_zip: Path) -> None:
+    assert source(asked("source.kind=path", f"source.path={kaggle_zip}")).level == "fine"
+    assert source(asked("source.kind=path", "source.path=no.zip")).level == "failed"
+    assert weights(asked("network.weights=none")).level == "fine"
+    assert weights(asked(f"network.weights={tmp_path}/no.pth")).level == "failed"
+
+
+def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
+    fine = Finding(what="a", found="b", expected="c", level="warning", todo="d")
+    bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", todo="free some")
+    away = bad.model_copy(update={"what": "store", "passing": True})
+    assert refuse([fine]) == [fine]
+    with pytest.raises(NotReady, match="^disk: found 1 GB, expected 2 GB; free some; store: found"):
+        refuse([fine, bad, away])
+    with pytest.raises(StoreAway):
+        refuse([fine, away])

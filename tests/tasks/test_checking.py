@@ -1,0 +1,81 @@
+"""Kaggle's and Prefect's part of the check."""
+
+import json
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from kaggle_standin import Standin
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pcam_model.plan import read_plan
+from tasks import prefect_server
+from tasks.checking import kaggle as look_at_kaggle
+from tasks.checking import orchestration
+
+PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    return read_plan(None, ["source.kind=kaggle"])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_kaggle_is_asked_for_the_download_itself(plan, kaggle: Standin, signed_in: None) -> None:
+    (found,) = look_at_kaggle(plan)
+    assert (found.level, found.found) == ("fine", "the download is allowed")
+    kaggle.answers.append((403, {}))
+    (found,) = look_at_kaggle(plan)
+    assert found.level == "failed" and "rules" in found.found and not found.passing
+
+
+def test_no_credentials_are_found_out_without_a_request(plan, home: Path) -> None:
+    (found,) = look_at_kaggle(plan)
+    assert found.level == "failed" and "KAGGLE_API_TOKEN" in found.found
+
+
+def test_versions_must_match_to_the_minor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_server.prefect, "__version__", "3.8.8")
+    levels = {v: prefect_server.version(v).level for v in ("3.8.1", "3.7.9", "3.9.0", "2.20.0")}
+    assert levels == {"3.8.1": "fine", "3.7.9": "failed", "3.9.0": "warning", "2.20.0": "failed"}
+
+
+def test_clocks_that_are_apart_fail() -> None:
+    now = time.time()
+    assert prefect_server.clock(formatdate(now, usegmt=True), now).level == "fine"
+    found = prefect_server.clock(formatdate(now - 90, usegmt=True), now)
+    assert found.level == "failed" and "90 s ahead" in found.found
+
+
+def test_an_engine_without_gpus_fails_and_one_with_them_does_not() -> None:
+    bare = {"ServerVersion": "28", "Runtimes": {"runc": {}}}
+    assert prefect_server.gpus_of(bare, "x").level == "failed"
+    assert prefect_server.gpus_of(bare | {"Runtimes": {"nvidia": {}}}, "x").level == "fine"
+    assert prefect_server.gpus_of(bare | {"DiscoveredDevices": [{"ID": "nvidia.com/gpu=0"}]}, "x").level == "fine"
+
+
+def test_a_server_that_does_not_answer_fails() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert [(each.what, each.level) for each in orchestration("")] == [("Prefect", "failed")]
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert [each.level for each in orchestration("")] == ["fine"]
+        assert [each.level for each in orchestration("gpu")] == ["failed"]
+
+
+def test_the_command_says_what_it_found_and_its_exit_code_says_whether_the_job_could_succeed(tmp_path: Path) -> None:
+    def check(*words: str) -> "subprocess.CompletedProcess[str]":
+        env = {"HOME": str(tmp_path), "PCAM_CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
+        command = [*PCAM, "check", "--source", "sample", "--set", "network.weights=none", *words]
+        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+
+    good = check("--store", str(tmp_path / "store"), "--json")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert {each["what"] for each in json.loads(good.stdout)} >= {"GPU", "memory", "cache", "store", "Prefect"}
+    bad = check("--store", "ftp://nowhere")
+    assert bad.returncode == 1
+    assert "ftp://nowhere" in bad.stdout.replace("\n", "") and "Traceback" not in bad.stderr
