@@ -17,9 +17,10 @@ from pcam_model.training.material import Material
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
 from tasks import checking, data, publishing, scoring, training
+from tasks.endings import ENDINGS
 
 
-@flow(name="pcam", log_prints=True)
+@flow(name="pcam", log_prints=True, **ENDINGS)
 def full_train(
     source: SourcePlan = SourcePlan(),
     look: LookPlan = LookPlan(),

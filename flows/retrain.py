@@ -10,13 +10,15 @@ from pcam_model.evaluation.challenge import Decision, PromotionPlan
 from pcam_model.evaluation.report import ScorePlan
 from pcam_model.plan import TrainPlan
 from pcam_model.registry.store import StorePlan
+from pcam_model.training.device import ComputePlan
 from pcam_model.training.lr_search import SearchPlan
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, TunedPlan
 from tasks import checking, promoting
+from tasks.endings import ENDINGS
 
 
-@flow(name="pcam", log_prints=True)
+@flow(name="pcam", log_prints=True, **ENDINGS)
 def retrain(
     source: SourcePlan = SourcePlan(),
     look: LookPlan = LookPlan(),
@@ -25,6 +27,7 @@ def retrain(
     search: SearchPlan = SearchPlan(),
     frozen: FrozenPlan = FrozenPlan(),
     tuned: TunedPlan = TunedPlan(),
+    compute: ComputePlan = ComputePlan(),
     score: ScorePlan = ScorePlan(),
     store: StorePlan = StorePlan(),
     promotion: PromotionPlan = PromotionPlan(),
@@ -33,7 +36,7 @@ def retrain(
     """Train a challenger unless data, plan and code are the champion's; promote it only where it is better."""
     plan = TrainPlan(
         source=source, look=look, split=split, network=network, search=search, frozen=frozen,
-        tuned=tuned, score=score, store=store, seed=seed,
+        tuned=tuned, compute=compute, score=score, store=store, seed=seed,
     )  # fmt: skip
     checking.check(plan)
     place = promoting.room(plan)

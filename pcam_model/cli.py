@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -79,6 +79,8 @@ def show(
         return
     console = Console()
     console.print(f"{about['uri']}\npublished: {about['published'] or 'no'}", highlight=False)
+    if ending := about["ending"]:
+        console.print(f"{ending['state']} {ending['when']}: {ending['message']}", highlight=False, markup=False)
     console.print(f"done: {', '.join(about['steps']) or 'nothing yet'}", highlight=False)
     for side, figures in about["figures"].items():
         print_figures(f"{side} part", {name: (one["value"], one["low"], one["high"]) for name, one in figures.items()})

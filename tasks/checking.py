@@ -10,10 +10,10 @@ from pcam_model.check import Finding, machine, refuse
 from pcam_model.errors import PcamError
 from pcam_model.places import cache_folder
 from pcam_model.plan import TrainPlan, checked
-from tasks.policy import RETRYING
+from tasks.policy import within
 
 
-@task(**RETRYING)
+@task(**within(hours=0.25))
 def check(plan: TrainPlan) -> None:
     """Find out in seconds what would fail in hours; what is only worth knowing is said."""
     checked(plan.model_dump())

@@ -19,11 +19,11 @@ from pcam_model.places import cache_folder
 from pcam_model.registry.datasets import dataset_of, fetch_dataset, keep_dataset
 from pcam_model.registry.store import StoreAway
 from pcam_model.registry.workspace import Workspace
-from tasks.policy import RETRYING
+from tasks.policy import within
 from tasks.progress import progress, show_picture, show_table
 
 
-@task(**RETRYING)
+@task(**within(hours=12))
 def kept(place: Workspace, plan: SourcePlan, seed: int) -> Pack | None:
     """The pack of a source that is downloaded, where this machine or the store has it: nobody is asked twice."""
     known = asked(plan, seed)
@@ -46,7 +46,7 @@ def kept(place: Workspace, plan: SourcePlan, seed: int) -> Pack | None:
     return found
 
 
-@task(**RETRYING)
+@task(**within(hours=12))
 def keep(place: Workspace, pack: Pack, plan: SourcePlan, seed: int) -> None:
     """A pack of what was downloaded goes to the store, for the next machine; own patches stay where they are."""
     known = asked(plan, seed)
@@ -58,7 +58,7 @@ def keep(place: Workspace, pack: Pack, plan: SourcePlan, seed: int) -> None:
         print(f"{error}. Going on: the pack is on this machine only, in {pack.folder}")
 
 
-@task(**RETRYING)
+@task(**within(hours=24))
 def download(plan: SourcePlan, seed: int) -> Archive:
     """Find the source, and take its digest."""
     downloads = cache_folder() / "downloads"
@@ -73,7 +73,7 @@ def download(plan: SourcePlan, seed: int) -> Archive:
     return archive
 
 
-@task(**RETRYING)
+@task(**within(hours=6))
 def pack(archive: Archive, plan: SourcePlan, seed: int) -> Pack:
     """One uint8 array of all patches, made once a machine."""
     packs = cache_folder() / "packs"
@@ -86,7 +86,7 @@ def pack(archive: Archive, plan: SourcePlan, seed: int) -> Pack:
     return made
 
 
-@task(**RETRYING)
+@task(**within(hours=2))
 def look(place: Workspace, pack: Pack, plan: LookPlan, seed: int) -> Look:
     """A look at the data before the expensive part starts: what would spoil the run stops it here."""
 
@@ -101,7 +101,7 @@ def look(place: Workspace, pack: Pack, plan: LookPlan, seed: int) -> Look:
     return seen
 
 
-@task(**RETRYING)
+@task(**within(hours=2))
 def split(place: Workspace, pack: Pack, plan: SplitPlan) -> Split:
     """Who is train, valid or test, with the proof that nobody is on two sides."""
 

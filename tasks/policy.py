@@ -42,6 +42,11 @@ RETRYING: dict[str, Any] = {
 }
 
 
+def within(hours: float) -> dict[str, Any]:
+    """The same, for a step that is given up after so long and tried again: it goes on where it was."""
+    return RETRYING | {"timeout_seconds": hours * 3600}
+
+
 class OneSentence(logging.Filter):
     """A user's mistake is logged as its sentence, without a traceback."""
 

@@ -23,7 +23,7 @@ from pcam_model.registry.show import describe_run
 from pcam_model.registry.store import open_store
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.model import code_digest
-from tasks.policy import RETRYING
+from tasks.policy import within
 from tasks.progress import progress
 
 RUN = "retrain"  # a room on this machine, and no run in the store
@@ -40,13 +40,13 @@ class Standing(Record):
     """What is already known to become of it."""
 
 
-@task(**RETRYING)
+@task(**within(hours=0.25))
 def room(plan: TrainPlan) -> Workspace:
     """Where comparing works; nothing is written to the store yet."""
     return Workspace(run=RUN, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / RUN))
 
 
-@task(**RETRYING)
+@task(**within(hours=1))
 def standing(place: Workspace, plan: TrainPlan, pack: Pack, promotion: PromotionPlan) -> Standing:
     """Compare data, plan and code with the champion's."""
     store = open_store(place.store)
@@ -67,7 +67,7 @@ def standing(place: Workspace, plan: TrainPlan, pack: Pack, promotion: Promotion
     return found
 
 
-@task(**RETRYING)
+@task(**within(hours=24))
 def compare(place: Workspace, now: Standing, pack: Pack, promotion: PromotionPlan, seed: int) -> Decision:
     """Champion and challenger on the same patches, which neither has seen in training."""
     if not now.champion:
@@ -90,7 +90,7 @@ def compare(place: Workspace, now: Standing, pack: Pack, promotion: PromotionPla
     return judging.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
 
 
-@task(**RETRYING)
+@task(**within(hours=1))
 def settle(place: Workspace, now: Standing, decision: Decision) -> Decision:
     """Move the channel where the challenger won, and write the decision down; a rejected one stays published."""
     store = open_store(place.store)
@@ -102,7 +102,7 @@ def settle(place: Workspace, now: Standing, decision: Decision) -> Decision:
     return decision
 
 
-@task(**RETRYING)
+@task(**within(hours=0.25))
 def tell(decision: Decision) -> Decision:
     """The decision on Prefect's page and in the log."""
     print(f"Decision: {decision.verdict}: {decision.reason}")

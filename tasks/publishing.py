@@ -1,6 +1,5 @@
 """Tasks of the registry wing: begin a run, publish it."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from pcam_model.files import sha256, write_whole
 from pcam_model.model import GRAPH, Model
 from pcam_model.places import cache_folder, store_address
 from pcam_model.plan import TrainPlan
+from pcam_model.registry.endings import forget_ending
 from pcam_model.registry.runs import Published, run_name
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
@@ -22,16 +22,17 @@ from pcam_model.training.graph import write_graph
 from pcam_model.training.material import Material, network_at
 from pcam_model.training.model import save_model, versions
 from pcam_model.training.network import build_network
-from tasks.policy import RETRYING
+from tasks.endings import made_up
+from tasks.policy import within
 from tasks.progress import show_link
 
 CHECKED = 64  # patches on which model.onnx is compared with the network
 
 
-@task(**{**RETRYING, "retries": 1, "retry_delay_seconds": 3})  # who starts a run hears in seconds what is wrong
+@task(**within(hours=0.5) | {"retries": 1, "retry_delay_seconds": 3})  # who starts a run soon hears what is wrong
 def begin(plan: TrainPlan) -> Workspace:
     """Name the run, and find out early what would fail late; nothing is written yet."""
-    run = run_name(plan.run or _made_up())
+    run = run_name(plan.run or made_up(str(runtime.flow_run.name), str(runtime.flow_run.id)))
     place = Workspace(run=run, store=store_address(plan.store.uri), folder=str(cache_folder() / "work" / run))
     if place.begun():
         claim.fn(place, plan)
@@ -41,13 +42,14 @@ def begin(plan: TrainPlan) -> Workspace:
     return place
 
 
-@task(**RETRYING)
+@task(**within(hours=0.5))
 def claim(place: Workspace, plan: TrainPlan) -> None:
     """Write down in the store what was asked, or see that it is what was asked before."""
     place.run_store.claim(plan.result(), versions())
+    forget_ending(place.run_store.store, place.run)
 
 
-@task(**RETRYING)
+@task(**within(hours=6))
 def publish(
     place: Workspace, plan: TrainPlan, material: Material, trained: list[Checkpoint | None], report: Report
 ) -> Published:
@@ -104,9 +106,3 @@ def _all_metrics(place: Workspace) -> None:
     diaries = [place.room(f"checkpoints/{stage}") / NAME for stage in ("frozen", "tuned")]
     lines = b"".join(diary.read_bytes() for diary in diaries if diary.is_file())
     write_whole(Path(place.folder) / NAME, lines)
-
-
-def _made_up() -> str:
-    """A name that stays the same when Prefect runs this very run again."""
-    name = re.sub(r"[^a-z0-9-]", "-", str(runtime.flow_run.name).lower())
-    return f"{name}-{str(runtime.flow_run.id)[:4]}"

@@ -20,7 +20,7 @@ from pcam_model.training.diary import NAME, cost, read_diary
 from pcam_model.training.lr_search import LrCurve
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.model import versions
-from tasks.policy import RETRYING
+from tasks.policy import within
 from tasks.progress import progress, show_picture, show_table, show_text
 
 PICTURES = {
@@ -34,7 +34,7 @@ PICTURES = {
 }
 
 
-@task(**RETRYING)
+@task(**within(hours=24))
 def score(
     place: Workspace,
     plan: TrainPlan,

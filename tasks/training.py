@@ -17,11 +17,11 @@ from pcam_model.training.lr_search import LrCurve, SearchPlan
 from pcam_model.training.material import Material, network_at, parts
 from pcam_model.training.stage import Stage
 from pcam_model.training.weights import fingerprint
-from tasks.policy import RETRYING
+from tasks.policy import within
 from tasks.progress import progress, show_table
 
 
-@task(**RETRYING)
+@task(**within(hours=2))
 def settle(place: Workspace, material: Material, stage: Stage, start: Checkpoint | None) -> Stage:
     """The stage with its batch chosen by memory, once for the run, where the plan leaves it open."""
     if stage.plan.epochs == 0 or stage.plan.batch != "auto":
@@ -37,7 +37,7 @@ def settle(place: Workspace, material: Material, stage: Stage, start: Checkpoint
     return stage.with_batch(chosen)
 
 
-@task(**RETRYING)
+@task(**within(hours=12))
 def search_lr(
     place: Workspace, material: Material, stage: Stage, plan: SearchPlan, start: Checkpoint | None
 ) -> LrCurve | None:
@@ -61,7 +61,7 @@ def search_lr(
     return curve
 
 
-@task(**RETRYING)
+@task(**within(hours=96))
 def train_frozen(
     place: Workspace, material: Material, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint | None:
@@ -69,7 +69,7 @@ def train_frozen(
     return _train(place, material, stage, curve, start)
 
 
-@task(**RETRYING)
+@task(**within(hours=96))
 def fine_tune(
     place: Workspace, material: Material, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint | None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from pcam_model.errors import BadModel
+from pcam_model.registry.endings import find_ending
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.store import NotThere, open_store
 
@@ -24,6 +25,7 @@ def describe_run(store: str, name: str) -> dict[str, Any]:
         "uri": run.uri,
         "published": published[0].published if published else "",
         "steps": run.steps(),
+        "ending": ending.model_dump() if (ending := find_ending(run.store, name)) else None,
         "plan": asked["plan"],
         "about": asked["about"],
         "split": split["made"]["meaning"] if split else "",

@@ -1,0 +1,76 @@
+"""A run that ends badly says so in the store, and no longer once it goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from pcam_model.errors import BadSource
+from pcam_model.plan import read_plan
+from pcam_model.registry.endings import find_ending, forget_ending, leave_ending
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.show import describe_run
+from pcam_model.registry.store import Store, open_store
+from tasks import publishing
+from tasks.endings import ENDINGS, made_up
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(tmp_path.as_uri())
+    RunStore(store, "begun").claim({"seed": 1})
+    return store
+
+
+def test_only_a_run_that_has_begun_and_is_not_published_has_an_ending(store: Store, tmp_path: Path) -> None:
+    assert not leave_ending(store, "unknown", "Failed", "why")
+    assert leave_ending(store, "begun", "Failed", "why", "job")
+    ending = find_ending(store, "begun")
+    assert ending is not None and (ending.state, ending.message, ending.job) == ("Failed", "why", "job")
+    assert describe_run(store.uri, "begun")["ending"]["message"] == "why"
+    forget_ending(store, "begun")
+    assert find_ending(store, "begun") is None
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "file").write_text("x")
+    RunStore(store, "begun").publish(files={"file": tmp_path / "work" / "file"})
+    assert not leave_ending(store, "begun", "Failed", "why") and find_ending(store, "begun") is None
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.mark.parametrize(("fault", "state"), [(BadSource("no such file"), "Failed"), (KeyboardInterrupt(), "Crashed")])
+def test_a_flow_leaves_its_state(server: None, store: Store, fault: BaseException, state: str) -> None:
+    @flow(name="ends", **ENDINGS)
+    def ends(run: str, store: dict[str, Any]) -> None:
+        raise fault
+
+    @flow(name="decides", **ENDINGS)
+    def decides(where: dict[str, Any]) -> None:
+        ends(run="begun", store=where)
+
+    with pytest.raises(type(fault)):
+        decides({"uri": store.uri})
+    ending = find_ending(store, "begun")
+    assert ending is not None and ending.state == state and ending.job
+
+
+def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    plan = read_plan(None, [f"store.uri={store.uri}", "run=again", "network.weights=none"])
+    RunStore(store, "again").claim(plan.result())
+    leave_ending(store, "again", "Crashed", "killed")
+    publishing.begin.fn(plan)
+    assert find_ending(store, "again") is None
+
+
+def test_a_made_up_name_is_a_run_name_and_stays_the_same() -> None:
+    assert made_up("Brave Ox", "abcdef") == made_up("Brave Ox", "abcdef") == "brave-ox-abcd"
