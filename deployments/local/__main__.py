@@ -58,9 +58,10 @@ def down(options: argparse.Namespace) -> int:
 
 
 def deploy(running: stack.Stack) -> str:
-    """Write the deployment to the server; its name. On somebody's own server it has a name of its own."""
-    name = "full-train" if running.own_server else "full-train-local"
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", name, "--prefect-file", FILE]
+    """Write the deployments to the server; the first one's name. On somebody's own server it has a name of its own."""
+    name, *others = ("full-train", "retrain") if running.own_server else ("full-train-local",)
+    names = [word for each in (name, *others) for word in ("--name", each)]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", FILE]
     done = subprocess.run(command, cwd=places.REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise stack.StackError(f"prefect deploy failed:\n{done.stdout}{done.stderr}".rstrip())

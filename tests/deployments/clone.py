@@ -1,10 +1,11 @@
-"""A project of its own for each use of the local stack: the real deployments, with a tiny flow in the place of ours."""
+"""A project of its own for each use of the local stack: the real deployments, with tiny flows in the place of ours."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO))
@@ -33,12 +34,28 @@ def full_train(source: Group, look: Group, split: Group, network: Group, search:
     home.publish()
 """
 
+RETRAIN = """
+import time
+from typing import Any
+from prefect import flow
+
+Group = dict[str, Any]
+
+@flow(name="pcam")
+def retrain(source: Group, split: Group, network: Group, search: Group, frozen: Group, tuned: Group, promotion: Group,
+            seed: int = 2):
+    time.sleep(tuned["epochs"])
+    if seed == 13:
+        raise ValueError("an unlucky seed")
+"""
+
 
 def make_project(folder: Path) -> Path:
-    """A clone's worth of files: the deployments as they are, and the flow above."""
+    """A clone's worth of files: the deployments as they are, and the flows above."""
     shutil.copytree(REPO / "deployments", folder / "deployments", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "flows").mkdir()
     (folder / "flows" / "full_train.py").write_text(FLOW)
+    (folder / "flows" / "retrain.py").write_text(RETRAIN)
     return folder
 
 
@@ -75,3 +92,17 @@ def processes_of(project: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def ask(url: str, body: object = None) -> Any:
+    """What a Prefect server answers to a GET, or to a POST with a body."""
+    from deployments.local.api import ask as ask_server
+
+    return ask_server(url, body)
+
+
+def prefect(url: str, *arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """The command `prefect`, spoken to this server from the project's root."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    env = environment(PREFECT_API_URL=url, PREFECT_HOME=str(home), PWD=str(REPO))
+    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=240)

@@ -1,34 +1,29 @@
-"""The image on a real engine: what it holds, and the flow in containers. `make test-container` runs these."""
+"""The image on a real engine, and the flows in its containers. `make test-container` runs these."""
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clone import REPO, environment
+from clone import REPO, ask
+from engine import IMAGE, PREFECT, PYTHON, SILENCE, Engine, sh, until
 
 pytestmark = [
     pytest.mark.container,
     pytest.mark.timeout(1800),
     pytest.mark.skipif("PCAM_TEST_CONTAINER" not in os.environ, reason="runs by make test-container"),
 ]
-IMAGE = "pcam:dev"
-SMALL = {
-    "source": {"kind": "sample", "limit": 200},
-    "network": {"name": "resnet18", "weights": "none", "size": 64},
+LARGE = 300e6
+SMALL: dict[str, Any] = {
+    "source": {"kind": "sample", "limit": 240},
+    "network": {"name": "resnet18", "weights": "none", "size": 32},
     "frozen": {"epochs": 1, "batch": 32, "rate": 1e-3},
     "tuned": {"epochs": 1, "batch": 32, "rate": 1e-3},
 }
-
-
-def sh(*command: str, check: bool = True, **env: str) -> str:
-    done = subprocess.run(command, cwd=REPO, env=environment(**env), capture_output=True, text=True)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return (done.stdout + done.stderr).strip()
+LONG = SMALL | {"source": {"kind": "sample", "limit": 480}, "tuned": {"epochs": 60, "batch": 16, "rate": 1e-3}}
 
 
 def inside(*command: str, check: bool = True) -> str:
@@ -36,10 +31,16 @@ def inside(*command: str, check: bool = True) -> str:
     return sh("docker", "run", "--rm", "--read-only", "--network", "none", IMAGE, *command, check=check)
 
 
+def build() -> float:
+    """Build the image; the seconds it took."""
+    begun, commit = time.monotonic(), sh("git", "rev-parse", "HEAD")
+    sh("docker", "build", "--network", "host", "-t", IMAGE, "--build-arg", f"COMMIT={commit}", ".")
+    return time.monotonic() - begun
+
+
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
-    commit = sh("git", "rev-parse", "HEAD")
-    sh("docker", "build", "--network", "host", "-t", IMAGE, "--build-arg", f"COMMIT={commit}", ".")
+    build()
 
 
 def test_the_image_runs_as_nobody_special_on_a_read_only_system() -> None:
@@ -54,6 +55,7 @@ def test_the_image_runs_as_nobody_special_on_a_read_only_system() -> None:
     )
     assert "Read-only file system" in inside("sh", "-c", "touch /tmp/x", check=False)
     assert inside("sh", "-c", "touch /opt/prefect/x /var/cache/pcam/x && cat /proc/1/comm") == "tini"
+    assert inside("sh", "-c", "ps -eo uid= 2>/dev/null || stat -c %u /proc/[0-9]*").split() == ["10001"] * 2
 
 
 def test_no_layer_holds_a_credential_and_the_labels_say_what_it_is() -> None:
@@ -65,112 +67,158 @@ def test_no_layer_holds_a_credential_and_the_labels_say_what_it_is() -> None:
     assert inside("sh", "-c", "find /opt /var/cache/pcam -name '.env*' -o -name kaggle.json -o -name '.git'") == ""
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server, the pool, the automation with a short patience, the deployments, and a docker worker."""
-    from deployments.local import api, keeper, processes
+def test_nothing_but_torchs_own_stack_is_large(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = inside("sh", "-c", "du -sb $(python -c 'import site; print(site.getsitepackages()[0])')/*")
+    packages = {Path(name).name: int(size) for size, name in (line.split("\t") for line in sizes.splitlines())}
+    large = {name for name, size in packages.items() if size > LARGE}
+    assert large <= {"nvidia", "torch", "triton"}
+    with capsys.disabled():
+        print("\n" + sh("docker", "history", "--format", "{{.Size}}\t{{.CreatedBy}}", IMAGE))
 
-    home = tmp_path_factory.mktemp("prefect")
-    url = f"http://127.0.0.1:{(port := keeper.free_port())}/api"
-    store = tmp_path_factory.mktemp("store")
-    store.chmod(0o777)  # the container's user is not ours
-    # With a bucket the credentials go the way of production: the worker's environment, by name.
-    bucket = os.environ.get("PCAM_TEST_BUCKET")
-    inner, outer = (f"s3://{bucket}/{store.name}-{port}",) * 2 if bucket else ("file:///store", store.as_uri())
-    env = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PCAM_STORE": inner, "OUTER": outer, "STORE": str(store)}
-    env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "HOME_LOG": str(home)}
-    prefect = [str(REPO / ".venv/bin/prefect"), "--no-prompt"]
-    whole = environment(**env)
-    server = processes.start([*prefect, "server", "start", "--port", str(port)], home / "server.log", whole)
-    children = [server]
+
+def test_a_change_of_the_code_is_built_in_seconds() -> None:
+    changed = REPO / "pcam_model" / "zz_changed_for_a_test.py"
+    changed.write_text(f'"""{time.time()}"""\n')
     try:
-        assert processes.wait_until(lambda: api.is_healthy(url), 120)
-        sh(str(REPO / ".venv/bin/python"), "-m", "deployments.pools", "gpu", "--network", "host", **env)
-        sh(str(REPO / ".venv/bin/python"), "-m", "deployments.automations", "75", **env)
-        sh(*prefect, "deploy", "--all", "--prefect-file", "deployments/prefect.yaml", **env)
-        worker = [*prefect, "worker", "start", "--pool", "gpu", "--type", "docker", "--name", "w"]
-        children.append(processes.start(worker, home / "worker.log", whole))
-        assert processes.wait_until(lambda: api.has_worker(url, "gpu", "w"), 120)
-        yield env
-        assert "| ERROR" not in (home / "server.log").read_text()
+        took = build()
     finally:
-        for child in reversed(children):
-            processes.stop(child, grace=10)
+        changed.unlink()
+        build()
+    assert took < 15 * float(os.environ.get("PCAM_TEST_PATIENCE", "1"))
 
 
-def start(stack: dict[str, str], name: str, plan: dict[str, Any], run: str) -> str:
-    """Start a run of pcam/NAME; its id. The store is a folder of this machine, mounted."""
-    from deployments.local.api import ask
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A server, the pool, the automations with a short patience, the deployments, and a docker worker."""
+    from deployments.local import keeper
 
-    deployment = ask(f"{stack['PREFECT_API_URL']}/deployments/name/pcam/{name}")
-    variables = {"volumes": [f"{stack['STORE']}:/store"]}
-    body = {"parameters": {**plan, "run": run}, "job_variables": variables, "state": {"type": "SCHEDULED"}}
-    return str(ask(f"{stack['PREFECT_API_URL']}/deployments/{deployment['id']}/create_flow_run", body)["id"])
-
-
-def ended(stack: dict[str, str], run: str, seconds: float = 900) -> tuple[str, str]:
-    """The final state of a run and its message."""
-    return waited(stack, run, ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), seconds)
-
-
-def waited(stack: dict[str, str], run: str, states: tuple[str, ...], seconds: float) -> tuple[str, str]:
-    from deployments.local.api import ask
-
-    end = time.monotonic() + seconds
-    while True:
-        state = ask(f"{stack['PREFECT_API_URL']}/flow_runs/{run}")["state"]
-        if state["type"] in states or time.monotonic() > end:
-            return state["type"], state["message"] or ""
-        time.sleep(1)
+    engine = Engine(tmp_path_factory.mktemp("engine"), keeper.free_port(), os.environ.get("PCAM_TEST_BUCKET", ""))
+    (engine.folder / "store").mkdir()
+    (engine.folder / "store").chmod(0o777)  # the container's user is not ours
+    try:
+        engine.start_server()
+        engine.python("-m", "deployments.pools", "gpu", "--network", "host")
+        engine.python("-m", "deployments.automations", "--silence", str(SILENCE))
+        engine.python("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        engine.mount()
+        engine.start_worker()
+        yield engine
+        errors = [line for line in engine.log("server").splitlines() if "| ERROR" in line]
+        assert [line for line in errors if "heartbeat persistence failed" not in line] == []  # SQLite, when busy
+    finally:
+        engine.stop()
 
 
-def log(stack: dict[str, str]) -> str:
-    return (Path(stack["HOME_LOG"]) / "worker.log").read_text()[-4000:]
+def test_a_run_in_the_container_is_published_and_its_model_predicts_on_the_host(engine: Engine, tmp_path: Path) -> None:
+    parameters = json.dumps({**SMALL, "run": "smoke"})
+    run = ["deployment", "run", "pcam/smoke", "--params", parameters, "--watch", "--watch-timeout", "900"]
+    sh(*PREFECT, *run, PREFECT_API_URL=engine.url, PREFECT_HOME=str(engine.folder / "prefect"))
+    pcam = [PYTHON, "-c", "from pcam_model.cli import main; main()"]
+    assert "smoke" in sh(*pcam, "runs", "--store", engine.outer)
+    sh(*pcam, "pull", "smoke", str(tmp_path / "model"), "--store", engine.outer)
+    assert '"auc"' in sh(*pcam, "score", str(tmp_path / "model"), "sample", "--json")
 
 
-def container_of(run: str) -> str:
-    """The container of a flow run."""
-    end = time.monotonic() + 90
-    while not (found := sh("docker", "ps", "-q", "--filter", f"label=io.prefect.flow-run-id={run}")):
-        assert time.monotonic() < end
-        time.sleep(0.5)
-    return found
-
-
-def test_a_run_in_the_container_is_published_and_its_model_scores_on_the_host(stack: dict[str, str]) -> None:
-    run = start(stack, "smoke", SMALL, "smoke")
-    about = json.loads(sh("docker", "inspect", container_of(run)))[0]
+def test_the_container_is_locked_down(engine: Engine) -> None:
+    run = engine.deploy("smoke", SMALL, "locked")
+    about = json.loads(sh("docker", "inspect", engine.container(run)))[0]
     assert about["HostConfig"]["ReadonlyRootfs"] and about["Config"]["User"] == "pcam"
-    assert ended(stack, run)[0] == "COMPLETED", log(stack)
-    pcam = str(REPO / ".venv/bin/pcam")
-    assert "smoke" in sh(pcam, "runs", "--store", stack["OUTER"])
-    assert '"auc"' in sh(pcam, "score", "smoke", "sample", "--store", stack["OUTER"], "--json")
+    assert about["HostConfig"]["CapDrop"] == ["ALL"] and not about["HostConfig"]["Privileged"]
+    assert engine.ended(run) == "COMPLETED", engine.log("worker")[-4000:]
 
 
-def test_the_gpu_request_reaches_the_engine(stack: dict[str, str]) -> None:
-    run = start(stack, "full-train", SMALL, "gpu")
-    state, _ = ended(stack, run)
-    assert state == "COMPLETED" or "could not select device driver" in log(stack), log(stack)
+def test_the_gpu_request_reaches_the_engine(engine: Engine) -> None:
+    run = engine.deploy("full-train", SMALL, "gpu", on_cpu=False)
+    state = engine.ended(run)
+    assert state == "COMPLETED" or "could not select device driver" in engine.log("worker")
+    assert state in ("COMPLETED", "CRASHED")
 
 
-def test_a_container_that_is_killed_ends_its_run_as_crashed_and_it_goes_on_later(stack: dict[str, str]) -> None:
-    run = start(stack, "smoke", SMALL, "killed")
-    assert waited(stack, run, ("RUNNING",), 120)[0] == "RUNNING"
-    sh("docker", "kill", container_of(run))
-    assert ended(stack, run, 180)[0] == "CRASHED"
-    assert ended(stack, start(stack, "smoke", SMALL, "killed"))[0] == "COMPLETED", log(stack)
+def test_a_schedule_makes_a_run_in_a_container(engine: Engine) -> None:
+    deployment = ask(f"{engine.url}/deployments/name/pcam/smoke")["id"]
+    soon = {"schedule": {"cron": "* * * * *"}, "active": True, "parameters": {**SMALL, "run": "scheduled"}}
+    (made,) = ask(f"{engine.url}/deployments/{deployment}/schedules", [soon])
+    which = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    (run,) = until(lambda: ask(f"{engine.url}/flow_runs/filter", which), 180)[:1]
+    sh(*PREFECT, "deployment", "schedule", "delete", "pcam/smoke", made["id"], "--accept-yes",
+       PREFECT_API_URL=engine.url, PREFECT_HOME=str(engine.folder / "prefect"), check=False)  # fmt: skip
+    assert run["auto_scheduled"]
+    assert engine.ended(run["id"]) == "COMPLETED", engine.log("worker")[-4000:]
 
 
-def test_a_cancelled_run_is_gone(stack: dict[str, str]) -> None:
-    from deployments.local.api import ask
+def under_way(engine: Engine, name: str) -> tuple[str, str]:
+    """A run in the middle of its second stage, and its container."""
+    run = engine.deploy("full-train", LONG, name)
+    container = engine.container(run)
+    assert until(lambda: "tuned epoch 3/60" in engine.said(run), 240), engine.said(run)
+    return run, container
 
-    run = start(stack, "smoke", SMALL, "cancelled")
-    assert waited(stack, run, ("RUNNING",), 120)[0] == "RUNNING"
-    container = container_of(run)
+
+def frozen(engine: Engine, name: str) -> bytes:
+    from pcam_model.registry.store import open_store
+
+    return open_store(engine.outer).read(f"runs/{name}/checkpoints/frozen/step.json")
+
+
+def goes_on(engine: Engine, name: str) -> None:
+    """The slot is free, and the run ends without repeating what was done."""
+    before = frozen(engine, name)
+    again = engine.deploy("full-train", LONG, name)
+    assert until(lambda: engine.state(again) == "RUNNING", 120), "the slot is taken"
+    assert engine.ended(again) == "COMPLETED", engine.said(again)
+    said = engine.said(again)
+    assert "checkpoints/frozen: already done" in said and "tuned: going on from step" in said
+    assert "frozen epoch" not in said and "tuned epoch 1/60" not in said
+    assert frozen(engine, name) == before
+
+
+def test_a_worker_that_is_killed_is_not_missed(engine: Engine) -> None:
+    run, _ = under_way(engine, "without-worker")
+    engine.kill("worker")
+    try:
+        assert engine.ended(run, 300) == "COMPLETED"
+    finally:
+        engine.start_worker()
+
+
+def test_a_container_that_is_killed_ends_its_run_and_it_goes_on_later(engine: Engine) -> None:
+    run, container = under_way(engine, "without-container")
+    sh("docker", "kill", container)
+    assert engine.ended(run, 180) == "CRASHED"
+    goes_on(engine, "without-container")
+
+
+def test_worker_and_container_killed_together_end_the_run_and_free_its_slot(engine: Engine) -> None:
+    run, container = under_way(engine, "without-both")
+    engine.kill("worker")
+    sh("docker", "kill", container)
+    assert engine.ended(run, 180) == "CRASHED"
+    engine.start_worker()
+    goes_on(engine, "without-both")
+
+
+def test_a_server_that_is_away_for_a_minute_costs_no_run(engine: Engine) -> None:
+    run, _ = under_way(engine, "without-server")
+    engine.kill("server")
+    time.sleep(60)
+    engine.start_server()
+    assert engine.ended(run, 300) == "COMPLETED", engine.said(run)
+
+
+def test_a_cancelled_run_saves_itself_and_is_gone_in_15_seconds(engine: Engine) -> None:
+    from pcam_model.registry.endings import find_ending
+    from pcam_model.registry.store import open_store
+
+    run, container = under_way(engine, "cancelled")
+    begun = time.monotonic()
     state = {"type": "CANCELLING", "name": "Cancelling"}
-    ask(f"{stack['PREFECT_API_URL']}/flow_runs/{run}/set_state", {"state": state})
-    assert ended(stack, run, 60)[0] == "CANCELLED"
-    end = time.monotonic() + 15
-    while sh("docker", "ps", "-q", "--no-trunc", "--filter", f"id={container}") and time.monotonic() < end:
-        time.sleep(0.5)
-    assert sh("docker", "ps", "-q", "--filter", f"id={container}") == ""
+    ask(f"{engine.url}/flow_runs/{run}/set_state", {"state": state})
+    assert until(lambda: not engine.runs_on(container), 60)
+    took = time.monotonic() - begun
+    assert engine.ended(run, 60) == "CANCELLED"
+    store = open_store(engine.outer)
+    assert store.stat("runs/cancelled/checkpoints/tuned/live/live.json")
+    ending = find_ending(store, "cancelled")
+    assert ending is not None and ending.state.startswith("Cancel")
+    assert took < 15 * float(os.environ.get("PCAM_TEST_PATIENCE", "1"))
+    goes_on(engine, "cancelled")

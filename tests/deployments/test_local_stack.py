@@ -1,38 +1,11 @@
 """The local stack with a real server and worker: it starts, is shared, follows runs and leaves nothing behind."""
 
-import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
-from clone import REPO, environment, local, make_project, processes_of, start_local
-
-
-@pytest.fixture(scope="module")
-def server(project: Path) -> Iterator[str]:
-    """The address of a stack that was started with `up`."""
-    done = local(project, "up")
-    assert done.returncode == 0, done.stderr
-    yield json.loads((project / ".pcam/stack/own/stack.json").read_text())["url"]
-    assert "has stopped" in local(project, "down").stdout
-    assert processes_of(project) == []
-
-
-def ask(url: str, **body: object) -> object:
-    from deployments.local.api import ask as ask_server
-
-    return ask_server(url, body)
-
-
-def prefect(url: str, *arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    env = environment(PREFECT_API_URL=url, PREFECT_HOME=str(home), PWD=str(REPO))
-    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=120)
+from clone import ask, local, make_project, processes_of, start_local
 
 
 def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path, server: str) -> None:
@@ -63,26 +36,8 @@ def test_an_interrupt_cancels_the_run(project: Path, server: str) -> None:
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130 and "the run is cancelled" in rest
-    runs = ask(f"{server}/flow_runs/filter", flow_runs={"name": {"any_": ["three"]}})
+    runs = ask(f"{server}/flow_runs/filter", {"flow_runs": {"name": {"any_": ["three"]}}})
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
-
-
-def test_deployments_and_pools_are_accepted_and_schedules_make_runs(project: Path, server: str, tmp_path: Path) -> None:
-    deployed = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
-    for deployment in deployed["deployments"]:
-        deployment["schedules"] = [{"cron": "0 3 * * *"}]
-    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(deployed))
-    done = prefect(server, "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"), home=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    which = {
-        "deployments": {"name": {"any_": ["full-train"]}},
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-    }
-    end = time.monotonic() + 90
-    while not (runs := ask(f"{server}/flow_runs/filter", **which)) and time.monotonic() < end:
-        time.sleep(1)
-    assert runs and all(run["auto_scheduled"] for run in runs)
-    assert "| ERROR" not in (project / ".pcam/logs/server.log").read_text()
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

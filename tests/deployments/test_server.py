@@ -1,0 +1,134 @@
+"""What a real server makes of the deployments: schedules, limits, automations, pools."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from clone import REPO, ask, environment, prefect
+
+TEMPLATE = "deployments/kubernetes/base-job-template.json"
+
+
+def until(found: Callable[[], Any], seconds: float = 150) -> Any:
+    """What is found at last; falsy where it is not in time."""
+    end = time.monotonic() + seconds
+    while not (it := found()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return it
+
+
+def start(server: str, name: str, **parameters: Any) -> str:
+    """Start a run of a deployment; its id."""
+    deployment = ask(f"{server}/deployments/name/pcam/{name}")
+    body = {"parameters": deployment["parameters"] | parameters, "state": {"type": "SCHEDULED"}}
+    return str(ask(f"{server}/deployments/{deployment['id']}/create_flow_run", body)["id"])
+
+
+def state(server: str, run: str) -> dict[str, Any]:
+    return dict(ask(f"{server}/flow_runs/{run}")["state"])
+
+
+def test_of_two_retrainings_at_once_one_waits(server: str) -> None:
+    runs = [start(server, "retrain", tuned={"epochs": 8}) for _ in range(2)]
+    assert until(lambda: "AwaitingConcurrencySlot" in {state(server, run)["name"] for run in runs})
+    assert until(lambda: {state(server, run)["name"] for run in runs} == {"Completed"})
+    spans = sorted((run["start_time"], run["end_time"]) for run in (ask(f"{server}/flow_runs/{run}") for run in runs))
+    assert spans[0][1] <= spans[1][0]
+
+
+def test_a_schedule_makes_runs_that_complete(server: str, project: Path, tmp_path: Path) -> None:
+    file = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
+    (one,) = [deployment for deployment in file["deployments"] if deployment["name"] == "retrain"]
+    one |= {"name": "minutely", "schedules": [{"cron": "* * * * *"}]}
+    one["parameters"]["tuned"] = {"epochs": 1}
+    one["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(project)}}]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file | {"deployments": [one]}))
+    done = prefect(server, "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"), home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    which = {"deployments": {"name": {"any_": ["minutely"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    completed = until(lambda: ask(f"{server}/flow_runs/filter", which), 200)
+    assert completed and all(run["auto_scheduled"] for run in completed)
+    deployment = ask(f"{server}/deployments/name/pcam/minutely")["id"]
+    ask(f"{server}/deployments/{deployment}/pause_deployment", {})
+
+
+def test_the_files_are_deployed_as_they_are_but_for_the_image(server: str, tmp_path: Path) -> None:
+    file = yaml.safe_load((REPO / "deployments/prefect.yaml").read_text())
+    pool = [sys.executable, "-m", "deployments.pools", "gpu"]
+    env = environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
+    subprocess.run(pool, cwd=REPO, env=env, check=True, capture_output=True)
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file | {"build": None}))
+    done = prefect(
+        server, "deploy", "--name", "smoke", "--name", "retrain", "--prefect-file", str(tmp_path / "prefect.yaml"),
+        home=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    weekly = ask(f"{server}/deployments/name/pcam/retrain")
+    assert [(each["schedule"]["cron"], each["active"]) for each in weekly["schedules"]] == [("0 3 * * 0", False)]
+    assert weekly["work_pool_name"] == "gpu" and weekly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+
+def test_the_kubernetes_template_is_accepted_and_keeps_its_word(server: str, tmp_path: Path) -> None:
+    made = prefect(
+        server, "work-pool", "create", "gpu-k8s", "--type", "kubernetes", "--base-job-template", TEMPLATE, home=tmp_path
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    pool = ask(f"{server}/work_pools/gpu-k8s")
+    assert pool["base_job_template"] == json.loads((REPO / TEMPLATE).read_text())
+    body = {"name": "on-k8s", "flow_id": ask(f"{server}/flows/", {"name": "pcam"})["id"], "work_pool_name": "gpu-k8s"}
+    assert ask(f"{server}/deployments/", body | {"job_variables": {"gpus": 2, "shm_size": "16Gi"}})["id"]
+    with pytest.raises(OSError, match="HTTP Error 4"):
+        ask(f"{server}/deployments/", body | {"job_variables": {"gpus": "many"}})
+
+
+@pytest.fixture
+def told() -> Iterator[tuple[str, list[str]]]:
+    """A web hook's address, and what it was told."""
+    said: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            said.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    hook = HTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=hook.serve_forever, daemon=True, kwargs={"poll_interval": 0.1}).start()
+    yield f"http://127.0.0.1:{hook.server_port}/", said
+    hook.shutdown()
+    hook.server_close()
+
+
+def test_who_looks_after_the_runs_is_told_of_one_that_fails(
+    server: str, told: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    url, said = told
+    env = environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
+
+    def automations(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "deployments.automations", *words]
+        return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
+
+    block = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook; "
+    block += f"Hook(name='pcam', url={url!r}, json_data={{'text': '{{{{subject}}}} {{{{body}}}}'}}).save('pcam')"
+    subprocess.run([sys.executable, "-c", block], env=env, check=True, capture_output=True)
+    refused = automations("--alert", "custom-webhook/none")
+    assert refused.returncode != 0 and "no notification block" in refused.stderr
+    for _ in range(2):  # the second time nothing is made twice
+        done = automations("--alert", "custom-webhook/pcam")
+        assert done.returncode == 0, done.stderr
+    assert len(ask(f"{server}/automations/filter", {})) == 3
+    run = start(server, "retrain", tuned={"epochs": 0}, seed=13)
+    assert until(lambda: [words for words in said if "is Failed" in words]), (said, state(server, run))
+    assert any("an unlucky seed" in words for words in said)
