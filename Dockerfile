@@ -27,6 +27,9 @@ COPY --from=wanted /torch.txt /torch.lock ./
 RUN pip install --no-cache-dir -c torch.lock -r torch.txt
 COPY --from=wanted /rest.txt ./
 COPY requirements.lock ./
+# In layers below 300 MB, which are pushed and pulled side by side.
+RUN pip install --no-cache-dir -c requirements.lock scipy scikit-learn matplotlib
+RUN pip install --no-cache-dir -c requirements.lock pandas pyarrow
 RUN pip install --no-cache-dir -c requirements.lock -r rest.txt
 
 COPY pyproject.toml README.md ./

@@ -1,7 +1,8 @@
 """Progress for people: where `pcam_model.progress` shows it, and as a bar and tables in Prefect's page."""
 
 import base64
-import time
+import contextvars
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,49 +17,85 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.logging import get_logger
 
 from pcam_model import progress as people
 
-ARTIFACT_SECONDS = 2.0
+ARTIFACT_SECONDS, PATIENCE = 2.0, 5.0
 
 
 @contextmanager
 def progress(what: str, unit: str = "patches") -> Iterator[Callable[[int, int], None]]:
     """Somebody to tell (done, total): shown as rate and time left wherever a person may look."""
-    artifact: Any = create_progress_artifact(0.0, key=None, description=what) if runtime.task_run.id else None
-    sent = time.monotonic()
+    share = [0.0]
 
     def both(done: int, total: int) -> None:
-        nonlocal sent
         tell(done, total)
-        if artifact and time.monotonic() - sent > ARTIFACT_SECONDS:
-            update_progress_artifact(artifact, 100.0 * done / max(total, 1))
-            sent = time.monotonic()
+        share[0] = done / max(total, 1)
 
-    with people.progress(what, unit) as tell:
+    with people.progress(what, unit) as tell, _sent_beside(what, share):
         yield both
-    if artifact:
-        update_progress_artifact(artifact, 100.0)
+
+
+@contextmanager
+def _sent_beside(what: str, share: list[float]) -> Iterator[None]:
+    """A thread keeps the bar on Prefect's page: work waits for no server that is slow or away."""
+    if not runtime.task_run.id:
+        yield
+        return
+    over = threading.Event()
+
+    def send() -> None:
+        artifact: Any = None
+        while True:
+            last = over.wait(ARTIFACT_SECONDS)
+            with _only_shown():
+                if artifact is None:
+                    artifact = create_progress_artifact(0.0, key=None, description=what)
+                update_progress_artifact(artifact, 100.0 if last else 100.0 * share[0])
+            if last:
+                return
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(send,), name=f"tells of {what}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(PATIENCE)
+
+
+@contextmanager
+def _only_shown() -> Iterator[None]:
+    """What is only shown on Prefect's page never stops the work, whatever keeps the server from taking it."""
+    try:
+        yield
+    except Exception as error:
+        get_logger(__name__).debug("Prefect's page could not be told: %s", error)
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
     """A table on Prefect's page."""
-    create_table_artifact([{name: _short(value) for name, value in row.items()} for row in rows], key, about)
+    with _only_shown():
+        create_table_artifact([{name: _short(value) for name, value in row.items()} for row in rows], key, about)
 
 
 def show_picture(key: str, path: Path, about: str) -> None:
     """A picture on Prefect's page, carried in its address, so that it needs no server of ours."""
-    create_image_artifact(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
+    with _only_shown():
+        create_image_artifact(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
 
 
 def show_text(key: str, markdown: str, about: str) -> None:
     """A page of Markdown on Prefect's page."""
-    create_markdown_artifact(markdown, key, about)
+    with _only_shown():
+        create_markdown_artifact(markdown, key, about)
 
 
 def show_link(key: str, address: str, about: str) -> None:
     """An address on Prefect's page."""
-    create_link_artifact(address, address, key, about)
+    with _only_shown():
+        create_link_artifact(address, address, key, about)
 
 
 def _short(value: Any) -> Any:

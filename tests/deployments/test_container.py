@@ -72,8 +72,11 @@ def test_nothing_but_torchs_own_stack_is_large(capsys: pytest.CaptureFixture[str
     packages = {Path(name).name: int(size) for size, name in (line.split("\t") for line in sizes.splitlines())}
     large = {name for name, size in packages.items() if size > LARGE}
     assert large <= {"nvidia", "torch", "triton"}
+    history = sh("docker", "history", "--no-trunc", "--human=false", "--format", "{{.Size}}\t{{.CreatedBy}}", IMAGE)
+    layers = [(int(size), made) for size, made in (line.split("\t", 1) for line in history.splitlines())]
+    assert [made for size, made in layers if size > LARGE and "torch.txt" not in made] == []
     with capsys.disabled():
-        print("\n" + sh("docker", "history", "--format", "{{.Size}}\t{{.CreatedBy}}", IMAGE))
+        print("", *(f"{size / 1e6:8.1f} MB  {made[:100]}" for size, made in layers if size), sep="\n")
 
 
 def test_a_change_of_the_code_is_built_in_seconds() -> None:

@@ -1,0 +1,84 @@
+"""What Prefect adds: `pcam train` as a flow on a running server, less the same steps called as plain functions.
+
+python -m benchmarks.orchestration [--patches 400]      about 3 minutes; writes benchmarks/results/orchestration.json
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from benchmarks.machine import write_result
+
+COMMAND = "python -m benchmarks.orchestration"
+ROUNDS = 3
+LIMIT = 10.0  # seconds
+
+
+def plan(patches: int, run: str) -> dict[str, Any]:
+    from pcam_model.plan import read_plan
+
+    keys = f"source.limit={patches} network.name=resnet18 network.weights=none network.size=32 run={run}"
+    return dict(read_plan(None, [*keys.split(), "frozen.epochs=1", "tuned.epochs=2"]))
+
+
+def timed(work: Any, asked: dict[str, Any]) -> float:
+    begun = time.monotonic()
+    work(**asked)
+    return time.monotonic() - begun
+
+
+def plain(asked: dict[str, Any]) -> float:
+    """The flow's own body, with every task replaced by the function that it wraps."""
+    from flows.full_train import full_train
+    from tasks import checking, data, publishing, scoring, training
+
+    shown = {name: mock.DEFAULT for name in ("create_table_artifact", "create_image_artifact")}
+    with mock.patch.multiple("tasks.progress", **shown), without_tasks(checking, data, publishing, scoring, training):
+        return timed(full_train.fn, asked)
+
+
+@contextmanager
+def without_tasks(*modules: ModuleType) -> Iterator[None]:
+    from prefect.tasks import Task
+
+    found = [(module, name, getattr(module, name)) for module in modules for name in dir(module)]
+    with ExitStack() as stack:
+        for module, name, task in found:
+            if isinstance(task, Task):
+                stack.enter_context(mock.patch.object(module, name, task.fn))
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patches", type=int, default=400)
+    patches = parser.parse_args().patches
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"PCAM_CACHE": f"{home}/cache", "PCAM_STORE": f"file://{home}/store", "PREFECT_HOME": f"{home}/p"}
+        from prefect.testing.utilities import prefect_test_harness
+
+        from flows.full_train import full_train
+
+        plain(plan(patches, "warm-up"))
+        with prefect_test_harness(server_startup_timeout=120):
+            rounds = [
+                (timed(full_train, plan(patches, f"flow-{number}")), plain(plan(patches, f"plain-{number}")))
+                for number in range(ROUNDS)
+            ]
+    figures = {
+        "patches": patches,
+        "seconds": [{"flow": round(flow, 2), "plain": round(bare, 2)} for flow, bare in rounds],
+        "overhead_seconds": round(sorted(flow - bare for flow, bare in rounds)[ROUNDS // 2], 2),
+        "limit_seconds": LIMIT,
+    }
+    write_result("orchestration", COMMAND, figures)
+
+
+if __name__ == "__main__":
+    main()
