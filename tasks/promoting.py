@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from pcam_model.data.pack import Pack
 from pcam_model.evaluation import challenge as judging
@@ -24,7 +23,7 @@ from pcam_model.registry.store import open_store
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.model import code_digest
 from tasks.policy import within
-from tasks.progress import progress
+from tasks.progress import progress, show_text
 
 RUN = "retrain"  # a room on this machine, and no run in the store
 
@@ -111,9 +110,8 @@ def tell(decision: Decision) -> Decision:
         rows |= {f"difference.{name}": value for name, value in decision.difference.model_dump(mode="json").items()
                  if not isinstance(value, dict)}  # fmt: skip
     lines = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
-    create_markdown_artifact(
-        f"# {decision.verdict.capitalize()}\n\n{decision.reason}.\n\n| | |\n|---|---|\n{lines}", "decision"
-    )
+    text = f"# {decision.verdict.capitalize()}\n\n{decision.reason}.\n\n| | |\n|---|---|\n{lines}"
+    show_text("decision", text, "What became of the challenger")
     return decision
 
 
