@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,12 +27,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+def surroundings(home: Path) -> dict[str, str]:
+    """Where a command keeps everything below its home."""
+    places = {"HOME": str(home), "PCAM_CACHE": str(home / "cache"), "PCAM_STORE": (home / "store").as_uri()}
+    return places | {"PREFECT_HOME": str(home / "prefect"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+
+
 def pcam(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command as a user types it, with a home of its own."""
-    places = {"HOME": str(home), "PCAM_CACHE": str(home / "cache"), "PCAM_STORE": (home / "store").as_uri()}
-    prefect = {"PREFECT_HOME": str(home / "prefect"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     return subprocess.run(
-        [*PCAM, *words], env=places | prefect | environment, cwd=home, capture_output=True, text=True, timeout=280
+        [*PCAM, *words], env=surroundings(home) | environment, cwd=home, capture_output=True, text=True, timeout=280
     )
 
 
@@ -146,3 +151,24 @@ def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -
     assert refused.returncode == 1 and "Traceback" not in refused.stderr + refused.stdout
     assert "it is another split or was changed" in refused.stderr
     shutil.rmtree(third)
+
+
+def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
+    long = [*settings(TINY), *settings(["frozen.epochs=0", "tuned.epochs=500"])]
+    words = [*PCAM, "train", "--source", "sample", "--run", "stopped", *long]
+    told = list[str]()
+    with subprocess.Popen(
+        words, env=surroundings(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            told.append(line)
+            if "tuned epoch 1/500" in line:
+                process.send_signal(signal.SIGTERM)
+    said = "".join(told)
+    assert process.returncode == 75, said
+    assert re.search(r"tuned training stopped by SIGTERM after step \d+ of 5000", said), said
+    assert said.count("pcam: interrupted by SIGTERM; the same command does what is missing") == 1
+    assert "Finished in state Crashed" in said
+    live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "tuned" / "live"
+    assert json.loads((live / "live.json").read_text())["record"]["name"] == "latest.safetensors"
