@@ -1,5 +1,6 @@
 """Retraining thinks: nothing new is skipped, a worse challenger is rejected, a better one takes over."""
 
+import gc
 import io
 import time
 import zipfile
@@ -44,6 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PCAM_CACHE", str(home / "cache"))
         patch.setenv("PCAM_STORE", (home / "store").as_uri())
         yield home
+    gc.collect()  # Prefect's client leaves sockets behind; they go while their warnings are waived
 
 
 @pytest.fixture
