@@ -67,12 +67,14 @@ def test_the_files_are_deployed_as_they_are_but_for_the_image(server: str, tmp_p
     subprocess.run(pool, cwd=REPO, env=env, check=True, capture_output=True)
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file | {"build": None}))
     done = prefect(
-        server, "deploy", "--name", "smoke", "--name", "retrain", "--prefect-file", str(tmp_path / "prefect.yaml"),
-        home=tmp_path,
+        server, "deploy", "--name", "smoke", "--name", "retrain", "--name", "nightly",
+        "--prefect-file", str(tmp_path / "prefect.yaml"), home=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     weekly = ask(f"{server}/deployments/name/pcam/retrain")
     assert [(each["schedule"]["cron"], each["active"]) for each in weekly["schedules"]] == [("0 3 * * 0", False)]
+    nightly = ask(f"{server}/deployments/name/pcam-score/nightly")
+    assert [(each["schedule"]["cron"], each["active"]) for each in nightly["schedules"]] == [("0 1 * * *", False)]
     assert weekly["work_pool_name"] == "gpu" and weekly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
