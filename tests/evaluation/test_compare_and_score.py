@@ -13,7 +13,9 @@ from patch_sets import make_patch_set
 from safetensors.torch import save_file
 
 from pcam_model import cli
+from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.evaluation import metrics
+from pcam_model.files import sha256
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.store import open_store
 from pcam_model.training.model import Model, versions
@@ -114,18 +116,21 @@ def model(tmp_path: Path) -> Path:
     return lay_model(tmp_path / "model")
 
 
-def lay_model(folder: Path, **changed: object) -> Path:
+def lay_model(folder: Path, broken: bool = False, **changed: object) -> Path:
     network = build_network(NetworkPlan(name="mobilenet_v2", weights="none", size=32), 1, say=lambda _: None)
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    if broken:
+        tensors |= {name: torch.full_like(tensors[name], torch.nan) for name in tensors if name.endswith("weight")}
     folder.mkdir()
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights)
     about: dict[str, object] = {
-        "run": "first", "architecture": "mobilenet_v2", "size": 32, "stage": "tuned", "weights": "0" * 64,
-        "pack": "1" * 64, "split": "", "plan": {"network": {"name": "mobilenet_v2", "size": 32}},
-        "versions": versions(), "tta": True, "temperature": 1.5, "threshold": 0.5,
+        "run": "first", "architecture": "mobilenet_v2", "size": 32, "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
+        "stage": "tuned", "weights": sha256(weights), "pack": "1" * 64, "split": "",
+        "plan": {"network": {"name": "mobilenet_v2", "size": 32}}, "versions": versions(), "tta": True,
+        "temperature": 1.5, "threshold": 0.5,
         "thresholds": {"0.5": 0.5, "youden": 0.6, "sensitivity95": 0.01, "specificity95": 0.99},
     }  # fmt: skip
-    save_file(
-        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "model.safetensors"
-    )
     (folder / "model.json").write_text(Model.model_validate({**about, **changed}).model_dump_json())
     return folder
 
@@ -177,10 +182,5 @@ def test_what_cannot_be_scored_is_one_sentence_each(pcam, model, tmp_path):
     assert "expected youden" in pcam("score", model, good, "--operating-point", "best", fails=True)
     other = lay_model(tmp_path / "other", architecture="resnet18")
     assert "not this network's (Missing key(s)" in pcam("score", other, good, fails=True)
-    tensors = build_network(
-        NetworkPlan(name="mobilenet_v2", weights="none", size=32), 1, say=lambda _: None
-    ).state_dict()
-    broken = {name: torch.full_like(tensor, torch.nan).contiguous() if name.endswith("weight") else tensor
-              for name, tensor in tensors.items()}  # fmt: skip
-    save_file(broken, model / "model.safetensors")
-    assert "24 of 24 patches is not finite" in pcam("score", model, good, fails=True)
+    broken = lay_model(tmp_path / "broken", broken=True)
+    assert "24 of 24 patches is not finite" in pcam("score", broken, good, fails=True)
