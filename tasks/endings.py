@@ -7,7 +7,7 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.logging import get_logger
+from prefect.logging.loggers import flow_run_logger
 
 from pcam_model.errors import PcamError
 from pcam_model.places import store_address
@@ -22,7 +22,7 @@ def made_up(name: str, job: str) -> str:
 
 def leave(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Write the state beside the run in the store. Never raises: a hook must not hide what it reports."""
-    logger = get_logger("flow_runs")
+    logger = flow_run_logger(flow_run, flow)
     try:
         for one in _runs(flow_run):
             asked = one.parameters.get("store") or {}
