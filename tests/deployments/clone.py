@@ -1,6 +1,7 @@
 """A project of its own for each use of the local stack: the real deployments, with tiny flows in the place of ours."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,3 +107,14 @@ def prefect(url: str, *arguments: str, home: Path) -> "subprocess.CompletedProce
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
     env = environment(PREFECT_API_URL=url, PREFECT_HOME=str(home), PWD=str(REPO))
     return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=240)
+
+
+def errors(log: str) -> list[str]:
+    """The errors in a Prefect server's log, with what stands below them; not that SQLite was locked.
+
+    On a busy machine a transaction of Prefect's that turns from reading to writing is refused at once, whatever the
+    time-out; the server goes on. On PostgreSQL, which the Compose stack has, this does not happen.
+    """
+    records = re.split(r"\n(?=\d\d:\d\d:\d\d\.\d{3} \| )", log)
+    lost = ("database is locked", "heartbeat persistence failed")
+    return [record for record in records if "| ERROR" in record and not any(words in record for words in lost)]

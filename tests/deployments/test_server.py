@@ -36,8 +36,21 @@ def state(server: str, run: str) -> dict[str, Any]:
     return dict(ask(f"{server}/flow_runs/{run}")["state"])
 
 
-def test_of_two_retrainings_at_once_one_waits(server: str) -> None:
-    runs = [start(server, "retrain", tuned={"epochs": 8}) for _ in range(2)]
+def deploy(server: str, project: Path, folder: Path, name: str, **changes: Any) -> None:
+    """The local stack's retraining under a name of its own, so that no other test's deployment takes its place."""
+    file = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
+    (one,) = [deployment for deployment in file["deployments"] if deployment["name"] == "retrain"]
+    one |= {"name": name, **changes}
+    one["parameters"]["tuned"] = {"epochs": 1}
+    one["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(project)}}]
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(file | {"deployments": [one]}))
+    done = prefect(server, "deploy", "--all", "--prefect-file", str(folder / "prefect.yaml"), home=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_of_two_retrainings_at_once_one_waits(server: str, project: Path, tmp_path: Path) -> None:
+    deploy(server, project, tmp_path, "twice")
+    runs = [start(server, "twice", tuned={"epochs": 8}) for _ in range(2)]
     assert until(lambda: "AwaitingConcurrencySlot" in {state(server, run)["name"] for run in runs})
     assert until(lambda: {state(server, run)["name"] for run in runs} == {"Completed"})
     spans = sorted((run["start_time"], run["end_time"]) for run in (ask(f"{server}/flow_runs/{run}") for run in runs))
@@ -45,14 +58,7 @@ def test_of_two_retrainings_at_once_one_waits(server: str) -> None:
 
 
 def test_a_schedule_makes_runs_that_complete(server: str, project: Path, tmp_path: Path) -> None:
-    file = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
-    (one,) = [deployment for deployment in file["deployments"] if deployment["name"] == "retrain"]
-    one |= {"name": "minutely", "schedules": [{"cron": "* * * * *"}]}
-    one["parameters"]["tuned"] = {"epochs": 1}
-    one["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(project)}}]
-    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file | {"deployments": [one]}))
-    done = prefect(server, "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"), home=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    deploy(server, project, tmp_path, "minutely", schedules=[{"cron": "* * * * *"}])
     which = {"deployments": {"name": {"any_": ["minutely"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     completed = until(lambda: ask(f"{server}/flow_runs/filter", which), 200)
     assert completed and all(run["auto_scheduled"] for run in completed)
@@ -113,7 +119,7 @@ def told() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_who_looks_after_the_runs_is_told_of_one_that_fails(
-    server: str, told: tuple[str, list[str]], tmp_path: Path
+    server: str, project: Path, told: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     url, said = told
     env = environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
@@ -131,6 +137,7 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
         done = automations("--alert", "custom-webhook/pcam")
         assert done.returncode == 0, done.stderr
     assert len(ask(f"{server}/automations/filter", {})) == 3
-    run = start(server, "retrain", tuned={"epochs": 0}, seed=13)
+    deploy(server, project, tmp_path, "unlucky")
+    run = start(server, "unlucky", tuned={"epochs": 0}, seed=13)
     assert until(lambda: [words for words in said if "is Failed" in words]), (said, state(server, run))
     assert any("an unlucky seed" in words for words in said)
