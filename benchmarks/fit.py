@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.machine import write_result
+from benchmarks.machine import synchronize, write_result
 from pcam_model.data.batches import Batches, batches, on_device
 from pcam_model.training.device import ComputePlan, Precision, best_device, half_precision, mixed
 from pcam_model.training.fit import Fit
@@ -83,11 +83,6 @@ def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputePla
         fit.run()
         seconds = float(fit.diary.epochs()[-1]["seconds"])
     return (steps - warm) * batch / seconds
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int) -> dict[str, float]:

@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pcam_model.training.model import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -16,6 +18,12 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one: its work is done, and not only asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def write_result(name: str, command: str, figures: dict[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.machine import write_result
+from benchmarks.machine import synchronize, write_result
 from pcam_model.data.batches import Batches, batches, on_device
 from pcam_model.training.device import best_device, half_precision
 from pcam_model.training.network import NetworkPlan, build_network
@@ -33,12 +33,12 @@ def some_patches(size: int) -> Batches:
 def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
     """Images a second of `work(k)`, which handles batch k; one call goes before the clock starts."""
     work(0)
-    _wait()
+    synchronize()
     start, done = time.perf_counter(), 0
     while time.perf_counter() - start < seconds or not done:
         work(done + 1)
         done += 1
-    _wait()
+    synchronize()
     return done * batch / (time.perf_counter() - start)
 
 
@@ -68,11 +68,6 @@ def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float
             found.setdefault(title, []).append(whole)
             found.setdefault(f"{title}, share of the bare step", []).append(whole / bare)
     return {name: round(statistics.median(values), 3) for name, values in found.items()}
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,11 @@ def errors(log: str) -> list[str]:
     records = re.split(r"\n(?=\d\d:\d\d:\d\d\.\d{3} \| )", log)
     lost = ("database is locked", "heartbeat persistence failed")
     return [record for record in records if "| ERROR" in record and not any(words in record for words in lost)]
+
+
+def until(found: Callable[[], Any], seconds: float = 150) -> Any:
+    """What is found at last; falsy where it is not in time."""
+    end = time.monotonic() + seconds
+    while not (it := found()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return it

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clone import REPO, ask, environment
+from clone import REPO, ask, environment, until
 
 PYTHON = sys.executable
 PREFECT = [PYTHON, "-m", "prefect", "--no-prompt"]
@@ -26,14 +25,6 @@ def sh(*command: str, check: bool = True, **env: str) -> str:
     done = subprocess.run(command, cwd=REPO, env=environment(**env), capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return (done.stdout + done.stderr).strip()
-
-
-def until(found: Callable[[], Any], seconds: float) -> Any:
-    """What is found at last; falsy where it is not in time."""
-    end = time.monotonic() + seconds
-    while not (it := found()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return it
 
 
 @dataclass

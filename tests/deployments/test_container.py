@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clone import REPO, ask, errors
-from engine import IMAGE, PREFECT, PYTHON, SILENCE, Engine, sh, until
+from clone import REPO, ask, errors, until
+from engine import IMAGE, PREFECT, PYTHON, SILENCE, Engine, sh
 
 pytestmark = [
     pytest.mark.container,

@@ -4,25 +4,16 @@ import json
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from clone import REPO, ask, environment, prefect
+from clone import REPO, ask, environment, prefect, until
 
 TEMPLATE = "deployments/kubernetes/base-job-template.json"
-
-
-def until(found: Callable[[], Any], seconds: float = 150) -> Any:
-    """What is found at last; falsy where it is not in time."""
-    end = time.monotonic() + seconds
-    while not (it := found()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return it
 
 
 def start(server: str, name: str, **parameters: Any) -> str:
