@@ -80,7 +80,8 @@ def fuzz(tries: int, place: Path, seed: int = 0) -> Counter[str]:
     whole = make_patch_set(6, suffix="png", test=2).zip(place / "a.zip").read_bytes()
     plan = SourcePlan(kind="path", path=str(place / "a.zip"))
     rows = packed(build_pack(fetch(plan, 2), plan, place / "first", 2))
-    before, memory = set(place.parent.iterdir()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, opened = set(place.parent.iterdir()), len(os.listdir("/proc/self/fd"))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ends: Counter[str] = Counter()
     for i in range(tries):
         begun = time.process_time()
@@ -88,6 +89,7 @@ def fuzz(tries: int, place: Path, seed: int = 0) -> Counter[str]:
         assert time.process_time() - begun < SECONDS, seed + i
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < MEGABYTES << 10
     assert set(place.parent.iterdir()) == before
+    assert len(os.listdir("/proc/self/fd")) <= opened
     assert {path.name for path in place.iterdir()} <= {"a.zip", "first", "packs"}
     return ends
 

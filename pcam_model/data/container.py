@@ -3,6 +3,7 @@
 import os
 import stat
 import struct
+import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,8 @@ class Zip:
         self.path = path
         self.members = directory(path)
         self.file = os.open(path, os.O_RDONLY)
+        # Also where a reader refuses what lies inside, or never says that it is done.
+        self._close = weakref.finalize(self, os.close, self.file)
 
     def names(self) -> Iterator[str]:
         """In the order in which they lie in the file."""
@@ -130,7 +133,7 @@ class Zip:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.file)
+        self._close()
 
 
 def inflate(member: Member, packed: memoryview) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 import yaml
@@ -89,8 +90,8 @@ def test_the_kubernetes_template_is_accepted_and_keeps_its_word(server: str, tmp
 
 
 @pytest.fixture
-def told() -> Iterator[tuple[str, list[str]]]:
-    """A web hook's address, and what it was told."""
+def told(server: str) -> Iterator[tuple[str, list[str]]]:
+    """A web hook's address, and what it was told; as long as it is there, the server may have automations."""
     said: list[str] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -105,6 +106,9 @@ def told() -> Iterator[tuple[str, list[str]]]:
     hook = HTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=hook.serve_forever, daemon=True, kwargs={"poll_interval": 0.1}).start()
     yield f"http://127.0.0.1:{hook.server_port}/", said
+    for automation in ask(f"{server}/automations/filter", {}):
+        delete = Request(f"{server}/automations/{automation['id']}", method="DELETE")
+        build_opener(ProxyHandler({})).open(delete).close()
     hook.shutdown()
     hook.server_close()
 

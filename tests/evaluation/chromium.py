@@ -36,6 +36,8 @@ class Chromium:
         self.read, self.write, self.ids, self.rest = read, write, itertools.count(1), b""
         self.events: list[dict[str, Any]] = []
         self.session: str | None = None
+        self.poll = select.poll()
+        self.poll.register(read, select.POLLIN)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for part in ("Page", "Network", "Runtime", "Log"):
@@ -84,7 +86,7 @@ class Chromium:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self.rest:
-            ready, _, _ = select.select([self.read], [], [], PATIENCE)
+            ready = self.poll.poll(PATIENCE * 1000)
             part = os.read(self.read, 1 << 20) if ready else b""
             if not part:
                 raise RuntimeError("Chromium went away" if ready else f"Chromium said nothing for {PATIENCE:.0f} s")
