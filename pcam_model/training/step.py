@@ -1,4 +1,4 @@
-"""One optimizer step, and one pass of evaluation."""
+"""One optimizer step."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from pcam_model.data.batches import Batches
 from pcam_model.errors import BadPlan
 from pcam_model.randomness import Share, generator
 from pcam_model.training.average import Average
@@ -50,6 +49,11 @@ class TrainState:
     precision: Precision = "auto"
     scale: LossScale | None = None
     """In float16."""
+
+    @property
+    def called(self) -> torch.nn.Module:
+        """The network as it is called in training."""
+        return self.network if self.learner is None else self.learner  # a compiled one has no truth value
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All that learns."""
@@ -162,7 +166,7 @@ def _forward_and_backward(
         here = slice(part.start - share.start, part.stop - share.start)
         draw_dropout(state.network, part, *place)
         with _alone(state, last=part.stop == share.stop):
-            loss = _loss(state.learner or state.network, images[here], labels[here], state.precision, smoothing)
+            loss = _loss(state.called, images[here], labels[here], state.precision, smoothing)
             loss = loss * (len(labels[here]) / share.whole)
             scaled = loss * state.ranks.world  # gradients are averaged over the processes
             (scaled * state.scale.scale if state.scale else scaled).backward()  # type: ignore[no-untyped-call]
@@ -238,30 +242,3 @@ def smaller(network: PatchNetwork, batch: int) -> None:
     network.in_parts(parts)
     seen = f"and BatchNorm sees {batch // parts} patches at a time" if network.body_learns else "the head sees them all"
     print(f"Memory is short: a batch of {batch} is computed {batch // parts} patches at a time, as one step; {seen}")
-
-
-@torch.inference_mode()
-def predict(
-    network: PatchNetwork,
-    part: Batches,
-    batch: int = 64,
-    precision: Precision = "auto",
-    tell: Callable[[], object] | None = None,
-) -> Tensor:
-    """Logits float32 (n, 2) of a whole part, on the host, computed in the device's fast numbers.
-
-    Args:
-        network: left in evaluation mode.
-        part: read in its own order, without augmentation.
-        batch: patches at a time; does not change the result beyond rounding.
-        precision: of the plan.
-        tell: called before each batch.
-    """
-    network.eval()
-    logits = []
-    with mixed(part.device, precision):
-        for images, _ in part.in_order(batch):
-            if tell:
-                tell()
-            logits.append(network(images).float())
-    return torch.cat(logits).cpu()
