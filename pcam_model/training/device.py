@@ -1,6 +1,7 @@
 """Where training runs and in which numbers."""
 
 import ctypes
+import os
 import sys
 from contextlib import AbstractContextManager, suppress
 from functools import cache
@@ -82,7 +83,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def make_deterministic(asked: bool) -> None:
-    """Only kernels that give the same each time, where the plan asks for it; else the fastest."""
+    """Only kernels that give the same each time, where the plan asks for it; else the fastest.
+
+    cuBLAS reads its part from the environment when it is first used, so this stands before anything is multiplied.
+    """
+    if asked:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(asked)
     torch.backends.cudnn.benchmark = not asked
 
