@@ -92,11 +92,13 @@ def rollback(
 def channels(store: StoreOption = "") -> None:
     """Every channel and its history."""
     from pcam_model.registry.channels import list_channels
+    from pcam_model.registry.history import newest_first
     from pcam_model.registry.store import open_store
 
-    for channel in list_channels(open_store(store_address(store))):
+    kept = open_store(store_address(store))
+    for channel in list_channels(kept):
         print(f"{channel.name}: {channel.run}")
-        for move in reversed(channel.history):
+        for move in newest_first(kept, channel):
             print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.why}" if move.why else ""))
 
 

@@ -3,55 +3,19 @@
 import getpass
 import socket
 import uuid
+from itertools import islice
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from pcam_model.errors import BadModel, BadPlan, Busy, StoreError
-from pcam_model.records import Record
 from pcam_model.registry.conditions import probe
+from pcam_model.registry.history import Channel, Move, back_to, moved, newest_first
 from pcam_model.registry.manifest import encoded, now, read_manifest
 from pcam_model.registry.naming import NAME, run_name
 from pcam_model.registry.store import Conflict, NotThere, Store
 
 CHAMPION = "champion"
-
-
-class Move(Record):
-    """One move of a channel."""
-
-    run: str
-    digest: str
-    """SHA-256 of the run's manifest."""
-    kind: Literal["promote", "rollback"]
-    when: str
-    who: str
-    why: str = ""
-    token: str
-    """Unique, so that a writer knows its own move again."""
-
-
-class Channel(Record):
-    """Where a channel points, and every move it has made, oldest first."""
-
-    name: str
-    history: tuple[Move, ...] = Field(min_length=1)
-
-    @property
-    def run(self) -> str:
-        """The run it points to."""
-        return self.history[-1].run
-
-    @property
-    def before(self) -> str | None:
-        """The run that a rollback would go back to, or None."""
-        runs: list[str] = []
-        for move in self.history:
-            if move.kind == "promote":
-                runs.append(move.run)
-            else:
-                runs.pop()
-        return runs[-2] if len(runs) > 1 else None
 
 
 def read_channel(store: Store, name: str = CHAMPION) -> Channel | None:
@@ -105,7 +69,7 @@ def promote(
 def rollback(store: Store, channel: str = CHAMPION, *, why: str = "", who: str = "", alone: bool = False) -> Channel:
     """Let the channel point to what it pointed to before; see `promote`."""
     before, etag = _read(store, channel)
-    run = before.before if before else None
+    run = back_to(store, before) if before else None
     if before is None or run is None:
         raise StoreError(f"channel {channel!r} of {store.uri} has nothing before it; promote a run with `pcam promote`")
     digest = read_manifest(store, run)[1].digest
@@ -129,22 +93,23 @@ def _read(store: Store, name: str) -> tuple[Channel | None, str | None]:
 
 
 def _move(store: Store, name: str, before: Channel | None, etag: str | None, move: Move, alone: bool) -> Channel:
-    """One compare-and-swap: the history that was read, and one move more."""
-    after = Channel(name=name, history=(*(before.history if before else ()), move))
-    content = encoded(after.model_dump(mode="json"))
-    if alone:
-        store.write(_key(name), content)
-        return after
-    if not probe(store).kept:
+    """One compare-and-swap: the history that was read, and one move more.
+
+    A conflict may be with ourselves, where an answer was lost and boto3 tried again: then the move is in the history.
+    """
+    if not alone and not probe(store).kept:
         raise StoreError(
             f"{store.uri} ignores conditional writes, so two promotions at once could lose one; promote to another "
             "store, or with --unsafe-single-writer when you are sure that nobody else promotes"
         )
+    after = moved(store, name, before, move)
+    content = encoded(after.model_dump(mode="json", exclude_none=True))
     try:
-        store.write(_key(name), content, only_if_absent=etag is None, only_if=etag)
+        store.write(_key(name), content, only_if_absent=etag is None and not alone, only_if=None if alone else etag)
     except Conflict:
         there = read_channel(store, name)
-        if there is None or move.token not in {past.token for past in there.history}:
+        since = max(0, there.moves - (before.moves if before else 0)) if there else 0
+        if there is None or move.token not in {past.token for past in islice(newest_first(store, there), since)}:
             raise Busy(
                 f"channel {name!r} was moved to {there.run if there else 'nothing'!r} by "
                 f"{there.history[-1].who if there else 'somebody'} just now; look at it, then decide again"

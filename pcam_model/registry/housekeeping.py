@@ -9,6 +9,7 @@ from pcam_model.errors import BadModel, PcamError
 from pcam_model.records import Record
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import LIST, read_dataset
+from pcam_model.registry.history import whole_history
 from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.scores import SCORES
@@ -49,6 +50,7 @@ def verify(store: Store) -> Iterator[Fault]:
                     yield Fault(
                         place=f"channels/{channel.name}.json", what=f"run {channel.run} is another than promoted"
                     )
+                whole_history(store, channel)
             except PcamError as error:
                 yield Fault(place=f"channels/{channel.name}.json", what=str(error))
     except PcamError as error:
@@ -60,19 +62,22 @@ def leftovers(store: Store, days: float = 30.0, keep: int = 0) -> list[Leftover]
 
     The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
     """
-    needed = {move.run for channel in list_channels(store) for move in channel.history} | _last_and_best(store, keep)
+    needed = _ever_promoted(store) | _last_and_best(store, keep)
     found = [_leftover(run, list(store.entries(f"runs/{run}/"))) for run in store.folders("runs/") if run not in needed]
     return [run for run in found if run.days >= days]
 
 
 def prune(store: Store, leftover: Leftover) -> None:
     """Delete a run: its manifest first, so that nobody sees a published run without its files."""
-    needed = {move.run for channel in list_channels(store) for move in channel.history}
-    if leftover.run in needed:
+    if leftover.run in _ever_promoted(store):
         return
     store.delete(f"runs/{leftover.run}/manifest.json")
     for entry in list(store.entries(f"runs/{leftover.run}/")):
         store.delete(entry.key)
+
+
+def _ever_promoted(store: Store) -> set[str]:
+    return {move.run for channel in list_channels(store) for move in whole_history(store, channel)}
 
 
 def _last_and_best(store: Store, keep: int) -> set[str]:

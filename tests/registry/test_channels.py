@@ -75,7 +75,7 @@ def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -
 
     together(4, work)
     channel = read_channel(three)
-    assert channel is not None and len(told) == 12
+    assert channel is not None and len(told) == 12 and channel.older is None
     assert len(channel.history) == 1 + told.count("won") and told.count("won") >= 3
     assert len({move.token for move in channel.history}) == len(channel.history)
 

@@ -13,6 +13,7 @@ from a_run import model_folder, publish_run
 
 from pcam_model.errors import Busy
 from pcam_model.registry.channels import promote, read_channel
+from pcam_model.registry.history import whole_history
 from pcam_model.registry.housekeeping import verify
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.runs import RunStore
@@ -77,11 +78,12 @@ def test_many_publish_and_promote_at_once_and_the_history_is_a_line(address: str
     store = open_store(address)
     channel = read_channel(store)
     assert channel is not None
-    assert sorted(move.run for move in channel.history) == sorted(
+    moves = whole_history(store, channel)
+    assert sorted(move.run for move in moves) == sorted(
         f"p{number}-{turn}" for number in range(PROCESSES) for turn in range(ROUNDS)
     )
     for number in range(PROCESSES):
-        own = [move.run for move in channel.history if move.who == str(number)]
+        own = [move.run for move in moves if move.who == str(number)]
         assert own == [f"p{number}-{turn}" for turn in range(ROUNDS)]
     assert list(verify(store)) == []
 

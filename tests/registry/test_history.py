@@ -1,0 +1,144 @@
+"""A channel's history: a line without gaps, of any length, that does not make the next move dearer."""
+
+from pathlib import Path
+
+import pytest
+from a_run import publish_run
+
+from pcam_model.errors import BadModel, StoreError
+from pcam_model.registry import history
+from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
+from pcam_model.registry.conditions import probe
+from pcam_model.registry.history import Channel, newest_first, whole_history
+from pcam_model.registry.housekeeping import leftovers, verify
+from pcam_model.registry.manifest import encoded
+from pcam_model.registry.store import Store
+
+
+@pytest.fixture
+def three(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(history, "PAGE", 2)
+    for name in "abc":
+        publish_run(store, tmp_path, name, name.encode() * 50)
+    return store
+
+
+def runs(store: Store) -> str:
+    channel = read_channel(store)
+    assert channel is not None
+    moves = whole_history(store, channel)
+    assert channel.moves == len(moves) and moves[::-1] == list(newest_first(store, channel))
+    return "".join(move.run for move in moves)
+
+
+class Counting:
+    """Counts what is asked of a store, and the bytes that go to it and come from it."""
+
+    def __init__(self, store: Store) -> None:
+        self.inner, self.uri, self.requests, self.bytes = store, store.uri, 0, 0
+
+    def __getattr__(self, name: str) -> object:
+        asked = getattr(self.inner, name)
+
+        def counted(*given: object, **how: object) -> object:
+            answer = asked(*given, **how)
+            self.requests += 1
+            some = [each for each in (*given, answer, answer[0] if isinstance(answer, tuple) else b"")]
+            self.bytes += sum(len(each) for each in some if isinstance(each, bytes))
+            return answer
+
+        return counted
+
+
+def cost(store: Store, name: str) -> tuple[int, int]:
+    counting = Counting(store)
+    promote(counting, name, who="ada")  # type: ignore[arg-type]
+    return counting.requests, counting.bytes
+
+
+def test_the_line_goes_on_through_its_pages(three: Store) -> None:
+    asked = "abc" * 5
+    for name in asked:
+        promote(three, name)
+    assert runs(three) == asked and len(list(three.entries("history/champion/"))) == 6
+    assert [channel.name for channel in list_channels(three)] == ["champion"]
+    assert list(verify(three)) == []
+    channel = read_channel(three)
+    assert channel is not None and len(channel.history) <= 4 and channel.before == "b"
+
+
+def test_a_promotion_costs_the_same_after_many(folder_store: Store, tmp_path: Path) -> None:
+    for name in "ab":
+        publish_run(folder_store, tmp_path, name)
+    probe(folder_store)  # once a process
+    early = [cost(folder_store, "ab"[turn % 2]) for turn in range(3 * history.PAGE)]
+    for turn in range(600 - len(early)):
+        promote(folder_store, "ab"[turn % 2], who="ada")
+    late = [cost(folder_store, "ab"[turn % 2]) for turn in range(history.PAGE)]
+    assert max(late)[0] <= max(early)[0] <= 5  # one more where a page is laid down
+    most = max(moved for _, moved in late)
+    assert most <= 1.05 * max(moved for _, moved in early) < 100_000
+    counting = Counting(folder_store)
+    assert read_channel(counting) is not None and (counting.requests, counting.bytes < 30_000) == (1, True)  # type: ignore[arg-type]
+
+
+def test_rollbacks_lead_back_through_pages(three: Store) -> None:
+    for name in "abcab":
+        promote(three, name)
+    assert [rollback(three).run for _ in range(4)] == list("acba")
+    with pytest.raises(StoreError, match="has nothing before it"):
+        rollback(three)
+    promote(three, "c")
+    assert rollback(three).run == "a"
+    assert runs(three) == "abcabacbaca" and list(verify(three)) == []
+
+
+def test_a_store_of_before_there_were_pages_goes_on(three: Store) -> None:
+    for name in "abc":
+        promote(three, name)
+    channel = read_channel(three)
+    assert channel is not None
+    moves = [move.model_dump(mode="json") for move in channel.history]
+    three.write("channels/champion.json", encoded({"name": "champion", "history": moves * 7}))
+    assert runs(three) == "abc" * 7
+    assert rollback(three).run == "b" and promote(three, "a").before == "b"
+    assert runs(three) == "abc" * 7 + "ba" and list(verify(three)) == []
+    found = read_channel(three)
+    assert found is not None and len(found.history) <= 4
+
+
+def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: Store) -> None:
+    for name in "abcabcabc":
+        promote(three, name)
+    pages = list(three.entries("history/champion/"))
+    content = three.read(pages[0].key)
+    for damage in (lambda: three.delete(pages[0].key), lambda: three.write(pages[0].key, content[:-2] + b" \n")):
+        damage()
+        faults = list(verify(three))
+        assert [fault.place for fault in faults] == ["channels/champion.json"] and pages[0].key in faults[0].what
+        with pytest.raises(BadModel, match="bring it back from a backup"):
+            leftovers(three, days=0)
+    assert promote(three, "a").run == "a" and rollback(three).run == "c"
+    three.write(pages[0].key, content)
+    assert list(verify(three)) == [] and leftovers(three, days=0) == []
+
+
+def test_what_is_only_in_a_page_is_needed(three: Store) -> None:
+    for name in "abbbbbbb":
+        promote(three, name)
+    assert [run.run for run in leftovers(three, days=0)] == ["c"]
+
+
+def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:
+    for name in "abcabc":
+        promote(three, name)
+        promote(three, name, "beta")
+    channel, other = read_channel(three), read_channel(three, "beta")
+    assert channel is not None and other is not None and other.older is not None
+    strange = Channel(name="champion", history=channel.history, older=other.older)
+    three.write(
+        f"history/champion/{other.older.moves:08d}-{other.older.sha256[:16]}.json",
+        three.read(next(iter(three.entries("history/beta/"))).key),
+    )
+    with pytest.raises(BadModel, match="of another channel"):
+        whole_history(three, strange)
