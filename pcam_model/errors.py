@@ -1,5 +1,8 @@
 """Errors that a user can mend: each says what was found, what was expected and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PcamError(Exception):
     """The user's to mend: shown as one sentence, never as a traceback, and never retried."""
@@ -63,3 +66,12 @@ class NotReady(PcamError):
 
 class Transient(Exception):
     """May well go away by itself: a task retries it."""
+
+
+@contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Name the package that is not installed: who only predicts image files does without some."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PcamError(f"{what} cannot be read without {error.name}; pip install {error.name}") from None

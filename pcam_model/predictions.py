@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pcam_model.ahead import ahead
 from pcam_model.data.image import SIZE, BadPatch
-from pcam_model.data.images import Images, Named
+from pcam_model.data.images import Images
+from pcam_model.data.names import Named
 from pcam_model.predictor import Predictor
 from pcam_model.tables import Counts, Rows, tables
 

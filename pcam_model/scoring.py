@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pcam_model.data.images import Images
 from pcam_model.errors import BadModel, BadPlan, BadSource
+from pcam_model.places import cache_folder
 from pcam_model.predictions import predicted
 from pcam_model.predictor import Predictor, load
 from pcam_model.records import Record
@@ -77,7 +78,7 @@ def plan_scoring(source: str, model: str, store: str, shard: int, tta: bool | No
     place = place_of(model, store)
     found = meant(open_store(place.store), place.name)
     path = str(Path(source).expanduser().resolve())
-    images, predictor = Images([Path(path)]), _predictor(found.published.uri, tta)
+    images, predictor = Images([Path(path)], cache_folder() / "scratch"), _predictor(found.published.uri, tta)
     return Scoring(
         source=path, listing=_listing(path, images), store=store, model=found.published.uri,
         digest=found.published.digest, tta=predictor.tta, shard=shard, count=len(images),
@@ -137,7 +138,7 @@ def _listing(source: str, images: Images) -> str:
 
 @lru_cache(maxsize=2)
 def _images(source: str, listing: str) -> Images:
-    images = Images([Path(source)])
+    images = Images([Path(source)], cache_folder() / "scratch")
     if _listing(source, images) != listing:
         raise BadSource(f"{source} has changed since its scoring began; leave it alone meanwhile, and run again")
     return images

@@ -66,18 +66,25 @@ class OfficialPatches:
 class Images:
     """The dataset `x` of one file: uint8 (N, 96, 96, 3)."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        """Opens the file; raises BadSource when it does not hold `count` patches."""
-        self.path, self.count = path, count
+    def __init__(self, path: Path, count: int | None = None) -> None:
+        """Opens the file; raises BadSource when it does not hold patches, `count` of them where that is known."""
+        self.path = path
         # Chunks may hold many patches: a cache of 64 MB has each unpacked about once.
         self.file = opened(path, rdcc_nbytes=1 << 26)
         self.handle = os.open(path, os.O_RDONLY)
-        self.data = dataset(self.file, path, "x")
-        if self.data.shape != (count, SIZE, SIZE, 3) or self.data.dtype != np.uint8:
-            shape, kind = self.data.shape, self.data.dtype
+        try:
+            self.data = dataset(self.file, path, "x")
+        except BadSource:
             self.close()
+            raise
+        shape, kind = self.data.shape, self.data.dtype
+        self.count = int(shape[0]) if count is None and shape else count or 0
+        if shape != (self.count, SIZE, SIZE, 3) or kind != np.uint8:
+            self.close()
+            many, each = ("N", "row") if count is None else (count, "label")
             raise BadSource(
-                f"{path}: x is {kind} {shape}; expected uint8 {(count, SIZE, SIZE, 3)}, one patch a label; get it again"
+                f"{path}: x is {kind} {shape}; expected uint8 ({many}, {SIZE}, {SIZE}, 3), one patch a {each}; get it "
+                "again"
             )
         # Contiguous data stands in the file as it is, and is read without HDF5's lock.
         self.start = self.data.id.get_offset() if self.data.chunks is None else None

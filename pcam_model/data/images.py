@@ -1,22 +1,29 @@
-"""Images to predict: every one in zips, folders, packs and files, whatever their layout; labels are not asked for."""
+"""Images to predict: every one in zips, folders, packs, PCam's HDF5 and files; labels are not asked for."""
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Protocol
 
 from pcam_model.data.container import Folder, open_container
 from pcam_model.data.image import BadPatch, Decoder, Patch
-from pcam_model.data.names import IMAGES, LABELS, LITTER, PACK
-from pcam_model.errors import BadSource
+from pcam_model.data.image_rows import Hdf5Images, official_images
+from pcam_model.data.names import IMAGES, LABELS, LITTER, PACK, Named
+from pcam_model.data.official import holds_official
+from pcam_model.errors import BadSource, needed
 
 
-class Named(NamedTuple):
-    """The id of a patch, which is its file's name without folder and kind, and the file; empty in a pack."""
+class _Part(Protocol):
+    """The images of one place."""
 
-    id: str
-    file: str
+    def __len__(self) -> int: ...
+
+    def named(self, row: int) -> Named: ...
+
+    def content(self, row: int) -> bytes: ...
+
+    def patch(self, row: int) -> Patch: ...
 
 
 class _Files:
@@ -42,7 +49,8 @@ class _Pack:
     """The patches of a pack."""
 
     def __init__(self, folder: Path) -> None:
-        from pcam_model.data.pack import open_pack, patches, table  # who predicts image files needs no pandas
+        with needed("a pack"):  # who predicts image files needs no pandas
+            from pcam_model.data.pack import open_pack, patches, table
 
         pack = open_pack(folder)
         self.array = patches(pack)
@@ -65,11 +73,18 @@ class _Pack:
 class Images:
     """All images of some places, in the order of the places: by name in a folder, as they lie in a zip or a pack."""
 
-    def __init__(self, places: Sequence[Path]) -> None:
-        """Raises BadSource where a place is not there, cannot be read or holds no image."""
+    def __init__(self, places: Sequence[Path], scratch: Path | None = None) -> None:
+        """Raises BadSource where a place is not there, cannot be read or holds no image.
+
+        Args:
+            places: zips, folders, packs, image files, folders of PCam's official HDF5 files, or those of images.
+            scratch: where packed HDF5 files are unpacked while they are read; the system's place by default.
+        """
+        self._scratch = scratch
         self.others: list[str] = []
-        """Files that are not named as images are, and were left out."""
-        self._parts = [self._part(place, "" if len(places) == 1 else f"{place}/") for place in places]
+        """Files that hold no images as far as their names tell, and were left out."""
+        alone = len(places) == 1
+        self._parts = [part for place in places for part in self._opened(place, "" if alone else f"{place}/")]
         self._starts = [0]
         for part in self._parts:
             self._starts.append(self._starts[-1] + len(part))
@@ -95,13 +110,23 @@ class Images:
         except BadPatch:
             return b""
 
-    def _at(self, row: int) -> tuple[_Files | _Pack, int]:
+    def _at(self, row: int) -> tuple[_Part, int]:
         which = bisect.bisect_right(self._starts, row) - 1
         return self._parts[which], row - self._starts[which]
 
-    def _part(self, place: Path, above: str) -> _Files | _Pack:
+    def _opened(self, place: Path, above: str) -> Iterator[_Part]:
+        if holds_official(place):
+            files, others = official_images(place)
+            self.others += [above + name for name in others]
+            yield from (Hdf5Images(file, above + file.name, self._scratch) for file in files)
+        else:
+            yield self._part(place, above)
+
+    def _part(self, place: Path, above: str) -> _Part:
         if (place / PACK).is_file():
             return _Pack(place)
+        if place.is_file() and place.name.endswith((".h5", ".h5.gz")):
+            return Hdf5Images(place, str(place), self._scratch)
         if place.is_file() and _kind(place.name) in IMAGES:
             return _Files([str(place)], Folder(Path()).read, "")
         container = Folder(place, deep=math.inf) if place.is_dir() else open_container(place)

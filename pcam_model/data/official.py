@@ -7,8 +7,8 @@ from typing import NamedTuple, overload
 from isal import igzip
 
 from pcam_model.data.container import BROKEN
-from pcam_model.data.web import md5
 from pcam_model.errors import BadSource
+from pcam_model.files import md5
 
 PREFIX = "camelyonpatch_level_2_split"
 # Of valid and test the authors' README has the sums of x and y exchanged; these are those of the files that are served.

@@ -1,6 +1,5 @@
 """Files from the web: gone on with where a download breaks off, waited for while a server is busy."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from pcam_model.errors import BadSource, Transient
+from pcam_model.files import md5
 
 ATTEMPTS = 8  # in a row that bring nothing
 PIECE = 1 << 20
@@ -123,9 +123,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def size_of(path: Path) -> int:
     """Bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def md5(path: Path) -> str:
-    """The MD5 of a file, in hexadecimal: what publishers of data sets give."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

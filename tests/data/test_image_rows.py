@@ -1,0 +1,94 @@
+"""PCam's official HDF5 files as images to predict: with or without labels, packed or not."""
+
+import csv
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from official_files import official_folder
+from patch_sets import some_patches
+
+from pcam_model.data.image_rows import Hdf5Images
+from pcam_model.data.images import Images
+from pcam_model.data.official import PREFIX
+from pcam_model.data.pack import build_pack
+from pcam_model.data.pack import table as table_of
+from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.errors import BadSource
+from pcam_model.predictions import predict_to
+from pcam_model.predictor import load
+
+
+@pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (False, (3, 96, 96, 3))])
+def test_every_side_is_predicted_in_its_order_and_nothing_is_left(
+    tmp_path: Path, model_folder: Path, packed: bool, chunks: tuple[int, ...] | None
+) -> None:
+    folder = official_folder(tmp_path / "pcam", packed, chunks)
+    images = Images([folder], tmp_path / "scratch")
+    pixels = np.concatenate([some_patches(count, seed)[0] for seed, count in enumerate((12, 6, 4))])
+    assert (np.stack([images.patch(row) for row in range(len(images))]) == pixels).all() and images.others == []
+    assert images.named(12) == ("pcam-valid-000000", f"{PREFIX}_valid_x.h5{'.gz' * packed}")
+    assert images.content(21) == pixels[21].tobytes()
+    predictor = load(model_folder, runtime="onnx", tta=False)
+    counts = predict_to(tmp_path / "out.csv", predictor, images, batch=5)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        said = [float(row["probability"]) for row in csv.DictReader(file)]
+    assert counts.patches == 22
+    np.testing.assert_allclose(said, predictor(pixels).probabilities, rtol=0, atol=1e-6)
+    assert bool(list((tmp_path / "scratch").glob("*"))) == packed
+    del images
+    assert not list((tmp_path / "scratch").glob("*"))
+
+
+def test_the_ids_are_those_of_a_pack(tmp_path: Path) -> None:
+    folder = official_folder(tmp_path / "pcam")
+    plan = SourcePlan(kind="path", path=str(folder), published=False)
+    pack = build_pack(fetch(plan, 0), plan, tmp_path / "packs", 0)
+    images = Images([folder], tmp_path / "scratch")
+    assert [images.named(row).id for row in range(len(images))] == table_of(pack)["id"].tolist()
+
+
+def test_labels_need_not_be_there_and_single_files_will_do(tmp_path: Path) -> None:
+    folder = official_folder(tmp_path / "pcam", packed=False)
+    for path in folder.glob("*_y.h5"):
+        path.unlink()
+    (folder / "notes.txt").write_text("mine")
+    images = Images([folder])
+    assert len(images) == 22 and images.others == ["notes.txt"]
+    test = folder / f"{PREFIX}_test_x.h5"
+    both = Images([test, folder])
+    assert len(both) == 26 and both.named(0) == ("pcam-test-000000", str(test))
+    assert both.named(4).file == f"{folder}/{PREFIX}_train_x.h5"
+    mine = test.rename(tmp_path / "ward 3.h5")
+    assert Images([mine]).named(2).id == "ward 3-000002"
+
+
+def test_an_unpacked_file_is_taken_before_its_packed_form(tmp_path: Path) -> None:
+    folder, plain = official_folder(tmp_path / "pcam"), official_folder(tmp_path / "plain", packed=False)
+    name = f"{PREFIX}_test_x.h5"
+    (plain / name).rename(folder / name)
+    assert Images([folder], tmp_path / "scratch").named(21).file == name
+
+
+def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
+    folder = official_folder(tmp_path / "pcam", packed=False)
+    path = folder / f"{PREFIX}_test_x.h5"
+    with pytest.raises(BadSource, match="holds y, not the dataset x"):
+        Images([folder / f"{PREFIX}_test_y.h5"])
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.zeros((3, 50, 50, 3), np.uint8))
+    with pytest.raises(BadSource, match=r"x is uint8 \(3, 50, 50, 3\); expected uint8 \(N, 96, 96, 3\), one"):
+        Images([folder])
+    path.write_bytes(b"no")
+    with pytest.raises(BadSource, match="it is no whole HDF5 file"):
+        Images([folder])
+    packed = tmp_path / f"{PREFIX}_test_x.h5.gz"
+    packed.write_bytes(b"\x1f\x8bno")
+    with pytest.raises(BadSource, match="it is no whole gzip file"):
+        Hdf5Images(packed, "x", tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").glob("*"))
+    for left in folder.glob("*_x.h5"):
+        left.unlink()
+    with pytest.raises(BadSource, match="none with images is here; add"):
+        Images([folder])
