@@ -1,15 +1,21 @@
-"""`pcam predict` beside the bare forward pass, and ONNX beside torch, on real patches and a network with real weights.
+"""`pcam predict` beside the bare forward pass, ONNX beside torch, and memory, on real patches and a trained network.
 
-    python -m benchmarks.predict --patches ../shared/data/pcam/valid.zip --model MODEL [--limit 1000] [--rounds 3]
+    python -m benchmarks.predict --patches ../shared/data/pcam/train.zip --model MODEL [--limit 3000] [--rounds 3]
 
-MODEL is a run, a channel or a folder (`pcam train` with deployments/plans/quick.yaml makes one). The bare pass
-sees one resident batch, decoded, resized and normalised beforehand; both take turns, in float32.
+MODEL is a run, a channel or a folder (`pcam train` with deployments/plans/quick.yaml makes one). A bare pass sees one
+resident batch, decoded beforehand (for torch resized and normalised too, as model.onnx does itself); all take turns, in
+float32. "predict" is what `pcam predict` does unless it is told otherwise. Memory is the peak of the whole command, on
+the first 2,000 and the first 20,000 (--memory) patches.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +27,7 @@ from pcam_model.data.batches import normalise
 from pcam_model.data.images import Images
 from pcam_model.predictions import predict_to
 from pcam_model.predictor import load
-from pcam_model.runtimes import TorchRuntime
+from pcam_model.runtimes import Runtime, TorchRuntime
 
 
 class First(Images):
@@ -39,50 +45,89 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def bare(runtime: TorchRuntime, patches: np.ndarray, batches: int) -> None:
-    images = normalise(torch.from_numpy(patches).to(runtime.device), runtime.model.size)
-    with torch.inference_mode():
+def bare(runtime: Runtime, patches: np.ndarray, batches: int) -> None:
+    """So many batches through the network, and nothing else."""
+    if isinstance(runtime, TorchRuntime):
+        images = normalise(torch.from_numpy(patches).to(runtime.device), runtime.model.size)
+        with torch.inference_mode():
+            for _ in range(batches):
+                runtime.network(images).cpu()
+    else:
         for _ in range(batches):
-            runtime.network(images).cpu()
+            runtime(patches, tta=False)
+
+
+def peak_memory(model: str, patches: Path, count: int) -> float:
+    """The peak resident memory of `pcam predict` on the first so many patches, in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = Path(folder, "few.zip")
+        with zipfile.ZipFile(patches) as all_of_them, zipfile.ZipFile(few, "w") as some:
+            images = [name for name in all_of_them.namelist() if name.endswith((".jpg", ".tif", ".png"))][:count]
+            if len(images) < count:
+                raise SystemExit(f"{patches} holds {len(images):,} patches, --memory asks for {count:,}")
+            for name in images:
+                some.writestr(name, all_of_them.read(name))
+        words = ["predict", model, str(few), "--no-tta", "--out", str(Path(folder, "predictions.csv"))]
+        command = [sys.executable, "-c", "from pcam_model.cli import main; main()", *words]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"pcam {' '.join(words)} ended with {process.returncode}")
+    return round(used.ru_maxrss / 1024, 1)
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--patches", required=True, type=Path)
     words.add_argument("--model", required=True)
-    words.add_argument("--limit", type=int, default=1000)
+    words.add_argument("--limit", type=int, default=3000)
     words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--memory", nargs=2, type=int, default=[2_000, 20_000])
     asked = words.parse_args()
     First.most = asked.limit
-    images, predictor = First([asked.patches]), load(asked.model, tta=False)
-    onnx, runtime = load(asked.model, runtime="onnx", tta=False), predictor.runtime
-    assert isinstance(runtime, TorchRuntime)
+    images, default = First([asked.patches]), load(asked.model, runtime="auto", tta=False)
+    ours, onnx = (load(asked.model, runtime=name, tta=False) for name in ("torch", "onnx"))
     pixels = np.stack([images.patch(row) for row in range(len(images))])
-    difference = float(np.abs(predictor.logits(pixels) - onnx.logits(pixels)).max())
-    batches = -(-len(images) // runtime.batch)
-    first = pixels[: runtime.batch]
-    took: dict[str, list[float]] = {"bare": [], "predict": [], "predict by onnx": []}
+    difference = float(np.abs(ours.logits(pixels) - onnx.logits(pixels)).max())
+    batches = -(-len(images) // ours.runtime.batch)
+    first = pixels[: ours.runtime.batch]
+    works = {"bare torch": ours, "bare onnx": onnx, "predict": default, "predict --runtime torch": ours}
+    took: dict[str, list[float]] = {name: [] for name in works}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "predictions.csv")
         for _ in range(asked.rounds):
-            took["bare"].append(seconds(lambda: bare(runtime, first, batches)))
-            took["predict"].append(seconds(lambda: predict_to(out, predictor, images)))
-            took["predict by onnx"].append(seconds(lambda: predict_to(out, onnx, images)))
-    seen = {"bare": batches * len(first), "predict": len(images), "predict by onnx": len(images)}
-    rates = {name: round(statistics.median(seen[name] / one for one in some), 1) for name, some in took.items()}
-    shares = [seen["predict"] / b * a / seen["bare"] for a, b in zip(took["bare"], took["predict"], strict=True)]
-    about = predictor.model
+            for name, predictor in works.items():
+                if name.startswith("bare"):
+                    spent = seconds(lambda of=predictor.runtime: bare(of, first, batches)) / (batches * len(first))
+                else:
+                    spent = seconds(lambda by=predictor: predict_to(out, by, images)) / len(images)
+                took[name].append(spent)
+    memory = {f"{count:,} patches": peak_memory(asked.model, asked.patches, count) for count in asked.memory}
+    about = ours.model
     write_result(
         "predict",
         f"python -m benchmarks.predict --patches {asked.patches.name} --model MODEL --limit {asked.limit}",
         {
-            "network": f"{about.architecture} at {about.size} px, float32, batch {runtime.batch}",
+            "network": f"{about.architecture} at {about.size} px, float32, batch {ours.runtime.batch}",
             "patches": len(images),
-            "patches_per_second": rates,
-            "share_of_the_bare_forward_pass": round(statistics.median(shares), 3),
+            "predict_computes_by": default.chosen.name,
+            "patches_per_second": {name: round(1 / statistics.median(some), 1) for name, some in took.items()},
+            "share_of_the_bare_forward_pass": {
+                "predict beside torch's": share(took, "bare torch", "predict"),
+                "predict beside its own runtime's": share(took, f"bare {default.chosen.name}", "predict"),
+                "predict --runtime torch beside torch's": share(took, "bare torch", "predict --runtime torch"),
+            },
             "largest_difference_of_a_logit_onnx_torch": difference,
+            "peak_memory_mb": memory,
+            "growth_of_memory": round(list(memory.values())[1] / list(memory.values())[0] - 1, 4),
         },
     )
+
+
+def share(took: dict[str, list[float]], bare: str, whole: str) -> float:
+    """The rate of `whole` as a share of that of `bare`, the median over the rounds."""
+    return round(statistics.median(b / w for b, w in zip(took[bare], took[whole], strict=True)), 3)
 
 
 if __name__ == "__main__":

@@ -13,35 +13,39 @@ from pcam_model.cli_registry import StoreOption
 class RuntimeName(StrEnum):
     """What computes."""
 
+    auto = "auto"
     torch = "torch"
     onnx = "onnx"
 
 
 def predict(
     model: Annotated[str, typer.Argument(help="a channel, a run, a folder, or the address of a run, channel or store")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="zips, folders, packs or image files")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="zips, folders, packs, PCam's HDF5, images")],
     out: Annotated[Path, typer.Option(help="the CSV to write")] = Path("predictions.csv"),
     store: StoreOption = "",
-    runtime: Annotated[RuntimeName, typer.Option(help="onnx needs no torch")] = RuntimeName.torch,
+    runtime: Annotated[RuntimeName, typer.Option(help="auto: onnx on a processor, torch on a GPU")] = RuntimeName.auto,
     tta: Annotated[bool | None, typer.Option("--tta/--no-tta", help="the mean over 8 views [the model's own]")] = None,
     batch: Annotated[int, typer.Option(min=0, help="patches at a time [64, on a GPU 256]")] = 0,
 ) -> None:
     """Probabilities for new patches; images that cannot be read are listed beside them, and the exit code is 1."""
     from pcam_model.data.images import Images
+    from pcam_model.places import cache_folder
     from pcam_model.predictions import predict_to
     from pcam_model.predictor import load
     from pcam_model.progress import progress
     from pcam_model.tables import errors_of
 
-    images = Images(inputs)
+    images = Images(inputs, cache_folder() / "scratch")
     predictor = load(model, store=store, runtime=runtime.value, tta=tta)
     about = predictor.model
+    if runtime == RuntimeName.auto:
+        _say(f"Computed by {predictor.chosen.name} (--runtime): {predictor.chosen.why}")
     if predictor.tta != about.tta:
         _say(
             f"Note: the model was calibrated {'with' if about.tta else 'without'} the 8 views, probabilities may be off"
         )
     if images.others:
-        _say(f"Note: {len(images.others):,} files are no images and were left out, as {images.others[0]}")
+        _say(f"Note: {len(images.others):,} files hold no images and were left out, as {images.others[0]}")
     with progress("predicting", say=_say) as tell:
         counts = predict_to(out, predictor, images, batch, tell)
     print(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from pcam_model.errors import BadPlan, BadSource
 from pcam_model.model import Model
 from pcam_model.places import cache_folder, store_address
 from pcam_model.registry.find import find_model
-from pcam_model.runtimes import RUNTIMES, Logits, Name, Patches, Runtime
+from pcam_model.runtimes import RUNTIMES, Choice, Logits, Name, Patches, Runtime, choose_runtime
 
 
 class Predictions(NamedTuple):
@@ -29,8 +29,10 @@ class Predictions(NamedTuple):
 class Predictor:
     """Predicts with one model; the views (`tta`) are the model's own unless others are asked for."""
 
-    def __init__(self, runtime: Runtime, tta: bool | None = None) -> None:
+    def __init__(self, runtime: Runtime, chosen: Choice, tta: bool | None = None) -> None:
         self.runtime = runtime
+        self.chosen = chosen
+        """The name of what computes, and why it does."""
         self.tta = runtime.model.tta if tta is None else tta
 
     @property
@@ -63,26 +65,35 @@ class Predictor:
 
     def __repr__(self) -> str:
         about = self.model
-        return f"Predictor(run {about.run}, {about.architecture} at {about.size} px, from {about.threshold:.4g} tumour)"
+        return (
+            f"Predictor(run {about.run}, {about.architecture} at {about.size} px, by {self.chosen.name}, from "
+            f"{about.threshold:.4g} tumour)"
+        )
 
 
-def load(model: str | Path, *, store: str = "", runtime: Name = "torch", tta: bool | None = None) -> Predictor:
+def load(
+    model: str | Path, *, store: str = "", runtime: Name | Literal["auto"] = "torch", tta: bool | None = None
+) -> Predictor:
     """A published model, found by its name, fetched where it is not here yet, verified, and ready to predict.
 
     Args:
         model: a channel (`champion`), a run, a folder, or an address: of a run, a channel, or a store, which means its
             champion.
         store: the store of plain names, `file:///folder` or `s3://bucket/prefix`; PCAM_STORE by default.
-        runtime: `torch`, or `onnx`, which needs no torch.
+        runtime: `torch`, which computes just what was trained and reported; `onnx`, which needs no torch and agrees
+            with it within 1e-4 in logits; or `auto`, the faster of them here, as in `pcam predict` (`chosen` says
+            which, and why).
         tta: whether the mean over the 8 symmetries of a patch is taken; as the model was calibrated by default.
 
     Raises:
         BadModel: there is no such model, or it is damaged.
         StoreError: the store refuses, or does not answer and the model was never fetched before.
     """
-    if runtime not in RUNTIMES:
-        raise BadPlan(f"there is no runtime {runtime!r}; choose torch or onnx")
-    return Predictor(RUNTIMES[runtime](find_model(str(model), store_address(store), cache_folder())), tta)
+    if runtime not in (*RUNTIMES, "auto"):
+        raise BadPlan(f"there is no runtime {runtime!r}; choose torch, onnx or auto")
+    folder = find_model(str(model), store_address(store), cache_folder())
+    chosen = choose_runtime(folder) if runtime == "auto" else Choice(runtime, "it was asked for")
+    return Predictor(RUNTIMES[chosen.name](folder), chosen, tta)
 
 
 def as_patches(given: Any) -> Patches:

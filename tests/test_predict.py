@@ -167,9 +167,18 @@ def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_pa
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "pcam: 1 of 6 images could not be read; p.errors.csv says which and why" in done.stderr
     assert len(rows(tmp_path / "p.csv")) == 5 and "by run made" in done.stdout
-    without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--out", "q.csv")
+    auto = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--out", "q.csv")
+    assert auto.stderr.startswith("Computed by onnx (--runtime): torch is not installed\n"), auto.stderr
+    assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "pack.json").write_text("{}")
+    (tmp_path / "x.h5").write_bytes(b"")
+    for place, package in (("pack", "pandas"), ("x.h5", "h5py")):
+        short = bare(blocked, tmp_path, store, "predict", "champion", place, "--out", "r.csv")
+        assert re.search(rf"pcam: an? .* cannot be read without {package}; pip install {package}\n", short.stderr)
+    without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--runtime", "torch", "--out", "r.csv")
     assert without.returncode == 1 and without.stderr.startswith("pcam: torch is not installed; pip install pcam")
-    assert not (tmp_path / "q.csv").exists()
+    assert not (tmp_path / "r.csv").exists()
 
 
 def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_set: Make, tmp_path: Path) -> None:
@@ -184,6 +193,7 @@ def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_
     ):
         done = bare(blocked, tmp_path, store, *words)
         assert done.returncode == 0, (words, done.stderr)
+        assert ("Computed by torch (--runtime): onnxruntime" in done.stderr) == (words[0] == "predict")
     assert len(rows(tmp_path / "p.csv")) == 12
 
 

@@ -1,6 +1,7 @@
 """A published model in Python: what goes in, what comes out, and how it is found."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from a_model import publish_model
 from PIL import Image
 
 import pcam_model
+from pcam_model import runtimes
 from pcam_model.data.batches import batches
 from pcam_model.errors import BadModel, BadPlan, BadSource, PcamError
 from pcam_model.evaluation.forward import forward
@@ -56,6 +58,33 @@ def test_onnx_says_what_torch_says(model_folder: Path, tta: bool) -> None:
     for count in (1, 9):
         np.testing.assert_allclose(onnx.logits(PATCHES[:count]), ours.logits(PATCHES[:count]), rtol=0, atol=1e-4)
     np.testing.assert_allclose(onnx.logits(PATCHES, batch=4), onnx.logits(PATCHES), rtol=0, atol=1e-5)
+
+
+def test_the_faster_runtime_is_chosen_where_that_is_asked_for_and_says_why(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(folder: Path) -> runtimes.Choice:
+        found = pcam_model.load(folder, runtime="auto")
+        assert isinstance(found.runtime, runtimes.RUNTIMES[found.chosen.name])
+        return found.chosen
+
+    def absent(package: str) -> None:
+        monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == package else find_spec(name))
+
+    assert pcam_model.load(model_folder).chosen.name == "torch"
+    monkeypatch.setattr(runtimes, "_torch_has_a_gpu", lambda: False)
+    assert chosen(model_folder).name == "onnx" and "faster on a processor" in chosen(model_folder).why
+    absent("onnxruntime")
+    assert chosen(model_folder).name == "torch" and "onnxruntime" in chosen(model_folder).why
+    absent("torch")
+    assert chosen(model_folder) == ("onnx", "torch is not installed")
+    monkeypatch.undo()
+    monkeypatch.setattr(runtimes, "_torch_has_a_gpu", lambda: True)
+    assert chosen(model_folder) == ("torch", "there is a GPU")
+    shutil.copytree(model_folder, tmp_path / "model")
+    about = (tmp_path / "model" / ABOUT).read_text()
+    (tmp_path / "model" / ABOUT).write_text(about.replace(pcam_model.load(model_folder).model.graph, ""))
+    assert chosen(tmp_path / "model") == ("torch", "the model was published without model.onnx")
 
 
 @pytest.mark.parametrize(
