@@ -70,7 +70,7 @@ def runs(store: StoreOption = "", as_json: AsJson = False) -> None:
 def show(
     run: Annotated[str, typer.Argument(help="a run's name")], store: StoreOption = "", as_json: AsJson = False
 ) -> None:
-    """One run: its plan, its steps and its figures."""
+    """One run: its steps, its checkpoints and its figures."""
     from pcam_model.registry.show import describe_run
 
     about = describe_run(store_address(store), run)
@@ -82,6 +82,10 @@ def show(
     if ending := about["ending"]:
         console.print(f"{ending['state']} {ending['when']}: {ending['message']}", highlight=False, markup=False)
     console.print(f"done: {', '.join(about['steps']) or 'nothing yet'}", highlight=False)
+    for kept in about["checkpoints"]:
+        auc = "" if kept["valid_auc"] is None else f", validation AUC {kept['valid_auc']:.4f}"
+        marks = ", best" * kept["best"] + ", final" * kept["final"]
+        console.print(f"checkpoint {kept['stage']}/{kept['epoch']}{auc}{marks}", highlight=False)
     for side, figures in about["figures"].items():
         print_figures(f"{side} part", {name: (one["value"], one["low"], one["high"]) for name, one in figures.items()})
     console.print(f"{about['split']}", highlight=False)

@@ -31,6 +31,9 @@ def pull(
     folder: Annotated[Path, typer.Argument(help="a new or empty folder")],
     store: StoreOption = "",
     everything: Annotated[bool, typer.Option("--all", help="checkpoints too, not only model and report")] = False,
+    checkpoint: Annotated[
+        str, typer.Option(help="only these weights, also of a run under way: best, final, 3 or frozen/3")
+    ] = "",
 ) -> None:
     """A published model, verified against its manifest; the folder appears whole or not at all."""
     from pcam_model.registry import pull as pulling
@@ -39,9 +42,22 @@ def pull(
     from pcam_model.registry.store import open_store
 
     place = place_of(model, store_address(store))
+    if checkpoint:
+        return _pull_checkpoint(place.store, place.name, checkpoint, folder)
     parts = () if everything else pulling.PARTS
     published = pulling.pull(open_store(place.store), place.name, folder, parts, Cache(cache_folder()))
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
+
+
+def _pull_checkpoint(store: str, name: str, checkpoint: str, folder: Path) -> None:
+    from pcam_model.registry.checkpoints import fetch_checkpoint
+    from pcam_model.registry.pull import resolve
+    from pcam_model.registry.runs import RunStore
+    from pcam_model.registry.store import open_store
+
+    opened = open_store(store)
+    kept, path = fetch_checkpoint(RunStore(opened, resolve(opened, name)), checkpoint, folder)
+    print(f"{path}: weights after epoch {kept.epoch} of the {kept.stage} stage, verified; network.weights takes them")
 
 
 def publish(

@@ -3,9 +3,12 @@
 import json
 import os
 import threading
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from pcam_model.epochs import epoch_of
 from pcam_model.errors import BadModel, PcamError
 from pcam_model.files import write_whole
 from pcam_model.registry.manifest import FileRecord, Step, encoded, parse_step
@@ -25,13 +28,17 @@ class Beside:
     Left by an interruption (what is no `Exception`), it sends what is new once more, since nobody may come back here.
 
     Lines go to `runs/<run>/<step>/<name>`, where a watcher elsewhere may read them; a checkpoint goes under a name of
-    its own below `live/`, and `live/live.json` points to it once it is whole. Files have to be replaced, not rewritten.
+    its own below `live/`, and `live/live.json` points to it once it is whole. The same becomes of the weights of single
+    epochs for as long as they are in the folder: who trains decides which those are. Files have to be replaced, not
+    rewritten.
     """
 
     def __init__(self, run: RunStore, step: str, folder: Path, every: float = EVERY) -> None:
         """`folder` is where the step works; `every` is in seconds."""
         self.run, self.step, self.folder, self.every = run, step, folder, every
         self._seen: dict[str, int] = {}
+        self._sent: dict[str, tuple[str, FileRecord]] = {}
+        self._newest = ""
         self._said = self._interrupted = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"beside {step}", daemon=True)
@@ -48,13 +55,14 @@ class Beside:
         self._thread.join(LAST_PATIENCE if self._interrupted else PATIENCE)
 
     def look(self) -> None:
-        """Send what is new since the last look."""
-        for path in sorted(self.folder.glob("*")):
+        """Send what is new since the last look; what training goes on from before single epochs."""
+        for path in sorted(self.folder.glob("*"), key=lambda path: (epoch_of(path.name) is not None, path.name)):
             if path.suffix in (STATE, LINES) and not path.name.startswith("."):
-                stamp = path.stat().st_mtime_ns
-                if self._seen.get(path.name) != stamp:
-                    (self._send_state if path.suffix == STATE else self._send_lines)(path)
-                    self._seen[path.name] = stamp
+                with suppress(FileNotFoundError):  # training has removed it since
+                    stamp = path.stat().st_mtime_ns
+                    if self._seen.get(path.name) != stamp:
+                        (self._send_state if path.suffix == STATE else self._send_lines)(path)
+                        self._seen[path.name] = stamp
 
     def _watch(self) -> None:
         while not self._over.wait(self.every):
@@ -85,12 +93,21 @@ class Beside:
                 self._send_lines(diary)
             name = f"{path.stem}-{still.stat().st_mtime_ns}{path.suffix}"
             digest = self.run.store.upload(self._key(f"{LIVE}/{name}"), still)
-            files = {name: FileRecord(size=still.stat().st_size, sha256=digest)}
-            live = Step(record={"name": path.name, "diaries": [diary.name for diary in diaries]}, files=files)
-            self.run.store.write(self._key(f"{LIVE}/live.json"), encoded(live.model_dump(mode="json")))
+            self._sent[path.name] = name, FileRecord(size=still.stat().st_size, sha256=digest)
         finally:
             still.unlink(missing_ok=True)
-        forget(self.run, self.step, keep=name)
+        if epoch_of(path.name) is None:
+            self._newest = path.name
+        self._point([diary.name for diary in diaries])
+
+    def _point(self, diaries: list[str]) -> None:
+        """Say what may be gone on from and which epochs there are; the rest goes."""
+        epochs = {name for name in self._sent if epoch_of(name) is not None and (self.folder / name).exists()}
+        self._sent = {name: sent for name, sent in self._sent.items() if name in epochs | {self._newest}}
+        files = dict(self._sent.values())
+        live = Step(record={"name": self._newest, "diaries": diaries}, files=files)
+        self.run.store.write(self._key(f"{LIVE}/live.json"), encoded(live.model_dump(mode="json")))
+        forget(self.run, self.step, keep={*files, "live.json"})
 
     def _key(self, name: str) -> str:
         return f"runs/{self.run.name}/{self.step}/{name}"
@@ -100,23 +117,33 @@ def restore(run: RunStore, step: str, folder: Path) -> bool:
     """Fetch the last checkpoint of a step that another machine left unfinished; False where there is none to have."""
     prefix = f"runs/{run.name}/{step}/{LIVE}/"
     try:
-        live = parse_step(run.store.read(prefix + "live.json"), run.store.uri)
+        live = read_live(run, step)
         target = folder / Path(str(live.record["name"])).name
         if target.exists():
             return False
-        for name, file in live.files.items():
-            fetch_verified(run.store, prefix + name, target, file)
         for diary in (Path(str(name)).name for name in live.record["diaries"]):
             write_whole(folder / diary, run.store.read(f"runs/{run.name}/{step}/{diary}"))
-        return True
+        for name in sorted(live.files, key=lambda name: local_name(name) != target.name):
+            with suppress(*(BadModel, NotThere) if target.exists() else ()):  # a single epoch's weights may be missing
+                fetch_verified(run.store, prefix + name, folder / local_name(name), live.files[name])
+        return target.exists()
     except (NotThere, BadModel, KeyError, json.JSONDecodeError):
         return False
 
 
-def forget(run: RunStore, step: str, keep: str = "") -> None:
-    """Remove what was sent beside a step, but for the file `keep` and the pointer to it."""
-    kept = {keep, "live.json"} if keep else set()
+def read_live(run: RunStore, step: str) -> Step:
+    """What a step that is under way has in the store, by its names below `live/`; `NotThere` where that is nothing."""
+    return parse_step(run.store.read(f"runs/{run.name}/{step}/{LIVE}/live.json"), run.store.uri)
+
+
+def local_name(name: str) -> str:
+    """What a file below `live/` is called where it is made: `latest-123.safetensors` is `latest.safetensors`."""
+    return Path(name).name.rpartition("-")[0] + STATE
+
+
+def forget(run: RunStore, step: str, keep: Collection[str] = ()) -> None:
+    """Remove what was sent beside a step, but for these."""
     prefix = f"runs/{run.name}/{step}/{LIVE}/"
     for entry in list(run.store.entries(prefix)):
-        if entry.key.removeprefix(prefix) not in kept:
+        if entry.key.removeprefix(prefix) not in keep:
             run.store.delete(entry.key)

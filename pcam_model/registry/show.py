@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 from pcam_model.errors import BadModel
+from pcam_model.registry.checkpoints import list_checkpoints
 from pcam_model.registry.endings import find_ending
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.store import NotThere, open_store
 
 
 def describe_run(store: str, name: str) -> dict[str, Any]:
-    """Address, publication, plan, finished steps and figures of a run.
+    """Address, publication, plan, finished steps, kept checkpoints and figures of a run.
 
     Raises:
         BadModel: the store has no such run.
@@ -26,6 +27,7 @@ def describe_run(store: str, name: str) -> dict[str, Any]:
         "published": published[0].published if published else "",
         "steps": run.steps(),
         "ending": ending.model_dump() if (ending := find_ending(run.store, name)) else None,
+        "checkpoints": [kept.model_dump(mode="json") for kept in list_checkpoints(run)],
         "plan": asked["plan"],
         "about": asked["about"],
         "split": split["made"]["meaning"] if split else "",

@@ -110,7 +110,17 @@ def load_state(path: Path, state: TrainState) -> None:
 
 def save_weights(path: Path, state: TrainState, place: dict[str, Any]) -> None:
     """Write the network alone; `place` is JSON and says of what training it is."""
-    write_whole(path, save(_plain(state.network.state_dict()), {"pcam": json.dumps(place)}))
+    weights(path, state, place)()
+
+
+def weights(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[], None]:
+    """Copy the network alone; what is returned writes the copy, whenever it is called."""
+    copied, about = _plain(state.network.state_dict()), {"pcam": json.dumps(place)}
+
+    def write() -> None:
+        write_whole(path, save(copied, about))
+
+    return write
 
 
 def load_weights(path: Path, network: torch.nn.Module) -> None:

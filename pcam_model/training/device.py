@@ -37,6 +37,9 @@ class ComputePlan(Plan):
     """How often the whole state is saved, beside training; it is at the end of each epoch and on a signal too."""
     checkpoint_steps: int = Field(0, ge=0)
     """Save it every so many steps too; 0: by time alone."""
+    checkpoint_epochs: int = Field(1, ge=0, le=1000)
+    """The weights of the last so many epochs, and of the best by validation AUC, are kept, here and in the store; 0: of
+    none but what a stage leaves."""
 
 
 def best_device() -> torch.device:

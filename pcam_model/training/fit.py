@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcam_model.data.batches import Batches
+from pcam_model.epochs import epoch_file
 from pcam_model.errors import Interrupted
 from pcam_model.files import sha256
 from pcam_model.training.checkpoint import (
@@ -21,11 +22,13 @@ from pcam_model.training.checkpoint import (
     read_place,
     save_weights,
     snapshot,
+    weights,
 )
 from pcam_model.training.course import Course
 from pcam_model.training.device import ComputePlan, describe
 from pcam_model.training.diary import Diary
 from pcam_model.training.interrupt import GO_ON, Stop, stoppable
+from pcam_model.training.kept import drop_others
 from pcam_model.training.losses import Losses
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.ranks import ALONE, Ranks
@@ -205,6 +208,7 @@ class Fit:
             better = self.stage.plan.patience and figures["valid_auc"] > self.diary.best().get("valid_auc", -1)
             if better:
                 self.state.best = {name: t.detach().clone() for name, t in self.state.network.state_dict().items()}
+            self._keep(epoch, figures)
         self.state.network.train()
         losses = self.losses.of_epoch(epoch)
         row = {
@@ -221,8 +225,16 @@ class Fit:
             self.checkpoint()
             self.saver.wait()
         self.diary.add([row])
+        if self.ranks.first:
+            drop_others(self.folder, self.diary.epochs(), self.compute.checkpoint_epochs, self.diary.best())
         self.watch.epoch(row)
         self.seconds, self.looked, self.stopped = 0.0, time.monotonic(), self._stale()
+
+    def _keep(self, epoch: int, figures: dict[str, float]) -> None:
+        """Have the epoch's weights written beside training, as they would be published."""
+        if self.compute.checkpoint_epochs and self.ranks.first:
+            place = {"identity": self.identity, "epoch": epoch, **figures}
+            self.saver.put(weights(self.folder / epoch_file(epoch), self.state, place))
 
     def _stale(self) -> bool:
         """Whether so many epochs brought nothing better that the plan stops here."""
@@ -236,11 +248,12 @@ class Fit:
             if self.ranks.first:
                 save_weights(self.folder / FINAL, self.state, {"identity": self.identity})
                 (self.folder / LATEST).unlink(missing_ok=True)
+                (self.folder / epoch_file(self._last()["epoch"])).unlink(missing_ok=True)  # it is the final one
         self.ranks.largest(0, self.device)  # the others wait until it is there
         return self._made()
 
     def _made(self) -> Checkpoint:
-        last = self.diary.best() if self.stage.plan.patience else self.diary.epochs()[-1]
+        last = self._last()
         return Checkpoint(
             path=str(self.folder / FINAL),
             digest=sha256(self.folder / FINAL),
@@ -250,6 +263,10 @@ class Fit:
             rate=self.course.highest,
             figures={name: last[name] for name in ("valid_loss", "valid_accuracy", "valid_auc")},
         )
+
+    def _last(self) -> dict[str, Any]:
+        """The row of the epoch that the stage leaves."""
+        return self.diary.best() if self.stage.plan.patience else self.diary.epochs()[-1]
 
     def _as_published(self) -> AbstractContextManager[None]:
         return self.state.average.in_place() if self.state.average else nullcontext()
