@@ -132,23 +132,32 @@ def verify(store: StoreOption = "") -> None:
 
 
 def prune(
-    days: Annotated[float, typer.Option(help="only runs untouched for so many days")] = 30.0,
+    days: Annotated[float, typer.Option(min=0, help="only what is untouched for so many days")] = 30.0,
     keep: Annotated[int, typer.Option(min=0, help="the last so many published runs and the best one stay")] = 3,
+    scores: Annotated[bool, typer.Option("--scores", help="the tables of pcam-score, too")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="really delete; without it, only say what would go")] = False,
     store: StoreOption = "",
 ) -> None:
-    """Delete old runs that no channel points to, or ever pointed to; says first what would go."""
-    from pcam_model.registry import housekeeping
+    """Delete old runs that no channel ever pointed to, and old shards of pcam-score; says first what would go."""
+    from pcam_model.registry import pruning
     from pcam_model.registry.store import open_store
 
     kept = open_store(store_address(store))
-    found = housekeeping.leftovers(kept, days, keep)
-    for run in found:
-        state = "published" if run.published else "unfinished"
-        print(
-            f"{'deleting' if delete else 'would delete'} {run.run} ({state}, {run.bytes:,} bytes, {run.days:.0f} days)"
-        )
+    found = pruning.leftovers(kept, days, keep)
+    tables = pruning.old_scores(kept, days) if scores else []
+    shards = pruning.old_shards(kept, days)
+    doing = "deleting" if delete else "would delete"
+    for each in [*found, *tables]:
+        state = "published" if each.published else "unfinished"
+        place = each.name if each.room == "runs" else f"{each.room}/{each.name}"
+        print(f"{doing} {place} ({state}, {each.bytes:,} bytes, {each.days:.0f} days)")
         if delete:
-            housekeeping.prune(kept, run)
+            pruning.prune(kept, each)
+    if shards:
+        size = sum(shard.size for shard in shards)
+        print(f"{doing} {len(shards):,} shards ({size:,} bytes); pcam-score computes them again where it needs them")
+        for shard in shards if delete else ():
+            kept.delete(shard.key)
     if not delete:
-        print(f"{len(found)} runs would go; `pcam prune --delete` deletes them")
+        more = f", {len(tables)} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
+        print(f"{len(found)} runs{more} would go; `pcam prune --delete` deletes them")

@@ -1,22 +1,18 @@
-"""Is all of it still what was published, and what is no longer needed?"""
+"""Is all of it still what was published?"""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pcam_model.errors import BadModel, PcamError
+from pcam_model.errors import PcamError
 from pcam_model.records import Record
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import LIST, read_dataset
 from pcam_model.registry.history import whole_history
 from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
-from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.scores import SCORES
-from pcam_model.registry.store import Entry, NotThere, Store
+from pcam_model.registry.store import NotThere, Store
 from pcam_model.registry.streams import at_once
-
-DAY = 86_400.0
 
 
 class Fault(Record):
@@ -24,16 +20,6 @@ class Fault(Record):
 
     place: str
     what: str
-
-
-class Leftover(Record):
-    """A run that nothing needs."""
-
-    run: str
-    published: bool
-    bytes: int
-    days: float
-    """Since its last object was written."""
 
 
 def verify(store: Store) -> Iterator[Fault]:
@@ -55,54 +41,6 @@ def verify(store: Store) -> Iterator[Fault]:
                 yield Fault(place=f"channels/{channel.name}.json", what=str(error))
     except PcamError as error:
         yield Fault(place="channels", what=str(error))
-
-
-def leftovers(store: Store, days: float = 30.0, keep: int = 0) -> list[Leftover]:
-    """Runs untouched for so many days that no channel points to, or ever pointed to.
-
-    The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
-    """
-    needed = _ever_promoted(store) | _last_and_best(store, keep)
-    found = [_leftover(run, list(store.entries(f"runs/{run}/"))) for run in store.folders("runs/") if run not in needed]
-    return [run for run in found if run.days >= days]
-
-
-def prune(store: Store, leftover: Leftover) -> None:
-    """Delete a run: its manifest first, so that nobody sees a published run without its files."""
-    if leftover.run in _ever_promoted(store):
-        return
-    store.delete(f"runs/{leftover.run}/manifest.json")
-    for entry in list(store.entries(f"runs/{leftover.run}/")):
-        store.delete(entry.key)
-
-
-def _ever_promoted(store: Store) -> set[str]:
-    return {move.run for channel in list_channels(store) for move in whole_history(store, channel)}
-
-
-def _last_and_best(store: Store, keep: int) -> set[str]:
-    if not keep:
-        return set()
-    published = sorted((run.published, run.name) for run in list_runs(store) if run.published)
-    scored = [(auc, name) for _, name in published if (auc := _auc(store, name)) is not None]
-    return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
-
-
-def _auc(store: Store, run: str) -> float | None:
-    try:
-        record = RunStore(store, run).step_record("report")
-        return float(record["made"]["figures"]["valid"]["auc"]["value"]) if record else None
-    except (KeyError, TypeError, ValueError, BadModel):
-        return None
-
-
-def _leftover(run: str, entries: list[Entry]) -> Leftover:
-    return Leftover(
-        run=run,
-        published=any(entry.key == f"runs/{run}/manifest.json" for entry in entries),
-        bytes=sum(entry.size for entry in entries),
-        days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
-    )
 
 
 def _files(store: Store, name: str, room: str) -> Files:

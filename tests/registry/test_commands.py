@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from pcam_model.cli_registry import register
 from pcam_model.errors import BadModel
+from pcam_model.registry.scores import publish_scores, write_shard
 from pcam_model.registry.store import Store
+from pcam_model.tables import Rows
 
 app = typer.Typer()
 register(app)
@@ -51,6 +53,24 @@ def test_prune_only_says_until_it_is_told_to_delete(two: Store) -> None:
     assert list(two.folders("runs/")) == ["a", "b"]
     pcam(two, "prune", "--days", "0", "--keep", "0", "--delete")
     assert list(two.folders("runs/")) == ["a"]
+
+
+def test_prune_takes_old_shards_and_only_where_it_is_asked_for_tables(two: Store, tmp_path: Path) -> None:
+    rows = Rows(rows=(("x", 0.5, 1, "x.tif"),))
+    for digest in ("a", "b"):
+        write_shard(two, digest * 64, rows)
+    publish_scores(two, "november", {}, [rows], tmp_path / "scores")
+    words = ("prune", "--days", "0", "--keep", "3")
+    assert "0 runs would go" in pcam(two, *words, "--days", "9") and "shards" not in pcam(two, *words, "--days", "9")
+    said = pcam(two, *words)
+    assert "would delete 2 shards (" in said and "0 runs and 2 shards would go" in said and "november" not in said
+    said = pcam(two, *words, "--scores")
+    assert "would delete scores/november (published" in said and "0 runs, 1 tables of scores and 2 shards" in said
+    assert len(list(two.entries("shards/"))) == 2 and two.stat("scores/november/manifest.json")
+    pcam(two, *words, "--delete")
+    assert list(two.entries("shards/")) == [] and two.stat("scores/november/manifest.json")
+    pcam(two, *words, "--scores", "--delete")
+    assert list(two.entries("scores/")) == [] and list(two.folders("runs/")) == ["a", "b"]
 
 
 def test_publish_finishes_what_waits_and_says_where_nothing_does(

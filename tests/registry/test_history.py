@@ -10,8 +10,9 @@ from pcam_model.registry import history
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
 from pcam_model.registry.conditions import probe
 from pcam_model.registry.history import Channel, newest_first, whole_history
-from pcam_model.registry.housekeeping import leftovers, verify
+from pcam_model.registry.housekeeping import verify
 from pcam_model.registry.manifest import encoded
+from pcam_model.registry.pruning import leftovers
 from pcam_model.registry.store import Store
 
 
@@ -126,7 +127,7 @@ def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: St
 def test_what_is_only_in_a_page_is_needed(three: Store) -> None:
     for name in "abbbbbbb":
         promote(three, name)
-    assert [run.run for run in leftovers(three, days=0)] == ["c"]
+    assert [run.name for run in leftovers(three, days=0)] == ["c"]
 
 
 def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:

@@ -6,9 +6,10 @@ import pytest
 from a_run import model_folder, publish_run
 
 from pcam_model.registry.channels import promote, rollback
-from pcam_model.registry.housekeeping import leftovers, prune, verify
+from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.pruning import leftovers, old_scores, old_shards, prune
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.scores import publish_scores
+from pcam_model.registry.scores import publish_scores, write_shard
 from pcam_model.registry.store import Store
 from pcam_model.tables import Rows
 
@@ -56,7 +57,7 @@ def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
     promote(three, "b")
     rollback(three)
     found = leftovers(three, days=0)
-    assert [(run.run, run.published) for run in found] == [("c", True)]
+    assert [(run.name, run.published) for run in found] == [("c", True)]
     assert leftovers(three, days=1) == []
     promote(three, "c", "late")
     prune(three, found[0])
@@ -69,8 +70,8 @@ def test_the_last_and_the_best_stay(folder_store: Store, tmp_path: Path) -> None
         figures = {"valid": {"auc": {"value": auc}}}
         run.commit("report", model_folder(tmp_path / name), {"made": {"figures": figures}})
         run.publish()
-    assert [run.run for run in leftovers(folder_store, days=0, keep=1)] == ["a", "c"]
-    assert [run.run for run in leftovers(folder_store, days=0, keep=2)] == ["a"]
+    assert [run.name for run in leftovers(folder_store, days=0, keep=1)] == ["a", "c"]
+    assert [run.name for run in leftovers(folder_store, days=0, keep=2)] == ["a"]
     assert len(leftovers(folder_store, days=0)) == 4
 
 
@@ -80,6 +81,19 @@ def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
     folder_store.write("scores/november/predictions.csv", b"id\n")
     faults = {fault.place: fault.what for fault in verify(folder_store)}
     assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of") and len(faults) == 1
+
+
+def test_old_shards_and_tables_may_go_and_new_ones_stay(store: Store, tmp_path: Path) -> None:
+    rows = Rows(rows=(("x", 0.5, 1, "x.tif"),))
+    write_shard(store, "a" * 64, rows)
+    publish_scores(store, "november", {}, [rows], tmp_path / "scores")
+    assert old_shards(store, days=1) == [] and old_scores(store, days=1) == []
+    assert [entry.key for entry in old_shards(store, days=0)] == ["shards/" + "a" * 64 + ".json"]
+    found = old_scores(store, days=0)
+    assert [(each.room, each.name, each.published) for each in found] == [("scores", "november", True)]
+    prune(store, found[0])
+    assert list(store.folders("scores/")) == [] and list(store.folders("shards/")) == []
+    assert len(list(store.entries("shards/"))) == 1 and list(verify(store)) == []
 
 
 def test_what_is_pruned_is_gone_and_the_rest_is_whole(three: Store) -> None:

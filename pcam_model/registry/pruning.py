@@ -1,0 +1,91 @@
+"""What is no longer needed: runs that no channel knows, and what batch scoring left long ago."""
+
+import time
+
+from pcam_model.errors import BadModel
+from pcam_model.records import Record
+from pcam_model.registry.channels import list_channels
+from pcam_model.registry.history import whole_history
+from pcam_model.registry.manifest import RUNS
+from pcam_model.registry.runs import RunStore, list_runs
+from pcam_model.registry.scores import SCORES, SHARDS
+from pcam_model.registry.store import Entry, Store
+
+DAY = 86_400.0
+
+
+class Leftover(Record):
+    """A run, or a table of scores, that nothing needs."""
+
+    room: str
+    """`runs` or `scores`."""
+    name: str
+    published: bool
+    bytes: int
+    days: float
+    """Since its last object was written."""
+
+
+def leftovers(store: Store, days: float = 30.0, keep: int = 0) -> list[Leftover]:
+    """Runs untouched for so many days that no channel points to, or ever pointed to.
+
+    The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
+    """
+    needed = _ever_promoted(store) | _last_and_best(store, keep)
+    return [run for run in _old(store, RUNS, days) if run.name not in needed]
+
+
+def old_scores(store: Store, days: float = 30.0) -> list[Leftover]:
+    """Tables of batch scoring, published or not, untouched for so many days."""
+    return _old(store, SCORES, days)
+
+
+def old_shards(store: Store, days: float = 30.0) -> list[Entry]:
+    """Shards of batch scoring older than so many days: published tables do without them."""
+    before = time.time() - days * DAY
+    return [entry for entry in store.entries(f"{SHARDS}/") if entry.modified <= before]
+
+
+def prune(store: Store, leftover: Leftover) -> None:
+    """Delete it: its manifest first, so that nobody sees a published thing without its files."""
+    if leftover.room == RUNS and leftover.name in _ever_promoted(store):
+        return
+    prefix = f"{leftover.room}/{leftover.name}/"
+    store.delete(f"{prefix}manifest.json")
+    for entry in list(store.entries(prefix)):
+        store.delete(entry.key)
+
+
+def _ever_promoted(store: Store) -> set[str]:
+    return {move.run for channel in list_channels(store) for move in whole_history(store, channel)}
+
+
+def _last_and_best(store: Store, keep: int) -> set[str]:
+    if not keep:
+        return set()
+    published = sorted((run.published, run.name) for run in list_runs(store) if run.published)
+    scored = [(auc, name) for _, name in published if (auc := _auc(store, name)) is not None]
+    return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
+
+
+def _auc(store: Store, run: str) -> float | None:
+    try:
+        record = RunStore(store, run).step_record("report")
+        return float(record["made"]["figures"]["valid"]["auc"]["value"]) if record else None
+    except (KeyError, TypeError, ValueError, BadModel):
+        return None
+
+
+def _old(store: Store, room: str, days: float) -> list[Leftover]:
+    found = [_leftover(room, name, list(store.entries(f"{room}/{name}/"))) for name in store.folders(f"{room}/")]
+    return [each for each in found if each.days >= days]
+
+
+def _leftover(room: str, name: str, entries: list[Entry]) -> Leftover:
+    return Leftover(
+        room=room,
+        name=name,
+        published=any(entry.key == f"{room}/{name}/manifest.json" for entry in entries),
+        bytes=sum(entry.size for entry in entries),
+        days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
+    )
