@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from a_model import publish_model
 from patch_sets import PatchSet
 from prefect.testing.utilities import prefect_test_harness
+from ray_cluster import ray_cluster
 
 from flows.score import score
 from pcam_model import scoring
@@ -132,8 +134,19 @@ def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle
     assert dask == threads and len(list(store.entries("shards/"))) == 3
 
 
-def test_an_address_that_is_no_cluster_is_refused() -> None:
+def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
+    pytest.importorskip("prefect_ray", reason="pip install 'pcam[ray]' was not done")
+    threads = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8)
+    for entry in list(store.entries("shards/")):
+        store.delete(entry.key)
+    with ray_cluster() as address:
+        ray = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8, cluster=address)
+    assert ray == threads and len(list(store.entries("shards/"))) == 3
+
+
+def test_an_address_that_is_no_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadPlan, match="expected tcp://host:8786"):
         workers("http://somewhere")
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as where it is not installed
     with pytest.raises(PcamError, match=r"needs prefect_ray; pip install 'pcam\[ray\]'"):
         workers("ray://somewhere:10001")
