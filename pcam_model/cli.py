@@ -125,3 +125,8 @@ def main() -> None:
     except PcamError as error:
         print(f"pcam: {error}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:  # who only pulls and predicts may have installed less
+        if (error.name or "").partition(".")[0] in ("", "pcam_model", "flows", "tasks"):
+            raise
+        print(f"pcam: this needs {error.name}, which is not installed; pip install 'pcam[pipeline]'", file=sys.stderr)
+        sys.exit(1)
