@@ -76,26 +76,41 @@ def _only_shown() -> Iterator[None]:
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
     """A table on Prefect's page."""
-    with _only_shown():
-        create_table_artifact([{name: _short(value) for name, value in row.items()} for row in rows], key, about)
+    _show(create_table_artifact, [{name: _short(value) for name, value in row.items()} for row in rows], key, about)
 
 
 def show_picture(key: str, path: Path, about: str) -> None:
     """A picture on Prefect's page, carried in its address, so that it needs no server of ours."""
-    with _only_shown():
-        create_image_artifact(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
+    _show(create_image_artifact, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
 
 
 def show_text(key: str, markdown: str, about: str) -> None:
     """A page of Markdown on Prefect's page."""
-    with _only_shown():
-        create_markdown_artifact(markdown, key, about)
+    _show(create_markdown_artifact, markdown, key, about)
 
 
 def show_link(key: str, address: str, about: str) -> None:
     """An address on Prefect's page."""
-    with _only_shown():
-        create_link_artifact(address, address, key, about)
+    _show(create_link_artifact, address, address, key, about)
+
+
+def _show(create: Callable[..., Any], *words: Any) -> None:
+    """Have it shown, in order; a server that does not answer holds up the work for seconds, and is told later."""
+    global _last
+    before = _last
+
+    def send() -> None:
+        if before:
+            before.join()
+        with _only_shown():
+            create(*words)
+
+    _last = threading.Thread(target=contextvars.copy_context().run, args=(send,), name="shows", daemon=True)
+    _last.start()
+    _last.join(PATIENCE)
+
+
+_last: threading.Thread | None = None
 
 
 def _short(value: Any) -> Any:
