@@ -7,12 +7,12 @@ from pcam_model.errors import BadPlan, PcamError
 from pcam_model.places import store_address
 from pcam_model.registry.store import StorePlan
 from pcam_model.scoring import Scored, Scoring, Shard, gather, plan_scoring, score_shard
-from tasks.policy import RETRYING
+from tasks.policy import within
 
 THREADS = 2  # one reads while the other computes
 
 
-@task(**RETRYING)
+@task(**within(hours=6))
 def plan(source: str, model: str, store: StorePlan, shard: int, tta: bool | None) -> Scoring:
     """Pull the model and see what there is to score."""
     planned = plan_scoring(source, model, store_address(store.uri), shard, tta)
@@ -20,7 +20,7 @@ def plan(source: str, model: str, store: StorePlan, shard: int, tta: bool | None
     return planned
 
 
-@task(task_run_name="shard {number}", **RETRYING)
+@task(task_run_name="shard {number}", **within(hours=6))
 def score(scoring: Scoring, number: int) -> Shard:
     """Score one shard, unless that was done before."""
     done = score_shard(scoring, number)
@@ -28,7 +28,7 @@ def score(scoring: Scoring, number: int) -> Shard:
     return done
 
 
-@task(**RETRYING)
+@task(**within(hours=6))
 def publish(scoring: Scoring, shards: list[Shard], name: str) -> Scored:
     """The table of all shards goes to the store, whole."""
     scored = gather(scoring, shards, name)

@@ -1,10 +1,14 @@
 import errno
+import importlib
 import logging
+import pkgutil
 
 import pytest
 from prefect import flow, task
+from prefect.tasks import Task
 from prefect.testing.utilities import prefect_test_harness
 
+import tasks
 from pcam_model.errors import BadSource, Transient
 from pcam_model.registry.store import StoreAway
 from tasks.policy import RETRYING, OneSentence, passes_by_itself
@@ -34,6 +38,13 @@ def test_a_mistake_is_logged_as_its_sentence_and_a_bug_with_its_traceback() -> N
         assert OneSentence().filter(record)
         assert bool(record.exc_info) is kept
         assert record.getMessage() == ("Encountered ValueError('a bug')" if kept else "there is nothing here")
+
+
+def test_no_step_is_waited_for_without_end_or_given_up_at_its_first_fault() -> None:
+    modules = [importlib.import_module(f"tasks.{found.name}") for found in pkgutil.iter_modules(tasks.__path__)]
+    steps = {step.name: step for module in modules for step in vars(module).values() if isinstance(step, Task)}
+    assert {"check", "download", "pack", "fine_tune", "score", "publish", "compare"} <= set(steps)
+    assert [name for name, step in steps.items() if not step.timeout_seconds or not step.retries] == []
 
 
 def test_prefect_retries_a_passing_fault_and_not_a_mistake() -> None:
