@@ -46,7 +46,14 @@ def train(
         raise PcamError(
             f"pcam train needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
         ) from None
-    published = full_train(**{name: getattr(plan, name) for name in type(plan).model_fields})
+    try:
+        published = full_train(**{name: getattr(plan, name) for name in type(plan).model_fields})
+    except ValueError as error:
+        if _stopped(error):  # between two tasks, where Prefect answers a signal with a mistake of its own
+            raise Interrupted("interrupted by SIGTERM; the same command does what is missing") from None
+        raise
+    finally:
+        _ending()
     print(f"Published {published.uri}")
 
 
@@ -107,12 +114,31 @@ def _interruptible() -> None:
     """SIGTERM and SIGINT end the command with a code of its own; training takes them over, to save itself first."""
     import signal
 
+    from pcam_model.training.interrupt import never_lost
+
+    never_lost()
+
     def stop(number: int, frame: object) -> None:
         raise Interrupted(f"interrupted by {signal.Signals(number).name}; the same command does what is missing")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background
             signal.signal(number, stop)
+
+
+def _stopped(error: BaseException | None) -> bool:
+    """Whether an error came up while Prefect dealt with a signal."""
+    from prefect.exceptions import TerminationSignal
+
+    return error is not None and (isinstance(error, TerminationSignal) or _stopped(error.__context__))
+
+
+def _ending() -> None:
+    """What is left takes seconds and is not to be broken off: Prefect's temporary server is stopped."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from pcam_model.errors import PcamError, Transient
 from pcam_model.registry.store import StoreAway
+from pcam_model.training.interrupt import never_lost
 
 PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
@@ -60,3 +61,4 @@ class OneSentence(logging.Filter):
 
 for _name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
     logging.getLogger(_name).addFilter(OneSentence())
+never_lost()

@@ -1,11 +1,13 @@
 """The whole way, on a real Prefect server of its own: from generated patches to a published model."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,22 +155,52 @@ def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -
     shutil.rmtree(third)
 
 
-def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
-    long = [*settings(TINY), *settings(["frozen.epochs=0", "tuned.epochs=500"])]
-    words = [*PCAM, "train", "--source", "sample", "--run", "stopped", *long]
-    told = list[str]()
+def interrupted(home: Path, sign: str, *words: str) -> tuple[int, float, str]:
+    """`pcam train`, sent SIGTERM at the first line with that sign: its code, its seconds from there, what it said."""
+    command = [*PCAM, "train", "--source", "sample", "--run", "stopped", *settings(TINY), *words]
+    told, asked = list[str](), 0.0
     with subprocess.Popen(
-        words, env=surroundings(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=surroundings(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout
         for line in process.stdout:
             told.append(line)
-            if "tuned epoch 1/500" in line:
+            if not asked and re.search(sign, line):
                 process.send_signal(signal.SIGTERM)
-    said = "".join(told)
-    assert process.returncode == 75, said
+                asked = time.monotonic()
+    assert asked, "".join(told)
+    return process.returncode, time.monotonic() - asked, "".join(told)
+
+
+def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
+    code, _, said = interrupted(tmp_path, "tuned epoch 1/500", *settings(["frozen.epochs=0", "tuned.epochs=500"]))
+    assert code == 75, said
     assert re.search(r"tuned training stopped by SIGTERM after step \d+ of 5000", said), said
     assert said.count("pcam: interrupted by SIGTERM; the same command does what is missing") == 1
     assert "Finished in state Crashed" in said
     live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "tuned" / "live"
     assert json.loads((live / "live.json").read_text())["record"]["name"] == "latest.safetensors"
+
+
+def ended(task: str) -> str:
+    """The line that stands between this task and the next."""
+    return rf"Task run '{task}-\w+' - Finished in state Completed"
+
+
+PHASES = {
+    "checking": "Beginning flow run", "downloading": ended("check"), "packing": ended("download"),
+    "looking": ended("pack"), "splitting": ended("claim"), "searching": "resnet18 starts from random weights",
+    "training": ended("search_lr"), "tuning": ended("train_frozen"), "committing": "tuned epoch 1/1",
+    "scoring": ended("fine_tune"), "publishing": ended("score"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif("PCAM_TEST_PHASES" not in os.environ, reason="minutes; .ci/run sets PCAM_TEST_PHASES")
+def test_asked_to_stop_in_any_phase_it_soon_ends_and_the_last_start_finishes(tmp_path: Path) -> None:
+    for phase, sign in PHASES.items():
+        code, seconds, said = interrupted(tmp_path, sign)
+        assert code == 75 and seconds < 60, (phase, code, seconds, said)
+        assert "Traceback" not in said, (phase, said)
+    done = train(tmp_path, "stopped")
+    assert done.returncode == 0 and "checkpoints/tuned: already done" in done.stdout + done.stderr

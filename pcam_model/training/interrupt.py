@@ -1,6 +1,9 @@
-"""SIGTERM and SIGINT during training: the step is finished and saved before anything ends."""
+"""SIGTERM and SIGINT: in training the step is finished and saved before anything ends, and nowhere is one lost."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,6 +12,9 @@ from pcam_model.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GO_ON = "what was done is saved, and the same command goes on from there"
+
+
+AGAIN = 0.1  # seconds
 
 
 class Stop:
@@ -64,3 +70,24 @@ def stoppable() -> Iterator[Stop]:
     if stop.asked:  # too late for another step: what was done is whole
         stop.hand_on()
         raise Interrupted(f"interrupted by {stop.asked.name}; {GO_ON}")
+
+
+def never_lost() -> None:
+    """Have a signal come again whose exception Python had to drop, so that the process went on as if nobody had asked.
+
+    A handler runs wherever the main thread is, and in a finaliser or a weak reference's callback what it raises goes
+    nowhere but to this hook.
+    """
+    before = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        fault = dropped.exc_value
+        number = getattr(fault, "signal", signal.SIGINT if isinstance(fault, KeyboardInterrupt) else signal.SIGTERM)
+        if isinstance(fault, Interrupted | KeyboardInterrupt) or type(fault).__name__ == "TerminationSignal":
+            again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook

@@ -51,6 +51,38 @@ def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(tmp_path: Path,
     assert re.search("tuned: going on from step [23] of 12", done.stdout)  # the last one may still have been written
 
 
+DROPPING = """
+import os, signal, sys, time
+from pcam_model.errors import Interrupted
+from pcam_model.training.interrupt import never_lost
+
+class TerminationSignal(BaseException):  # as Prefect has it
+    signal = signal.SIGTERM
+
+def stop(number, frame):
+    raise TerminationSignal if sys.argv[1] == "prefect" else Interrupted("stopped")
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+
+signal.signal(signal.SIGTERM, stop)
+never_lost()
+Finalised()
+try:
+    time.sleep(30)
+except TerminationSignal:
+    sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize("whose", ["prefect", "ours"])
+def test_a_signal_whose_exception_python_drops_comes_again(whose: str) -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPING, whose], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (75, "")
+
+
 def test_a_signal_ends_the_process_with_a_code_of_its_own_and_in_a_sentence(tmp_path: Path) -> None:
     done = script(tmp_path, f"frozen:4:{signal.SIGTERM}")
     assert done.returncode == 75
