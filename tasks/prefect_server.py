@@ -27,6 +27,7 @@ def findings(url: str, pool: str) -> Iterator[Finding]:
             yield Finding(what="Prefect", found=url, expected=ANSWERS)
             yield version(str(answer.json()))
             yield clock(answer.headers.get("Date"), time.time())
+            yield slots(client._client.get("/admin/settings").json())
             yield from _pool(client, pool)
     except (httpx.HTTPError, OSError) as error:
         reason = f"{url}: {str(error) or type(error).__name__}".splitlines()[0]
@@ -56,6 +57,18 @@ def clock(date: str | None, now: float) -> Finding:
         return Finding(what="clocks", found=found, expected=expected)
     return Finding(what="clocks", found=found, expected=expected, level="failed",
                    todo="set both by NTP: heartbeats and schedules go by time")  # fmt: skip
+
+
+def slots(settings: dict[str, Any]) -> Finding:
+    """Where a server keeps which run holds a deployment's slot: one that forgets it ends that run."""
+    kept = str(settings.get("server", {}).get("concurrency", {}).get("lease_storage", "")).rpartition(".")[2]
+    what, expected = "slots", "a server that knows after its restart which run holds a deployment's slot"
+    if kept != "memory":
+        return Finding(what=what, found=f"kept by the server in its {kept or 'own way'}", expected=expected)
+    return Finding(what=what, found="kept in the server's memory", expected=expected, level="warning",
+                   todo="start the server with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
+                   "prefect.server.concurrency.lease_storage.filesystem, or its restart ends a run of pcam/full-train "
+                   "minutes later")  # fmt: skip
 
 
 def _pool(client: SyncPrefectClient, name: str) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def test_the_stack_is_read_as_it_is_meant(settings: Path) -> None:
     assert set(read["services"]) == {"database", "server", "s3", "prepare", "worker"}
     for name, service in read["services"].items():
         assert name in ONCE or ("healthcheck" in service and service["restart"] == "unless-stopped"), name
-    assert {volume for volume in read["volumes"]} == {"database", "store"}
+    assert {volume for volume in read["volumes"]} == {"database", "server", "store"}
 
 
 @needs_compose

@@ -52,6 +52,15 @@ def test_clocks_that_are_apart_fail() -> None:
     assert found.level == "failed" and "90 s ahead" in found.found
 
 
+def test_a_server_that_forgets_who_holds_a_slot_is_warned_of() -> None:
+    def keeping(where: str) -> dict[str, object]:
+        return {"server": {"concurrency": {"lease_storage": f"prefect.server.concurrency.lease_storage.{where}"}}}
+
+    assert prefect_server.slots(keeping("memory")).level == "warning"
+    assert prefect_server.slots(keeping("filesystem")).level == "fine"
+    assert prefect_server.slots({}).level == "fine"
+
+
 def test_an_engine_without_gpus_fails_and_one_with_them_does_not() -> None:
     bare = {"ServerVersion": "28", "Runtimes": {"runc": {}}}
     assert prefect_server.gpus_of(bare, "x").level == "failed"
