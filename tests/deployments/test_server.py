@@ -5,9 +5,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -89,6 +91,16 @@ def test_the_kubernetes_template_is_accepted_and_keeps_its_word(server: str, tmp
         ask(f"{server}/deployments/", body | {"job_variables": {"gpus": "many"}})
 
 
+def deleted(url: str) -> bool:
+    """Whether the server has done it: SQLite that is busy answers 503."""
+    try:
+        build_opener(ProxyHandler({})).open(Request(url, method="DELETE")).close()
+    except HTTPError as refusal:
+        assert refusal.code == 503
+        return False
+    return True
+
+
 @pytest.fixture
 def told(server: str) -> Iterator[tuple[str, list[str]]]:
     """A web hook's address, and what it was told; as long as it is there, the server may have automations."""
@@ -106,9 +118,8 @@ def told(server: str) -> Iterator[tuple[str, list[str]]]:
     hook = HTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=hook.serve_forever, daemon=True, kwargs={"poll_interval": 0.1}).start()
     yield f"http://127.0.0.1:{hook.server_port}/", said
-    for automation in ask(f"{server}/automations/filter", {}):
-        delete = Request(f"{server}/automations/{automation['id']}", method="DELETE")
-        build_opener(ProxyHandler({})).open(delete).close()
+    made = [f"{server}/automations/{automation['id']}" for automation in ask(f"{server}/automations/filter", {})]
+    assert all(until(partial(deleted, automation)) for automation in made)
     hook.shutdown()
     hook.server_close()
 
