@@ -1,15 +1,18 @@
 """Patches to predict that are the rows of an HDF5 file in PCam's layout; labels need not be there."""
 
-import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pcam_model.data.image import PATCH_BYTES, Patch
 from pcam_model.data.names import LITTER, Named
 from pcam_model.data.official import PREFIX, unpacked
 from pcam_model.errors import BadSource, needed
 from pcam_model.files import room_on_disk
+
+if TYPE_CHECKING:
+    from pcam_model.data.hdf5 import Images
 
 MOST = 1 << 20  # patches that a packed file may hold; PCam's largest has 262,144
 
@@ -29,17 +32,18 @@ class Hdf5Images:
         self.name, stem = name, path.name.removesuffix(".gz").removesuffix(".h5")
         side = stem.removeprefix(f"{PREFIX}_").removesuffix("_x")
         self.above = f"pcam-{side}" if stem == f"{PREFIX}_{side}_x" else stem  # a pack of these files has the same ids
-        if path.suffix == ".gz":
-            path = self._unpacked(path, stem, scratch or Path(tempfile.gettempdir()))
-        self.images = Images(path)
+        self.images = self._unpacked(path, scratch) if path.suffix == ".gz" else Images(path)
         weakref.finalize(self, self.images.close)
 
-    def _unpacked(self, path: Path, stem: str, scratch: Path) -> Path:
-        with room_on_disk(scratch):
-            scratch.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="hdf5-", dir=scratch))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            return unpacked(path, folder / f"{stem}.h5", MOST * PATCH_BYTES)
+    def _unpacked(self, path: Path, scratch: Path | None) -> "Images":
+        """Open what is unpacked, then remove its name: its bytes go with the last who reads them, however that ends."""
+        from pcam_model.data.hdf5 import Images
+
+        place = scratch or Path(tempfile.gettempdir())
+        with room_on_disk(place):
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="hdf5-", dir=place, ignore_cleanup_errors=True) as folder:
+                return Images(unpacked(path, Path(folder, path.stem), MOST * PATCH_BYTES))
 
     def __len__(self) -> int:
         return self.images.count
