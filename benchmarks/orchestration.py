@@ -24,7 +24,7 @@ def plan(patches: int, run: str) -> dict[str, Any]:
     from pcam_model.plan import read_plan
 
     keys = f"source.limit={patches} network.name=resnet18 network.weights=none network.size=32 run={run}"
-    return dict(read_plan(None, [*keys.split(), "frozen.epochs=1", "tuned.epochs=2"]))
+    return dict(read_plan(None, [*keys.split(), "search.steps=30", "frozen.epochs=1", "tuned.epochs=2"]))
 
 
 def timed(work: Any, asked: dict[str, Any]) -> float:
