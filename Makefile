@@ -32,8 +32,8 @@ test: $(STAMP)  ## run all tests (ARGS='-k words' for some)
 test-s3: $(STAMP)  ## run the store's tests on a real S3 server (see tests/with_s3.py)
 	@$(RUN_PYTHON) tests/with_s3.py $(ARGS)
 
-test-container: $(STAMP)  ## build the image and run the flow in it (needs a container engine)
-	@PCAM_TEST_CONTAINER=1 $(RUN_PYTHON) -m pytest -m container $(ARGS)
+test-container: $(STAMP)  ## build the image and run the flow in it (needs a Docker engine; best with PostgreSQL and S3)
+	@PCAM_TEST_CONTAINER=1 $(RUN_PYTHON) tests/with_s3.py --or-without -m container $(ARGS)
 
 up: $(STAMP)  ## start the local Prefect and leave it running
 	@$(RUN_PYTHON) -m deployments.local up

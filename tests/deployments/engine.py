@@ -18,6 +18,9 @@ IMAGE = "pcam:dev"
 SILENCE = 120  # seconds without a heartbeat; they come every 30
 PATCH = "import httpx, json, sys; httpx.patch(sys.argv[1], json={'job_variables': json.loads(sys.argv[2])})"
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+LABEL = "label=io.prefect.flow-run-id"
+SQLITE = {"PREFECT_SERVER_DATABASE_TIMEOUT": "60"}
+ONE_CORE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # a run leaves a core to the server and the worker
 
 
 def sh(*command: str, check: bool = True, **env: str) -> str:
@@ -29,16 +32,22 @@ def sh(*command: str, check: bool = True, **env: str) -> str:
 
 @dataclass
 class Engine:
-    """`folder` holds Prefect's home and logs; the store is a bucket where one is given, else a folder."""
+    """`folder` holds Prefect's home and logs; a bucket and a database, where they are given, else folders in it."""
 
     folder: Path
     port: int
     bucket: str
+    database: str
     children: dict[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def cache(self) -> str:
+        """The volume that is the containers' cache."""
+        return f"pcam-cache-{self.port}"
 
     @property
     def inner(self) -> str:
@@ -53,7 +62,8 @@ class Engine:
     def env(self) -> dict[str, str]:
         quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
         home = {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.folder / "prefect")}
-        return environment(**quiet, **home, PCAM_STORE=self.inner, PREFECT_SERVER_DATABASE_TIMEOUT="60")
+        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database} if self.database else SQLITE
+        return environment(**quiet, **home, **database, **compose_server(), PCAM_STORE=self.inner)
 
     def start(self, part: str, *command: str) -> None:
         from deployments.local import processes
@@ -65,7 +75,7 @@ class Engine:
         from deployments.local import api
 
         self.start("server", "server", "start", "--port", str(self.port))
-        assert until(lambda: api.is_healthy(self.url), 120)
+        assert until(lambda: api.is_healthy(self.url), 120), self.log("server")
 
     def start_worker(self) -> None:
         from deployments.local import api
@@ -79,13 +89,29 @@ class Engine:
         os.killpg(self.children[part].pid, signal.SIGKILL)
         self.children.pop(part).wait()
 
+    def clear(self) -> None:
+        """All parts are up, no run is under way and no container is left: what a failed test leaves holds the slot."""
+        for part, start in (("server", self.start_server), ("worker", self.start_worker)):
+            if part not in self.children:
+                start()
+        state = {"type": "CANCELLED", "name": "Cancelled", "message": "the test is over"}
+        for run in ask(f"{self.url}/flow_runs/filter", {}):
+            if run["state"]["type"] not in ENDS:
+                ask(f"{self.url}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        self.remove_containers()
+
+    def remove_containers(self) -> None:
+        """Those of flow runs, with their volumes."""
+        for container in sh("docker", "ps", "-aq", "--filter", LABEL).split():
+            sh("docker", "rm", "-f", "-v", container, check=False)
+
     def stop(self) -> None:
         from deployments.local import processes
 
         for child in reversed(self.children.values()):
             processes.stop(child, grace=10)
-        for container in sh("docker", "ps", "-aq", "--filter", "label=io.prefect.flow-run-id").split():
-            sh("docker", "rm", "-f", "-v", container, check=False)
+        self.remove_containers()
+        sh("docker", "volume", "rm", "-f", self.cache, check=False)
 
     def python(self, *words: str) -> str:
         return sh(PYTHON, *words, **{name: self.env()[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")})
@@ -93,10 +119,12 @@ class Engine:
     def log(self, part: str) -> str:
         return (self.folder / f"{part}.log").read_text()
 
-    def mount(self) -> None:
-        """A store that is a folder becomes a volume of every deployment's containers."""
-        for deployment in [] if self.bucket else ask(f"{self.url}/deployments/filter", {}):
-            variables = deployment["job_variables"] | {"volumes": [f"{self.folder / 'store'}:/store"]}
+    def adapt(self) -> None:
+        """The deployments for this machine: a core a run, a cache of their own, and a store that is a folder."""
+        for deployment in ask(f"{self.url}/deployments/filter", {}):
+            variables = deployment["job_variables"]
+            store = [] if self.bucket else [f"{self.folder / 'store'}:/store"]
+            variables |= {"env": variables["env"] | ONE_CORE, "volumes": [f"{self.cache}:/var/cache/pcam", *store]}
             self.python("-c", PATCH, f"{self.url}/deployments/{deployment['id']}", json.dumps(variables))
 
     def deploy(self, name: str, plan: dict[str, Any], run: str, on_cpu: bool = True) -> str:
@@ -124,10 +152,18 @@ class Engine:
 
     def container(self, run: str) -> str:
         """The container of a flow run."""
-        label = f"label=io.prefect.flow-run-id={run}"
-        found = until(lambda: sh("docker", "ps", "-q", "--no-trunc", "--filter", label), 120)
+        found = until(lambda: sh("docker", "ps", "-q", "--no-trunc", "--filter", f"{LABEL}={run}"), 180)
         assert found, self.log("worker")[-3000:]
         return str(found)
 
     def runs_on(self, container: str) -> bool:
         return bool(json.loads(sh("docker", "inspect", container))[0]["State"]["Running"])
+
+
+def compose_server() -> dict[str, str]:
+    """The Prefect settings of the Compose stack's server, all but its database."""
+    import yaml
+
+    file = yaml.safe_load((REPO / "deployments" / "compose" / "compose.yaml").read_text())
+    settings = file["services"]["server"]["environment"]
+    return {name: value for name, value in settings.items() if name.startswith("PREFECT_SERVER_") and "$" not in value}
