@@ -1,5 +1,6 @@
 """The command `pcam`."""
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def train(
             raise Interrupted("interrupted by SIGTERM; the same command does what is missing") from None
         raise
     finally:
-        _ending()
+        atexit.register(_ending)  # of all that is done at the end, the first
     print(f"Published {published.uri}")
 
 

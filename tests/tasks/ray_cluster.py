@@ -32,7 +32,9 @@ def ray_cluster() -> Iterator[str]:
         try:
             wait_until(lambda: answers(ports[1]) or head.poll() is not None, 120)
             assert head.poll() is None, f"ray ended with {head.returncode}"
-            yield f"ray://127.0.0.1:{ports[1]}"
+            address = f"ray://127.0.0.1:{ports[1]}"
+            wait_until(lambda: serves(address, environment), 300)
+            yield address
         finally:
             for kind, patience in ((signal.SIGTERM, 15), (signal.SIGKILL, 5)):
                 try:
@@ -45,3 +47,9 @@ def ray_cluster() -> Iterator[str]:
 def answers(port: int) -> bool:
     with socket.socket() as place:
         return place.connect_ex(("127.0.0.1", port)) == 0
+
+
+def serves(address: str, environment: dict[str, str]) -> bool:
+    """Whether a client is let in: Ray gives a client's server 30 s to start, which the first misses on a cold disk."""
+    client = [sys.executable, "-c", "import ray, sys; ray.init(sys.argv[1])", address]
+    return subprocess.run(client, env=environment, stderr=subprocess.DEVNULL).returncode == 0
