@@ -30,6 +30,7 @@ COPY requirements.lock ./
 # In layers below 300 MB, which are pushed and pulled side by side.
 RUN pip install --no-cache-dir -c requirements.lock scipy scikit-learn matplotlib
 RUN pip install --no-cache-dir -c requirements.lock pandas pyarrow
+RUN pip install --no-cache-dir -c requirements.lock onnx onnxscript onnxruntime
 RUN pip install --no-cache-dir -c requirements.lock -r rest.txt
 
 COPY pyproject.toml README.md ./
