@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: stages.run(name, home / name, stages.part()) for name in stages.STEPS}
 
 
+@pytest.fixture
+def in_front() -> Iterator[None]:
+    """Ctrl-C means something here, also where a script runs the tests in its background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_front")
 @pytest.mark.parametrize("name", stages.STEPS)
 def test_interrupted_at_random_steps_it_ends_where_an_unbroken_one_does(
     tmp_path: Path, unbroken: dict[str, str], name: str
