@@ -1,5 +1,6 @@
 """Whole batches from one uint8 array: gathered, augmented, resized and normalised at once, on the device."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -127,7 +128,9 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor | Streamed:
         return streamed
     free, _ = torch.cuda.mem_get_info(device)
     if array.nbytes < free // 2:
-        return streamed.host.to(device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody here writes
+            return torch.from_numpy(array).to(device)
     print(f"The pack ({array.nbytes / 1e9:.1f} GB) does not fit beside the network: it is streamed from the host.")
     return streamed
 
