@@ -9,27 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 
 from pcam_model.errors import DiskFull
 
 
 def write_whole(path: Path, content: bytes) -> Path:
     """Write beside, flush to the disk, then replace: no reader ever sees half of it."""
+    with whole(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write, beside `path`; flushed to the disk it takes its place, and where writing fails it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path()
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    part = Path(name)
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            file.write(content)
-            file.flush()
+        yield part
+        with part.open("rb") as file:  # who wrote may have put another file in its place
             os.fsync(file.fileno())
         replace_by(part, path)
     except BaseException:
-        if part.name:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-    return path
 
 
 def replace_by(part: Path, path: Path) -> None:

@@ -147,8 +147,8 @@ def batches(
     side = torch.device("cpu") if isinstance(patches, Streamed) else patches.device
     return Batches(
         patches=patches,
-        rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(side),
-        labels=torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device),
+        rows=torch.tensor(np.asarray(rows, dtype=np.int64), device=side),
+        labels=torch.tensor(np.asarray(labels, dtype=np.int64), device=device),
         size=size,
         device=device,
         ids=ids,

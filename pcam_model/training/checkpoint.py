@@ -1,6 +1,9 @@
 """Checkpoints: network, optimizer and place as safetensors and JSON, whole or not there."""
 
+import errno
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcam_model.errors import BadModel, BadPlan
-from pcam_model.files import write_whole
+from pcam_model.files import room_on_disk, whole
 from pcam_model.records import Record
 from pcam_model.training.step import TrainState
 
@@ -53,7 +56,7 @@ def snapshot(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[
     copied = _plain(tensors)
 
     def write() -> None:
-        write_whole(path, save(copied, {"pcam": json.dumps(about)}))
+        _write(path, copied, about)
 
     return write
 
@@ -115,10 +118,10 @@ def save_weights(path: Path, state: TrainState, place: dict[str, Any]) -> None:
 
 def weights(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[], None]:
     """Copy the network alone; what is returned writes the copy, whenever it is called."""
-    copied, about = _plain(state.network.state_dict()), {"pcam": json.dumps(place)}
+    copied = _plain(state.network.state_dict())
 
     def write() -> None:
-        write_whole(path, save(copied, about))
+        _write(path, copied, place)
 
     return write
 
@@ -131,6 +134,17 @@ def load_weights(path: Path, network: torch.nn.Module) -> None:
     """
     with _whole(path):
         network.load_state_dict(load_file(path))
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Straight from the tensors' memory, and without Python's lock: training goes on. Raises DiskFull."""
+    with room_on_disk(path.parent), whole(path) as part:
+        try:
+            save_file(tensors, part, {"pcam": json.dumps(about)})
+        except SafetensorError as error:  # the system's own is in its words only
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from patch_sets import PatchSet, encoded, make_patch_set, plain_tiff
 
 from pcam_model.errors import BadPlan, BadSource, DiskFull, PcamError
@@ -199,3 +200,22 @@ def test_a_full_disk_is_named_and_left_clean(small_disk, kaggle_zip):
         build_pack(fetch(plan, 2), plan, small_disk / "packs", 2)
     assert isinstance(caught.value, PcamError)
     assert not list((small_disk / "packs").iterdir())
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_last_one(small_disk):
+    from safetensors.torch import load_file
+
+    from pcam_model.training.checkpoint import load_weights, save_weights
+    from pcam_model.training.step import TrainState
+
+    def state(width):
+        return TrainState(torch.nn.Linear(width, 1000), None)
+
+    path = small_disk / "latest.safetensors"
+    save_weights(path, state(10), {"step": 1})
+    before = path.read_bytes()
+    with pytest.raises(DiskFull, match="the disk is full"):
+        save_weights(path, state(100_000), {"step": 2})
+    assert [path.read_bytes()] == [file.read_bytes() for file in small_disk.iterdir() if file.is_file()]
+    assert path.read_bytes() == before and load_file(path)
+    load_weights(path, torch.nn.Linear(10, 1000))

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +108,29 @@ def test_batches_come_from_the_rows_of_their_part() -> None:
     assert torch.equal(one.gather(torch.tensor([0, 9])), one.patches[[2, 11]])
     seen = [(images.shape[0], labels.tolist()) for images, labels in one.in_order(4)]
     assert seen == [(4, [0, 1, 0, 1]), (4, [0, 1, 0, 1]), (2, [0, 1])]
+
+
+READING = """
+import numpy as np, torch
+from pathlib import Path
+from pcam_model.data.streamed import Streamed
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+torch.set_num_threads(2)
+torch.rand(512, 512) @ torch.rand(512, 512)
+torch.rand(1 << 20).sqrt()
+before, patches = threads(), Streamed(np.zeros((512, 96, 96, 3), np.uint8), torch.device("cpu"))
+for start in range(0, 512, 128):
+    rows = torch.arange(start, start + 128)
+    patches.expect(rows)
+    patches.gather(rows)
+print(threads() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts its threads as Linux shows them")
+def test_who_reads_ahead_is_one_thread_and_brings_no_others() -> None:
+    done = subprocess.run([sys.executable, "-c", READING], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
