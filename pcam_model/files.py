@@ -22,20 +22,26 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write, beside `path`; flushed to the disk it takes its place, and where writing fails it goes."""
+def whole(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A file to write, beside `path`: whole it takes its place (`durable`: on the disk before), on failure it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     part = Path(name)
     try:
         yield part
-        with part.open("rb") as file:  # who wrote may have put another file in its place
-            os.fsync(file.fileno())
+        if durable:
+            sync(part)
         replace_by(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes on the disk, whoever wrote them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def replace_by(part: Path, path: Path) -> None:

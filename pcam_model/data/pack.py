@@ -23,7 +23,7 @@ from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
 from pcam_model.data.stream import PatchSource, stream
 from pcam_model.errors import BadSource
-from pcam_model.files import refuse_small_disk, room_on_disk, write_whole
+from pcam_model.files import refuse_small_disk, room_on_disk, sync, write_whole
 from pcam_model.records import Record
 
 Progress = Callable[[int, int], None]
@@ -133,12 +133,6 @@ def both_classes(archive: Archive, table: pd.DataFrame) -> None:
             f"{archive.path or archive.source}: all {counts.iloc[0]:,} labelled patches have the label "
             f"{counts.index[0]}; both 0 and 1 are needed; add patches of the other class"
         )
-
-
-def sync(path: Path) -> None:
-    """Have a file's bytes on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def table_digest(rows: pd.DataFrame) -> str:

@@ -41,8 +41,8 @@ class Streamed:
     def _read(self, rows: Tensor) -> Tensor:
         patches = torch.empty((len(rows), *self.array.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
         # Not by torch: this thread would get a team of OpenMP threads of its own, and with more threads than cores the
-        # team that trains waits differently and takes a third longer. "clip" is what writes to `out` directly.
-        np.take(self.array, rows.numpy(), axis=0, out=patches.numpy(), mode="clip")
+        # team that trains waits differently and takes a third longer.
+        np.take(self.array, rows.numpy(), axis=0, out=patches.numpy())
         if self.map:
             self.map.madvise(mmap.MADV_DONTNEED)  # a page counts as this process's memory until it is let go
         if self.side is None:

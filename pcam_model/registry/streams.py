@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 from pcam_model.errors import BadModel, DiskFull, StoreError
-from pcam_model.files import replace_by, room_on_disk, sha256
+from pcam_model.files import room_on_disk, sha256, whole
 from pcam_model.registry.manifest import FileRecord, Files
 from pcam_model.registry.store import Store
 
@@ -22,20 +21,10 @@ R = TypeVar("R")
 def save_whole(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
     """Write the blocks beside, then replace; `durable`: flushed to the disk before. Returns the SHA-256."""
     digest = hashlib.sha256()
-    with room_on_disk(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-            try:
-                for block in blocks:
-                    digest.update(block)
-                    part.write(block)
-                part.flush()
-                if durable:
-                    os.fsync(part.fileno())
-                replace_by(Path(part.name), path)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
+    with room_on_disk(path.parent), whole(path, durable) as part, part.open("wb") as file:
+        for block in blocks:
+            digest.update(block)
+            file.write(block)
     return digest.hexdigest()
 
 

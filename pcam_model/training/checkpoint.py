@@ -85,7 +85,7 @@ def read_place(path: Path) -> dict[str, Any]:
     Raises:
         BadModel: the file is damaged.
     """
-    with _whole(path), safe_open(path, "pt") as file:
+    with _undamaged(path), safe_open(path, "pt") as file:
         place: dict[str, Any] = json.loads((file.metadata() or {}).get("pcam", "{}"))
     return place
 
@@ -96,7 +96,7 @@ def load_state(path: Path, state: TrainState) -> None:
     Raises:
         BadModel: the file is damaged, or belongs to another network.
     """
-    with _whole(path):
+    with _undamaged(path):
         tensors = load_file(path)
         state.network.load_state_dict(_under("network.", tensors))
         if state.average:
@@ -132,7 +132,7 @@ def load_weights(path: Path, network: torch.nn.Module) -> None:
     Raises:
         BadModel: the file is damaged or holds another network.
     """
-    with _whole(path):
+    with _undamaged(path):
         network.load_state_dict(load_file(path))
 
 
@@ -148,7 +148,7 @@ def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Non
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, RuntimeError, KeyError, OSError, TypeError) as error:
