@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import write_result
-from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.data.pack import Pack, build_pack, patches, table
 from pcam_model.data.source import SourcePlan, fetch
 from pcam_model.training.device import best_device, describe
-from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.trainer import Fit, Watch
 from pcam_model.training.network import NetworkPlan, build_network
 from pcam_model.training.stage import Stage, TunedPlan
 

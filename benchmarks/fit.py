@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.training.device import ComputePlan, Precision, best_device, half_precision, mixed
-from pcam_model.training.fit import Fit
+from pcam_model.training.trainer import Fit
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 from pcam_model.training.optimizer import make_optimizer
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan

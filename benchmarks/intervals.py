@@ -16,7 +16,7 @@ from scipy.stats import norm
 from benchmarks.machine import write_result
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.intervals import PERCENT, bca_interval, gathered, measure
-from pcam_model.evaluation.resample import Scored, Statistics, Units, draws, left_out
+from pcam_model.evaluation.bootstrap import Scored, Statistics, Units, draws, left_out
 
 RESAMPLES = 600
 SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the classes do

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pcam_model.training.model import versions
+from pcam_model.training.model_io import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.batches import batches
-from pcam_model.data.streamed import Streamed
+from pcam_model.data.patch_loader import batches
+from pcam_model.data.mmap_reader import Streamed
 from pcam_model.training.device import ComputePlan, best_device
 from pcam_model.training.network import NetworkPlan, build_network
 from pcam_model.training.optimizer import spread

@@ -21,7 +21,7 @@ LIMIT = 10.0  # seconds
 
 
 def plan(patches: int, run: str) -> dict[str, Any]:
-    from pcam_model.plan import read_plan
+    from pcam_model.config import read_plan
 
     keys = f"source.limit={patches} network.name=resnet18 network.weights=none network.size=32 run={run}"
     return dict(read_plan(None, [*keys.split(), "search.steps=30", "frozen.epochs=1", "tuned.epochs=2"]))

@@ -25,8 +25,8 @@ from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.pack import Pack, build_pack, open_pack, patches, table
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.data.stream import header
-from pcam_model.data.verify import verify_pack
+from pcam_model.data.pack_writer import header
+from pcam_model.data.pack_verification import verify_pack
 
 LARGE = 200_000
 

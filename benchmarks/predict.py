@@ -22,16 +22,16 @@ import numpy as np
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.batches import normalise
-from pcam_model.data.images import Images
-from pcam_model.predictions import predict_to
-from pcam_model.predictor import load
-from pcam_model.runtimes import Runtime, TorchRuntime
+from pcam_model.data.patch_loader import normalise
+from pcam_model.data.image_inputs import Images
+from pcam_model.inference.streaming import predict_to
+from pcam_model.inference.predictor import load
+from pcam_model.inference.backends import Runtime, TorchRuntime
 
 # The kernel's own mark of this program: what `resource` tells begins with the peak of the process that started it.
 WATCHED = """
 import sys
-from pcam_model.cli import main
+from pcam_model.cli.main import main
 try:
     main()
 finally:

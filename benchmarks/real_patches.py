@@ -20,7 +20,7 @@ import yaml
 from benchmarks.machine import write_result
 
 PLANS = Path(__file__).parents[1] / "deployments" / "plans"
-PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
+PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 
 
 def pcam(home: Path, *words: str) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.evaluation.forward import BATCH, as_table, forward
 from pcam_model.evaluation.report import Evidence, write_report
 from pcam_model.training.device import best_device

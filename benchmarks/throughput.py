@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.training.device import best_device, half_precision
 from pcam_model.training.network import NetworkPlan, build_network
 from pcam_model.training.optimizer import FROZEN, make_optimizer, spread

@@ -20,12 +20,12 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.beside_fastai import Fastai, image_files, packed
 from benchmarks.machine import write_result
-from pcam_model.data.batches import Batches, batches, on_device
+from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.data.pack import Pack, patches, table
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
-from pcam_model.training.fit import Fit
+from pcam_model.training.trainer import Fit
 from pcam_model.training.network import NetworkPlan, build_network
 from pcam_model.training.stage import Stage, TunedPlan
 

@@ -16,7 +16,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from pcam_model.errors import BadPlan, PcamError
+from pcam_model.core.errors import BadPlan, PcamError
 
 FILE = Path(__file__).parent / "automations.yaml"
 SILENT = "pcam-crash-silent-runs"

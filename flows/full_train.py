@@ -2,22 +2,22 @@
 
 from prefect import flow
 
-from pcam_model.data.look import LookPlan
+from pcam_model.data.quality import LookPlan
 from pcam_model.data.pack import Pack
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
 from pcam_model.evaluation.report import ScorePlan
-from pcam_model.plan import TrainPlan
+from pcam_model.config import TrainPlan
 from pcam_model.registry.runs import Published
-from pcam_model.registry.store import StorePlan
+from pcam_model.registry.backends.base import StorePlan
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.device import ComputePlan
-from pcam_model.training.lr_search import SearchPlan
-from pcam_model.training.material import Material
+from pcam_model.training.lr_finder import SearchPlan
+from pcam_model.training.context import Material
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
 from tasks import checking, data, publishing, scoring, training
-from tasks.endings import ENDINGS
+from tasks.run_status import ENDINGS
 
 
 @flow(name="pcam", log_prints=True, **ENDINGS)

@@ -3,19 +3,20 @@
 from prefect import flow
 
 from flows.full_train import full_train, packed
-from pcam_model.data.look import LookPlan
+from pcam_model.data.quality import LookPlan
 from pcam_model.data.source import SourcePlan
 from pcam_model.data.split import SplitPlan
-from pcam_model.evaluation.challenge import Decision, PromotionPlan
+from pcam_model.evaluation.promotion_gate import Decision, PromotionPlan
 from pcam_model.evaluation.report import ScorePlan
-from pcam_model.plan import TrainPlan
-from pcam_model.registry.store import StorePlan
+from pcam_model.config import TrainPlan
+from pcam_model.registry.backends.base import StorePlan
 from pcam_model.training.device import ComputePlan
-from pcam_model.training.lr_search import SearchPlan
+from pcam_model.training.lr_finder import SearchPlan
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import FrozenPlan, TunedPlan
-from tasks import checking, promoting
-from tasks.endings import ENDINGS
+from tasks import checking
+from tasks import retraining as promoting
+from tasks.run_status import ENDINGS
 
 
 @flow(name="pcam", log_prints=True, **ENDINGS)

@@ -2,9 +2,9 @@
 
 from prefect import flow, unmapped
 
-from pcam_model.registry.store import StorePlan
-from pcam_model.scoring import Scored
-from tasks import predicting
+from pcam_model.registry.backends.base import StorePlan
+from pcam_model.inference.shards import Scored
+from tasks import inference as predicting
 
 
 @flow(name="pcam-score", log_prints=True)

@@ -7,9 +7,9 @@ from prefect import task
 from prefect.settings import get_current_settings
 
 from pcam_model.check import Finding, machine, refuse
-from pcam_model.errors import PcamError
-from pcam_model.places import cache_folder
-from pcam_model.plan import TrainPlan, checked
+from pcam_model.core.errors import PcamError
+from pcam_model.core.paths import cache_folder
+from pcam_model.config import TrainPlan, checked
 from tasks.policy import within
 
 
@@ -26,8 +26,8 @@ def kaggle(plan: TrainPlan) -> Iterator[Finding]:
     """Whether Kaggle would give the archive, asked with the download itself, which is not read; nothing otherwise."""
     if plan.source.kind != "kaggle":
         return
-    from tasks.kaggle_answers import COMPETITION
-    from tasks.kaggle_client import may_download, seen_before
+    from tasks.kaggle.answers import COMPETITION
+    from tasks.kaggle.client import may_download, seen_before
 
     expected = "credentials that Kaggle takes, and the competition's rules accepted"
     if seen_before(cache_folder() / "downloads" / f"{COMPETITION}.zip"):

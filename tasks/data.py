@@ -7,17 +7,17 @@ from prefect import task
 from pcam_model.data import pack as packing
 from pcam_model.data import source as sources
 from pcam_model.data import split as splitting
-from pcam_model.data.identity import asked
-from pcam_model.data.look import SHEET, Look, LookPlan, look_at
+from pcam_model.data.pack_identity import asked
+from pcam_model.data.quality import SHEET, Look, LookPlan, look_at
 from pcam_model.data.pack import Pack
 from pcam_model.data.source import Archive, SourcePlan
 from pcam_model.data.split import Split, SplitPlan
-from pcam_model.data.verify import verify_as
-from pcam_model.errors import BadModel
-from pcam_model.files import room_on_disk
-from pcam_model.places import cache_folder
+from pcam_model.data.pack_verification import verify_as
+from pcam_model.core.errors import BadModel
+from pcam_model.core.files import room_on_disk
+from pcam_model.core.paths import cache_folder
 from pcam_model.registry.datasets import dataset_of, fetch_dataset, keep_dataset
-from pcam_model.registry.store import StoreAway
+from pcam_model.registry.backends.base import StoreAway
 from pcam_model.registry.workspace import Workspace
 from tasks.policy import within
 from tasks.progress import progress, show_picture, show_table
@@ -64,7 +64,7 @@ def download(plan: SourcePlan, seed: int) -> Archive:
     downloads = cache_folder() / "downloads"
     if plan.kind == "kaggle":
         # Kaggle's client signs in at its import, so it is imported where it is asked for.
-        from tasks.kaggle_client import download_competition
+        from tasks.kaggle.client import download_competition
 
         archive = download_competition(downloads)
     else:

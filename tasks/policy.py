@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from pcam_model.errors import PcamError, Transient
-from pcam_model.registry.store import StoreAway
+from pcam_model.core.errors import PcamError, Transient
+from pcam_model.registry.backends.base import StoreAway
 from pcam_model.training.interrupt import never_lost
 
 PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}

@@ -1,4 +1,4 @@
-"""Progress for people: where `pcam_model.progress` shows it, and as a bar and tables in Prefect's page."""
+"""Progress for people: where `pcam_model.core.progress` shows it, and as a bar and tables in Prefect's page."""
 
 import base64
 import contextvars
@@ -19,7 +19,7 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_logger
 
-from pcam_model import progress as people
+from pcam_model.core import progress as people
 
 ARTIFACT_SECONDS, PATIENCE = 2.0, 5.0
 

@@ -5,24 +5,24 @@ from pathlib import Path
 import numpy as np
 from prefect import runtime, task
 
-from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.data.pack import patches
-from pcam_model.errors import BadModel
+from pcam_model.core.errors import BadModel
 from pcam_model.evaluation.report import Report
-from pcam_model.files import sha256, write_whole
-from pcam_model.model import GRAPH, Model
-from pcam_model.places import cache_folder, store_address
-from pcam_model.plan import TrainPlan
-from pcam_model.registry.endings import forget_ending
+from pcam_model.core.files import sha256, write_whole
+from pcam_model.core.model_metadata import GRAPH, Model
+from pcam_model.core.paths import cache_folder, store_address
+from pcam_model.config import TrainPlan
+from pcam_model.registry.run_status import forget_ending
 from pcam_model.registry.runs import Published, run_name
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.diary import NAME
-from pcam_model.training.graph import write_graph
-from pcam_model.training.material import Material, network_at
-from pcam_model.training.model import save_model, versions
+from pcam_model.training.metrics_log import NAME
+from pcam_model.training.onnx_export import write_graph
+from pcam_model.training.context import Material, network_at
+from pcam_model.training.model_io import save_model, versions
 from pcam_model.training.network import build_network
-from tasks.endings import made_up
+from tasks.run_status import made_up
 from tasks.policy import within
 from tasks.progress import show_link
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from prefect import task
 
-from pcam_model.evaluation import words
+from pcam_model.evaluation import text as words
 from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.metrics import NAMES
 from pcam_model.evaluation.report import Evidence, Report, write_report
-from pcam_model.plan import TrainPlan
+from pcam_model.config import TrainPlan
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.diary import NAME, cost, read_diary
-from pcam_model.training.lr_search import LrCurve
-from pcam_model.training.material import Material, network_at, parts
-from pcam_model.training.model import versions
+from pcam_model.training.metrics_log import NAME, cost, read_diary
+from pcam_model.training.lr_finder import LrCurve
+from pcam_model.training.context import Material, network_at, parts
+from pcam_model.training.model_io import versions
 from tasks.policy import within
 from tasks.progress import progress, show_picture, show_table, show_text
 

@@ -5,16 +5,16 @@ from typing import Any
 
 from prefect import task
 
-from pcam_model.errors import BadPlan
+from pcam_model.core.errors import BadPlan
 from pcam_model.registry.workspace import Workspace
-from pcam_model.training import lr_search
+from pcam_model.training import lr_finder as lr_search
 from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.device import best_device, describe, ranks_here
-from pcam_model.training.fit import Watch
-from pcam_model.training.fitting import Batch, largest_batch
-from pcam_model.training.job import Job, run_job
-from pcam_model.training.lr_search import LrCurve, SearchPlan
-from pcam_model.training.material import Material, network_at, parts
+from pcam_model.training.trainer import Watch
+from pcam_model.training.auto_batch import Batch, largest_batch
+from pcam_model.training.distributed_job import Job, run_job
+from pcam_model.training.lr_finder import LrCurve, SearchPlan
+from pcam_model.training.context import Material, network_at, parts
 from pcam_model.training.stage import Stage
 from pcam_model.training.weights import fingerprint
 from tasks.policy import within

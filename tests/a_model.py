@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
-from pcam_model.files import sha256
-from pcam_model.model import GRAPH, WEIGHTS, Model
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.core.files import sha256
+from pcam_model.core.model_metadata import GRAPH, WEIGHTS, Model
 from pcam_model.registry.runs import Published, RunStore
-from pcam_model.registry.store import Store
+from pcam_model.registry.backends.base import Store
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.graph import write_graph
-from pcam_model.training.model import save_model
+from pcam_model.training.onnx_export import write_graph
+from pcam_model.training.model_io import save_model
 from pcam_model.training.network import NetworkPlan, build_network
 
 SIZE = 64

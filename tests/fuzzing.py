@@ -14,8 +14,8 @@ from patch_sets import make_patch_set
 
 from pcam_model.data.pack import build_pack, table
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.data.verify import verify_pack
-from pcam_model.errors import PcamError
+from pcam_model.data.pack_verification import verify_pack
+from pcam_model.core.errors import PcamError
 
 SECONDS, MEGABYTES = 10.0, 200  # what one try, and all together, may take
 

@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pcam_model.files import sha256
+from pcam_model.core.files import sha256
 
-PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
+PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 TINY = [
     "source.limit=240", "network.name=resnet18", "network.weights=none", "network.size=32", "search.steps=30",
     "frozen.epochs=1", "frozen.batch=16", "tuned.epochs=1", "tuned.batch=16", "tuned.rate=1e-3",

@@ -65,6 +65,6 @@ def test_the_library_reads_the_environment_in_one_place() -> None:
 
 def test_the_help_opens_nothing_heavy() -> None:
     heavy = ("torch", "prefect", "pandas", "boto3")
-    code = f"import sys; import pcam_model.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys; import pcam_model.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

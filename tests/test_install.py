@@ -14,7 +14,7 @@ from a_model import publish_model
 from patch_sets import PatchSet
 
 from pcam_model.registry.channels import promote
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcam_model.errors import BadPlan
-from pcam_model.plan import TrainPlan, checked, read_plan, source_keys
+from pcam_model.core.errors import BadPlan
+from pcam_model.config import TrainPlan, checked, read_plan, source_keys
 
 PLANS = Path(__file__).parents[1] / "deployments" / "plans"
 

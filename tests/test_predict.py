@@ -15,14 +15,14 @@ from a_model import publish_model
 from patch_sets import PatchSet
 
 import pcam_model
-from pcam_model.data.images import Images
+from pcam_model.data.image_inputs import Images
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.errors import BadPlan, BadSource
-from pcam_model.predictions import predict_to
-from pcam_model.predictor import Predictor
+from pcam_model.core.errors import BadPlan, BadSource
+from pcam_model.inference.streaming import predict_to
+from pcam_model.inference.predictor import Predictor
 from pcam_model.registry.channels import promote
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 
 ROOT = Path(__file__).parents[1]
 # Runs `pcam` where the packages named in BLOCKED are not installed.
@@ -35,7 +35,7 @@ class Without(PathFinder):
         absent = name.partition(".")[0] in os.environ["BLOCKED"].split()
         return None if absent else super().find_spec(name, path, target)
 sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
-from pcam_model.cli import main
+from pcam_model.cli.main import main
 main()
 """
 MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL", "prefect-docker": "prefect_docker"}

@@ -11,16 +11,16 @@ from a_model import publish_model
 from PIL import Image
 
 import pcam_model
-from pcam_model import runtimes
-from pcam_model.data.batches import batches
-from pcam_model.errors import BadModel, BadPlan, BadSource, PcamError
+from pcam_model.inference import backends as runtimes
+from pcam_model.data.patch_loader import batches
+from pcam_model.core.errors import BadModel, BadPlan, BadSource, PcamError
 from pcam_model.evaluation.forward import forward
 from pcam_model.evaluation.metrics import tumour_probability
-from pcam_model.model import ABOUT, GRAPH, WEIGHTS
-from pcam_model.predictor import Predictor
+from pcam_model.core.model_metadata import ABOUT, GRAPH, WEIGHTS
+from pcam_model.inference.predictor import Predictor
 from pcam_model.registry.channels import promote
-from pcam_model.registry.store import open_store
-from pcam_model.training.model import load_model
+from pcam_model.registry.backends.base import open_store
+from pcam_model.training.model_io import load_model
 
 PATCHES = np.random.default_rng(3).integers(0, 256, (9, 96, 96, 3), dtype=np.uint8)
 

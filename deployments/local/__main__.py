@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from deployments.local import asked, places, stack
-from pcam_model.errors import PcamError
+from pcam_model.core.errors import PcamError
 
 FILE = "deployments/local/prefect.yaml"
 PLAN = "deployments/plans/sample.yaml"

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from deployments.local import places
-from pcam_model.errors import BadPlan, BadSource
+from pcam_model.core.errors import BadPlan, BadSource
 
 
 def parameters(plan: str, source: str = "", run: str = "", settings: str = "", store: str = "") -> dict[str, Any]:
     """The flow's parameters, all of them: the plan file, then what was set by hand; every path made absolute."""
-    from pcam_model.plan import asked_plan  # knows the networks, so it takes seconds to import
+    from pcam_model.config import asked_plan  # knows the networks, so it takes seconds to import
 
     asked = asked_plan(Path(plan).expanduser(), _words(settings), source, store, run)
     return _absolute(asked.model_dump(mode="json"))

@@ -15,7 +15,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelling, State
 
-from pcam_model.errors import BadPlan
+from pcam_model.core.errors import BadPlan
 
 # What Prefect says of itself, and the traceback that its engine prints a second time.
 CHATTER = re.compile(

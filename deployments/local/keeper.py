@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from deployments.local import api, locks, places, processes
-from pcam_model.files import write_whole
+from pcam_model.core.files import write_whole
 
 PATIENCE = 180.0
 

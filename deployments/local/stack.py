@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.local import api, locks, places, processes
-from pcam_model.errors import PcamError
+from pcam_model.core.errors import PcamError
 
 
 class StackError(PcamError):

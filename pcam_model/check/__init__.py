@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from pcam_model.check.findings import Finding, refuse
 from pcam_model.check.hardware import device, memory
-from pcam_model.check.places import cache, disk, store
-from pcam_model.check.wanted import source, weights
-from pcam_model.plan import TrainPlan
+from pcam_model.check.storage import cache, disk, store
+from pcam_model.check.inputs import source, weights
+from pcam_model.config import TrainPlan
 
 __all__ = ["Finding", "machine", "refuse"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from pcam_model.errors import NotReady
-from pcam_model.records import Record
-from pcam_model.registry.store import StoreAway
+from pcam_model.core.errors import NotReady
+from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import StoreAway
 
 
 class Finding(Record):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pcam_model.check.findings import Finding
-from pcam_model.plan import TrainPlan
+from pcam_model.config import TrainPlan
 
 # The oldest driver that serves a CUDA major version (NVIDIA's minor version compatibility).
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}

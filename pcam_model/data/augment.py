@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcam_model.data.stain import jitter
-from pcam_model.randomness import Share
+from pcam_model.core.rng import Share
 
 PROBABILITY = 0.75
 DEGREES = 10.0

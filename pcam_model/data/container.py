@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from isal import igzip_lib, isal_zlib
 
 from pcam_model.data.image import BadPatch
-from pcam_model.errors import BadSource
+from pcam_model.core.errors import BadSource
 
 BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")

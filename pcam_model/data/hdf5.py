@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pcam_model.data.image import PATCH_BYTES, SIZE, BadPatch, Patch
-from pcam_model.data.official import Part, check_published, find_parts, unpacked
-from pcam_model.errors import BadSource
+from pcam_model.data.official_files import Part, check_published, find_parts, unpacked
+from pcam_model.core.errors import BadSource
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 

@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.beside import PART, alone
-from pcam_model.data.choose import chosen, with_slides
+from pcam_model.data.atomic_dir import PART, alone
+from pcam_model.data.subset import chosen, with_slides
 from pcam_model.data.hdf5 import OfficialPatches
-from pcam_model.data.identity import VERSION, pack_name
+from pcam_model.data.pack_identity import VERSION, pack_name
 from pcam_model.data.image import PATCH_BYTES, SIZE
-from pcam_model.data.layout import KagglePatches
+from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.names import PACK
-from pcam_model.data.official import holds_official
+from pcam_model.data.official_files import holds_official
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
-from pcam_model.data.stream import PatchSource, stream
-from pcam_model.errors import BadSource
-from pcam_model.files import refuse_small_disk, room_on_disk, sync, write_whole
-from pcam_model.records import Record
+from pcam_model.data.pack_writer import PatchSource, stream
+from pcam_model.core.errors import BadSource
+from pcam_model.core.files import refuse_small_disk, room_on_disk, sync, write_whole
+from pcam_model.core.schema import Record
 
 Progress = Callable[[int, int], None]
 PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", PACK

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
-from pcam_model.data.official import has_sum, holds_official, official_files
-from pcam_model.data.remote import fetch_official
-from pcam_model.errors import BadPlan, BadSource
-from pcam_model.files import sha256
-from pcam_model.records import Plan, Record
+from pcam_model.data.official_files import has_sum, holds_official, official_files
+from pcam_model.data.official_download import fetch_official
+from pcam_model.core.errors import BadPlan, BadSource
+from pcam_model.core.files import sha256
+from pcam_model.core.schema import Plan, Record
 
 SAMPLE_COUNT = 2000
 

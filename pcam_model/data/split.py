@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.assign import SplitPlan, assign, best_kind
+from pcam_model.data.split_assignment import SplitPlan, assign, best_kind
 from pcam_model.data.pack import Pack, table
-from pcam_model.data.proof import SIDES, Kind, counted, meaning, prove, refuse_one_class
-from pcam_model.errors import BadSplit
-from pcam_model.files import room_on_disk, write_whole
-from pcam_model.records import Record
+from pcam_model.data.leakage import SIDES, Kind, counted, meaning, prove, refuse_one_class
+from pcam_model.core.errors import BadSplit
+from pcam_model.core.files import room_on_disk, write_whole
+from pcam_model.core.schema import Record
 
 TABLE, RECORD = "split.parquet", "split.json"
 

@@ -7,7 +7,7 @@ Haematoxylin, eosin and the rest are unmixed (Ruifrok and Johnston 2001), each m
 import torch
 from torch import Tensor
 
-from pcam_model.randomness import Share
+from pcam_model.core.rng import Share
 
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 """Optical density of red, green and blue in one unit of haematoxylin, eosin and DAB."""

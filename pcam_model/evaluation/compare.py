@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pcam_model.errors import BadModel, BadPlan
+from pcam_model.core.errors import BadModel, BadPlan
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.evidence import Figure
 from pcam_model.evaluation.intervals import bca_interval, gathered
-from pcam_model.evaluation.resample import FEW, RESAMPLES, Scored, Statistics, Units, draws, left_out, units
-from pcam_model.records import Record
+from pcam_model.evaluation.bootstrap import FEW, RESAMPLES, Scored, Statistics, Units, draws, left_out, units
+from pcam_model.core.schema import Record
 
 Array = NDArray[Any]
 SIDES = ("valid", "new")

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from pcam_model.errors import BadPlan
-from pcam_model.evaluation import operating
-from pcam_model.records import Plan, Record
+from pcam_model.core.errors import BadPlan
+from pcam_model.evaluation import operating_points as operating
+from pcam_model.core.schema import Plan, Record
 
 ELSEWHERE = "elsewhere"  # the kind of a split that none is: all patches are scored
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pcam_model.data.batches import normalise
+from pcam_model.data.patch_loader import normalise
 from pcam_model.evaluation import heatmap, metrics
 from pcam_model.evaluation.evidence import Evidence, Example
-from pcam_model.evaluation.sides import judge_sides
-from pcam_model.randomness import word
+from pcam_model.evaluation.cross_fit import judge_sides
+from pcam_model.core.rng import word
 
 Array = NDArray[Any]
 EACH = 6

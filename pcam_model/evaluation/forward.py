@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pcam_model.data.batches import Batches
+from pcam_model.data.patch_loader import Batches
 from pcam_model.evaluation.views import views
 from pcam_model.training.network import PatchNetwork
 

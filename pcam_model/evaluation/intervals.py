@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from pcam_model.evaluation.calibration import BINS, bin_of
 from pcam_model.evaluation.evidence import Figure
-from pcam_model.evaluation.resample import RESAMPLES, Scored, Statistics, draws, left_out
+from pcam_model.evaluation.bootstrap import RESAMPLES, Scored, Statistics, draws, left_out
 
 Array = NDArray[Any]
 PERCENT = (2.5, 97.5)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from pcam_model.errors import BadModel, BadSplit
+from pcam_model.core.errors import BadModel, BadSplit
 
 Array = NDArray[Any]
 

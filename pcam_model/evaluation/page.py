@@ -13,7 +13,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from pcam_model.evaluation import curves, heatmap, metrics, plots, style, words
+from pcam_model.evaluation import curves, heatmap, metrics, plots, style
+
+from pcam_model.evaluation import text as words
 from pcam_model.evaluation.evidence import Evidence, Example, LrCurve
 
 

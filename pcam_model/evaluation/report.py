@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from pcam_model.errors import BadSplit
-from pcam_model.evaluation import contact, curves, metrics, page, plots, style, words
+from pcam_model.core.errors import BadSplit
+from pcam_model.evaluation import curves, metrics, page, plots, style
+from pcam_model.evaluation import examples_sheet as contact
+from pcam_model.evaluation import text as words
 from pcam_model.evaluation.evidence import Evidence, Example, Figure, LrCurve, Report, ScorePlan
 from pcam_model.evaluation.metrics import Confusion
-from pcam_model.evaluation.sides import Judged
+from pcam_model.evaluation.cross_fit import Judged
 from pcam_model.evaluation.summary import figure_of, finite, summarise
-from pcam_model.files import room_on_disk, write_whole
+from pcam_model.core.files import room_on_disk, write_whole
 
 __all__ = ["Evidence", "Example", "Figure", "LrCurve", "Report", "ScorePlan", "write_report"]
 

@@ -8,8 +8,8 @@ import pandas as pd
 from pcam_model.evaluation import calibration, compare, metrics
 from pcam_model.evaluation.evidence import Evidence, Figure
 from pcam_model.evaluation.intervals import Measured, measure
-from pcam_model.evaluation.resample import GRID
-from pcam_model.evaluation.sides import Chosen, Judged, judge_sides
+from pcam_model.evaluation.bootstrap import GRID
+from pcam_model.evaluation.cross_fit import Chosen, Judged, judge_sides
 
 FORMAT = 1
 

@@ -5,10 +5,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pcam_model.errors import BadModel
-from pcam_model.files import write_whole
+from pcam_model.core.errors import BadModel
+from pcam_model.core.files import write_whole
 from pcam_model.registry.manifest import FileRecord, Files, digest_of
-from pcam_model.registry.streams import same_file
+from pcam_model.registry.transfer import same_file
 
 
 class Cache:

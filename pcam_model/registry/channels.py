@@ -8,12 +8,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from pcam_model.errors import BadModel, BadPlan, Busy, StoreError
-from pcam_model.registry.conditions import probe
-from pcam_model.registry.history import Channel, Move, back_to, moved, newest_first
+from pcam_model.core.errors import BadModel, BadPlan, Busy, StoreError
+from pcam_model.registry.capabilities import probe
+from pcam_model.registry.channel_history import Channel, Move, back_to, moved, newest_first
 from pcam_model.registry.manifest import encoded, now, read_manifest
-from pcam_model.registry.naming import NAME, run_name
-from pcam_model.registry.store import Conflict, NotThere, Store
+from pcam_model.registry.run_names import NAME, run_name
+from pcam_model.registry.backends.base import Conflict, NotThere, Store
 
 CHAMPION = "champion"
 

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pcam_model.epochs import epoch_file, epoch_of
-from pcam_model.errors import BadModel, StoreError
-from pcam_model.records import Record
-from pcam_model.registry.beside import LIVE, local_name, read_live
-from pcam_model.registry.formats import refuse_pickle
+from pcam_model.core.checkpoint_names import epoch_file, epoch_of
+from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.schema import Record
+from pcam_model.registry.live_sync import LIVE, local_name, read_live
+from pcam_model.registry.safe_formats import refuse_pickle
 from pcam_model.registry.manifest import FileRecord, Step, parse_step
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import NotThere
-from pcam_model.registry.streams import alone_in, fetch_verified, same_file
+from pcam_model.registry.backends.base import NotThere
+from pcam_model.registry.transfer import alone_in, fetch_verified, same_file
 
 ROOM, FINAL, LINES, TRIES = "checkpoints", "final.safetensors", "metrics.jsonl", 3
 

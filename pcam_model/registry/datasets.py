@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pcam_model.errors import BadModel, PcamError
-from pcam_model.records import Record
-from pcam_model.registry.formats import refuse_pickle, refuse_unsafe_names
+from pcam_model.core.errors import BadModel, PcamError
+from pcam_model.core.schema import Record
+from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.manifest import Files, digest_of, encoded, files_of, parsed
-from pcam_model.registry.store import NotThere, Store
-from pcam_model.registry.streams import alone_in, fetch_files, send_files
+from pcam_model.registry.backends.base import NotThere, Store
+from pcam_model.registry.transfer import alone_in, fetch_files, send_files
 
 LIST = "files.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from pcam_model.registry.manifest import encoded
-from pcam_model.registry.naming import run_name
-from pcam_model.registry.store import NotThere, Store
+from pcam_model.registry.run_names import run_name
+from pcam_model.registry.backends.base import NotThere, Store
 
 NOBODY = "nobody"
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from pcam_model.errors import BadModel, StoreError
-from pcam_model.records import Record
-from pcam_model.registry.store import NotThere, Store, checked_key
+from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import NotThere, Store, checked_key
 
 R = TypeVar("R", bound=Record)
 RUNS = "runs"

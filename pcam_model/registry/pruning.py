@@ -2,14 +2,14 @@
 
 import time
 
-from pcam_model.errors import BadModel
-from pcam_model.records import Record
+from pcam_model.core.errors import BadModel
+from pcam_model.core.schema import Record
 from pcam_model.registry.channels import list_channels
-from pcam_model.registry.history import whole_history
+from pcam_model.registry.channel_history import whole_history
 from pcam_model.registry.manifest import RUNS
 from pcam_model.registry.runs import RunStore, list_runs
-from pcam_model.registry.scores import SCORES, SHARDS
-from pcam_model.registry.store import Entry, Store
+from pcam_model.registry.score_tables import SCORES, SHARDS
+from pcam_model.registry.backends.base import Entry, Store
 
 DAY = 86_400.0
 

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pcam_model.errors import BadModel, StoreError
-from pcam_model.files import room_on_disk, write_whole
+from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.files import room_on_disk, write_whole
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import read_channel
-from pcam_model.registry.formats import refuse_pickle, refuse_unsafe_names
+from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.manifest import Files, Manifest, Published, check_sizes, digest_of, parse_manifest
-from pcam_model.registry.naming import NAME, run_name
-from pcam_model.registry.store import NotThere, Store, StoreAway
-from pcam_model.registry.streams import alone_in, fetch_files, same_file
+from pcam_model.registry.run_names import NAME, run_name
+from pcam_model.registry.backends.base import NotThere, Store, StoreAway
+from pcam_model.registry.transfer import alone_in, fetch_files, same_file
 
 PARTS = ("model", "report")
 MANIFEST = "manifest.json"

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pcam_model.errors import BadPlan, StoreError
-from pcam_model.files import sha256
-from pcam_model.records import Record
+from pcam_model.core.errors import BadPlan, StoreError
+from pcam_model.core.files import sha256
+from pcam_model.core.schema import Record
 from pcam_model.registry.manifest import (
     RUNS,
     FileRecord,
@@ -24,9 +24,9 @@ from pcam_model.registry.manifest import (
     read_manifest,
     sizes,
 )
-from pcam_model.registry.naming import changed, differences, run_name
-from pcam_model.registry.store import Conflict, NotThere, Store
-from pcam_model.registry.streams import alone_in, fetch_files, send_files
+from pcam_model.registry.run_names import changed, differences, run_name
+from pcam_model.registry.backends.base import Conflict, NotThere, Store
+from pcam_model.registry.transfer import alone_in, fetch_files, send_files
 
 __all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
 

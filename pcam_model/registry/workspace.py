@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcam_model.errors import BadPlan
-from pcam_model.files import room_on_disk, write_whole
-from pcam_model.records import Record
-from pcam_model.registry.beside import Beside, forget, restore
-from pcam_model.registry.conditions import probe
+from pcam_model.core.errors import BadPlan
+from pcam_model.core.files import room_on_disk, write_whole
+from pcam_model.core.schema import Record
+from pcam_model.registry.live_sync import Beside, forget, restore
+from pcam_model.registry.capabilities import probe
 from pcam_model.registry.manifest import Published, encoded, files_of
-from pcam_model.registry.patience import patiently
+from pcam_model.registry.retry import patiently
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.registry.backends.base import StoreAway, open_store
 
 PATIENCE = 600.0  # seconds that the end of a run waits for a store that is away
 WAITING = ".step.json"  # the record of a step that is not in the store yet

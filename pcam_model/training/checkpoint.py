@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pcam_model.errors import BadModel, BadPlan
-from pcam_model.files import room_on_disk, whole
-from pcam_model.records import Record
+from pcam_model.core.errors import BadModel, BadPlan
+from pcam_model.core.files import room_on_disk, whole
+from pcam_model.core.schema import Record
 from pcam_model.training.step import TrainState
 
 LATEST = "latest.safetensors"

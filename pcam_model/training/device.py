@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from pcam_model.records import Plan
+from pcam_model.core.schema import Plan
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 

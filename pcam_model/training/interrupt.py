@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from pcam_model.errors import Interrupted
+from pcam_model.core.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GO_ON = "what was done is saved, and the same command goes on from there"

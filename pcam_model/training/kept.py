@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pcam_model.epochs import epoch_of
+from pcam_model.core.checkpoint_names import epoch_of
 
 
 def drop_others(folder: Path, epochs: list[dict[str, Any]], last: int, best: dict[str, Any]) -> None:

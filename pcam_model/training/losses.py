@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcam_model.errors import BadPlan
-from pcam_model.training.course import Course
-from pcam_model.training.diary import Diary
-from pcam_model.training.health import IN_A_ROW
+from pcam_model.core.errors import BadPlan
+from pcam_model.training.schedule import Course
+from pcam_model.training.metrics_log import Diary
+from pcam_model.training.nan_guard import IN_A_ROW
 
 
 class Losses:

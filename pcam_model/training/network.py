@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from pcam_model.errors import BadPlan
-from pcam_model.randomness import Share, at_place
-from pcam_model.records import Plan
+from pcam_model.core.errors import BadPlan
+from pcam_model.core.rng import Share, at_place
+from pcam_model.core.schema import Plan
 from pcam_model.training import weights
 from pcam_model.training.depthwise import spare_bfloat16
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pcam_model.data.augment import Sight
-from pcam_model.errors import BadPlan
-from pcam_model.records import Plan, Record
-from pcam_model.training.average import Average
+from pcam_model.core.errors import BadPlan
+from pcam_model.core.schema import Plan, Record
+from pcam_model.training.ema import Average
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.optimizer import FROZEN, spread
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from pcam_model.errors import BadPlan
-from pcam_model.randomness import Share, generator
-from pcam_model.training.average import Average
+from pcam_model.core.errors import BadPlan
+from pcam_model.core.rng import Share, generator
+from pcam_model.training.ema import Average
 from pcam_model.training.device import (
     ComputePlan,
     Precision,
@@ -22,10 +22,10 @@ from pcam_model.training.device import (
     mixed,
     out_of_memory,
 )
-from pcam_model.training.health import LossScale, Statistics, norm
+from pcam_model.training.nan_guard import LossScale, Statistics, norm
 from pcam_model.training.network import DROPOUT, PatchNetwork
 from pcam_model.training.optimizer import make_optimizer, set_rate
-from pcam_model.training.ranks import ALONE, Ranks, with_common_statistics
+from pcam_model.training.distributed import ALONE, Ranks, with_common_statistics
 
 ENGINE = 2  # raised where the same plan and data no longer give the same steps: older checkpoints are refused then
 

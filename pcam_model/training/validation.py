@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from pcam_model.data.batches import Batches
+from pcam_model.data.patch_loader import Batches
 from pcam_model.training.device import Precision, mixed
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.step import TrainState

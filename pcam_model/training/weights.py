@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from pcam_model.errors import BadWeights
-from pcam_model.files import sha256
+from pcam_model.core.errors import BadWeights
+from pcam_model.core.files import sha256
 
 PATIENCE = 10.0  # seconds without an answer or a byte
 WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -10,12 +10,12 @@ import torch
 
 from pcam_model.check import Finding, refuse
 from pcam_model.check import hardware as looking
-from pcam_model.check import places as keeping
-from pcam_model.check.wanted import source, weights
-from pcam_model.errors import NotReady
-from pcam_model.plan import TrainPlan, read_plan
-from pcam_model.registry.conditions import Conditions
-from pcam_model.registry.store import StoreAway
+from pcam_model.check import storage as keeping
+from pcam_model.check.inputs import source, weights
+from pcam_model.core.errors import NotReady
+from pcam_model.config import TrainPlan, read_plan
+from pcam_model.registry.capabilities import Conditions
+from pcam_model.registry.backends.base import StoreAway
 
 
 def asked(*keys: str) -> TrainPlan:

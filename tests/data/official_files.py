@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from patch_sets import some_patches
 
-from pcam_model.data.official import PREFIX
+from pcam_model.data.official_files import PREFIX
 
 COUNTS = {"train": 12, "valid": 6, "test": 4}
 

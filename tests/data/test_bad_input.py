@@ -11,7 +11,7 @@ import pytest
 import torch
 from patch_sets import PatchSet, encoded, make_patch_set, plain_tiff
 
-from pcam_model.errors import BadPlan, BadSource, DiskFull, PcamError
+from pcam_model.core.errors import BadPlan, BadSource, DiskFull, PcamError
 
 
 def first(made: PatchSet) -> str:

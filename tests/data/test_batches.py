@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pcam_model.data.augment import Sight, augment, grid, homographies, lighting, relight, symmetries, warps, zooms
-from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD, Batches, batches, normalise
-from pcam_model.randomness import generator
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, Batches, batches, normalise
+from pcam_model.core.rng import generator
 
 
 def some(count: int = 5, seed: int = 0) -> torch.Tensor:
@@ -113,7 +113,7 @@ def test_batches_come_from_the_rows_of_their_part() -> None:
 READING = """
 import numpy as np, torch
 from pathlib import Path
-from pcam_model.data.streamed import Streamed
+from pcam_model.data.mmap_reader import Streamed
 
 def threads():
     return len(list(Path("/proc/self/task").iterdir()))

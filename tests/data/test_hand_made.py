@@ -8,7 +8,7 @@ import pytest
 from patch_sets import make_patch_set
 
 from pcam_model.data.pack import table
-from pcam_model.errors import BadSource
+from pcam_model.core.errors import BadSource
 
 
 def relabelled(made, change):

@@ -7,10 +7,10 @@ import pytest
 from official_files import COUNTS, official_folder
 from patch_sets import some_patches
 
-from pcam_model.data.official import PREFIX
+from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import patches, table
 from pcam_model.data.split import SplitPlan, make_split
-from pcam_model.errors import BadSource
+from pcam_model.core.errors import BadSource
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import pytest
 from official_files import official_folder
 from patch_sets import some_patches
 
-from pcam_model.data.image_rows import Hdf5Images
-from pcam_model.data.images import Images
-from pcam_model.data.official import PREFIX
+from pcam_model.data.hdf5_inputs import Hdf5Images
+from pcam_model.data.image_inputs import Images
+from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import build_pack
 from pcam_model.data.pack import table as table_of
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.errors import BadSource
-from pcam_model.predictions import predict_to
-from pcam_model.predictor import load
+from pcam_model.core.errors import BadSource
+from pcam_model.inference.streaming import predict_to
+from pcam_model.inference.predictor import load
 
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (False, (3, 96, 96, 3))])

@@ -7,8 +7,8 @@ import pytest
 from patch_sets import plain_tiff
 from PIL import Image
 
-from pcam_model.data.look import LookPlan, look_at
-from pcam_model.errors import BadSource
+from pcam_model.data.quality import LookPlan, look_at
+from pcam_model.core.errors import BadSource
 
 LENIENT = LookPlan(most_conflicts=1, most_blank=1, least_class=0)
 

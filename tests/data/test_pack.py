@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcam_model.data.layout import KagglePatches
+from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.pack import open_pack, patches, table
-from pcam_model.errors import BadSource
+from pcam_model.core.errors import BadSource
 
 
 @pytest.mark.parametrize("suffix", ["tif", "tiff", "png", "jpg"])

@@ -6,11 +6,13 @@ import pytest
 from official_files import official_folder
 from web_standin import Standin
 
-from pcam_model.data import remote, web
-from pcam_model.data.official import PREFIX
+from pcam_model.data import official_download as remote
+
+from pcam_model.data import http_download as web
+from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import build_pack, table
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.errors import BadPlan, BadSource, Transient
+from pcam_model.core.errors import BadPlan, BadSource, Transient
 
 LABELS = f"{PREFIX}_train_y.h5.gz"
 
@@ -22,7 +24,7 @@ def site(tmp_path, monkeypatch):
     files = {f"/records/files/{path.name}": path.read_bytes() for path in folder.iterdir()}
     sums = {name.rpartition("/")[2].removeprefix(f"{PREFIX}_"): {md5(content)} for name, content in files.items()}
     monkeypatch.setattr(remote, "PUBLISHED", sums)
-    monkeypatch.setattr("pcam_model.data.official.PUBLISHED", sums)
+    monkeypatch.setattr("pcam_model.data.official_files.PUBLISHED", sums)
     standin = Standin(files=files)
     server = standin.serve()
     standin.address = f"http://127.0.0.1:{server.server_port}/records/files"

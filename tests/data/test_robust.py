@@ -16,8 +16,8 @@ from patch_sets import make_patch_set, plain_tiff
 
 from pcam_model.data.pack import build_pack, open_pack, patches
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.data.verify import verify_pack
-from pcam_model.errors import BadSource
+from pcam_model.data.pack_verification import verify_pack
+from pcam_model.core.errors import BadSource
 
 
 @pytest.mark.timeout(3600)

@@ -9,7 +9,7 @@ import pytest
 
 from pcam_model.data.pack import Pack, table
 from pcam_model.data.split import SplitPlan, make_split, sides
-from pcam_model.errors import BadPlan, BadSplit
+from pcam_model.core.errors import BadPlan, BadSplit
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcam_model.data.assign import SplitPlan, assign
-from pcam_model.errors import BadSplit
+from pcam_model.data.split_assignment import SplitPlan, assign
+from pcam_model.core.errors import BadSplit
 
 
 @st.composite

@@ -3,7 +3,7 @@ import torch
 
 from pcam_model.data.augment import Sight, augment
 from pcam_model.data.stain import SHIFT, amounts, drawn, jitter, restained
-from pcam_model.randomness import generator
+from pcam_model.core.rng import generator
 
 LOG_1E6 = 13.815510557964274  # scikit-image gives amounts in units of -ln(1e-6)
 # skimage.color.rgb2hed of single pixels, scikit-image 0.26.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from prefect import flow, get_run_logger
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 
 Group = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pcam_model.errors import BadPlan, BadSource, PcamError
+from pcam_model.core.errors import BadPlan, BadSource, PcamError
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_a_run_in_the_container_is_published_and_its_model_predicts_on_the_host(
     with subprocess.Popen(command, cwd=REPO, env=engine.env(), stdout=subprocess.PIPE, text=True) as watching:
         said = watching.communicate(timeout=960)[0]
     assert watching.returncode == 0, said + engine.log("worker")[-4000:]
-    pcam = [PYTHON, "-c", "from pcam_model.cli import main; main()"]
+    pcam = [PYTHON, "-c", "from pcam_model.cli.main import main; main()"]
     assert "smoke" in sh(*pcam, "runs", "--store", engine.outer)
     sh(*pcam, "pull", "smoke", str(tmp_path / "model"), "--store", engine.outer)
     assert '"auc"' in sh(*pcam, "score", str(tmp_path / "model"), "sample", "--json")
@@ -176,7 +176,7 @@ def under_way(engine: Engine, name: str) -> tuple[str, str]:
 
 
 def frozen(engine: Engine, name: str) -> bytes:
-    from pcam_model.registry.store import open_store
+    from pcam_model.registry.backends.base import open_store
 
     return open_store(engine.outer).read(f"runs/{name}/checkpoints/frozen/step.json")
 
@@ -234,8 +234,8 @@ def test_a_server_that_is_away_for_a_minute_costs_no_run(engine: Engine) -> None
 
 
 def test_a_cancelled_run_saves_itself_and_is_gone_in_15_seconds(engine: Engine) -> None:
-    from pcam_model.registry.endings import find_ending
-    from pcam_model.registry.store import open_store
+    from pcam_model.registry.run_status import find_ending
+    from pcam_model.registry.backends.base import open_store
 
     run, container = under_way(engine, "cancelled")
     begun = time.monotonic()

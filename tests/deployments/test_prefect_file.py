@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pcam_model.plan import TrainPlan
+from pcam_model.config import TrainPlan
 
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "deployments"
 

@@ -9,7 +9,7 @@ import pytest
 
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.evaluation.challenge import PromotionPlan, decide, held_out
+from pcam_model.evaluation.promotion_gate import PromotionPlan, decide, held_out
 from pcam_model.evaluation.compare import auc_difference
 from tests.evaluation.conftest import predictions
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcam_model.errors import BadPlan
+from pcam_model.core.errors import BadPlan
 from pcam_model.evaluation import compare
 from tests.evaluation.conftest import predictions
 

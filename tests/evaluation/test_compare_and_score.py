@@ -13,12 +13,12 @@ from patch_sets import make_patch_set
 from safetensors.torch import save_file
 
 from pcam_model import cli
-from pcam_model.data.batches import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.evaluation import metrics
-from pcam_model.files import sha256
+from pcam_model.core.files import sha256
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
-from pcam_model.training.model import Model, versions
+from pcam_model.registry.backends.base import open_store
+from pcam_model.training.model_io import Model, versions
 from pcam_model.training.network import NetworkPlan, build_network
 from tests.evaluation.conftest import predictions
 
@@ -163,7 +163,7 @@ def test_intervals_are_over_slides_where_they_are_named(pcam, model, tmp_path):
 
 
 def test_a_source_that_the_model_knows_is_said(pcam, tmp_path):
-    from pcam_model.files import sha256
+    from pcam_model.core.files import sha256
 
     source = make_patch_set(24).zip(tmp_path / "a.zip")
     found = json.loads(pcam("score", lay_model(tmp_path / "model", archive=sha256(source)), source, "--json"))

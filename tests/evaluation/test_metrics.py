@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from pcam_model.errors import BadModel, BadPlan, BadSplit
-from pcam_model.evaluation import metrics, operating
+from pcam_model.core.errors import BadModel, BadPlan, BadSplit
+from pcam_model.evaluation import metrics
+from pcam_model.evaluation import operating_points as operating
 from tests.evaluation.conftest import predictions
 
 TABLE = predictions(500, 7)

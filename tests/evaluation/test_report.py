@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pcam_model.errors import BadSplit
-from pcam_model.evaluation import calibration, metrics, operating
+from pcam_model.core.errors import BadSplit
+from pcam_model.evaluation import calibration, metrics
+from pcam_model.evaluation import operating_points as operating
 from pcam_model.evaluation.report import Report, ScorePlan, write_report
 from tests.evaluation.conftest import history, lr_curve, predictions
 

@@ -6,10 +6,12 @@ import pytest
 from scipy.stats import bootstrap, norm
 from sklearn import metrics as reference
 
-from pcam_model.evaluation import metrics, resample
+from pcam_model.evaluation import metrics
+
+from pcam_model.evaluation import bootstrap as resample
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.intervals import bca_interval, measure
-from pcam_model.evaluation.resample import Scored, Statistics, Units, draws, units
+from pcam_model.evaluation.bootstrap import Scored, Statistics, Units, draws, units
 from tests.evaluation.conftest import predictions
 
 

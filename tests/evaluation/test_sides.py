@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pcam_model.errors import BadModel
-from pcam_model.evaluation import metrics, operating
+from pcam_model.core.errors import BadModel
+from pcam_model.evaluation import metrics
+from pcam_model.evaluation import operating_points as operating
 from pcam_model.evaluation.report import ScorePlan
-from pcam_model.evaluation.sides import judge_sides
+from pcam_model.evaluation.cross_fit import judge_sides
 from tests.evaluation.conftest import predictions
 
 

@@ -16,14 +16,14 @@ from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
-from pcam_model.errors import Busy
-from pcam_model.evaluation.challenge import Decision
-from pcam_model.plan import read_plan
+from pcam_model.core.errors import Busy
+from pcam_model.evaluation.promotion_gate import Decision
+from pcam_model.config import read_plan
 from pcam_model.registry import channels
 from pcam_model.registry.decisions import find_decision
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import Store, open_store
-from pcam_model.training.model import code_digest
+from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.training.model_io import code_digest
 
 # Prefect's client leaves its sockets to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -82,7 +82,7 @@ def test_nothing_new_is_nothing_to_do_in_seconds(home: Path, weak: Decision, sto
 
 
 def test_new_code_is_something_new(home: Path, weak: Decision, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks import promoting
+    from tasks import retraining as promoting
 
     plan = store.read(f"runs/{weak.challenger}/plan.json")
     assert code_digest()[:12].encode() in plan

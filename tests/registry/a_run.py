@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pcam_model.registry.runs import Published, RunStore
-from pcam_model.registry.store import Store
+from pcam_model.registry.backends.base import Store
 
 
 def safetensors(payload: bytes) -> bytes:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from a_run import safetensors
 
-from pcam_model.files import write_whole
-from pcam_model.records import Record
-from pcam_model.registry.beside import Beside, restore
+from pcam_model.core.files import write_whole
+from pcam_model.core.schema import Record
+from pcam_model.registry.live_sync import Beside, restore
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import Store, StoreAway
+from pcam_model.registry.backends.base import Store, StoreAway
 from pcam_model.registry.workspace import Workspace
 
 

@@ -6,12 +6,12 @@ import pytest
 from a_run import publish_run
 from at_once import together
 
-from pcam_model.errors import BadModel, BadPlan, Busy, StoreError
-from pcam_model.registry import conditions
+from pcam_model.core.errors import BadModel, BadPlan, Busy, StoreError
+from pcam_model.registry import capabilities as conditions
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
-from pcam_model.registry.conditions import probe
+from pcam_model.registry.capabilities import probe
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import Store
+from pcam_model.registry.backends.base import Store
 
 
 @pytest.fixture

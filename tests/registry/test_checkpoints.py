@@ -8,16 +8,16 @@ import typer
 from a_run import safetensors
 from typer.testing import CliRunner
 
-from pcam_model.cli_registry import register
-from pcam_model.epochs import epoch_file
-from pcam_model.errors import BadModel, StoreError
-from pcam_model.files import write_whole
-from pcam_model.registry.beside import Beside, restore
+from pcam_model.cli.registry import register
+from pcam_model.core.checkpoint_names import epoch_file
+from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.files import write_whole
+from pcam_model.registry.live_sync import Beside, restore
 from pcam_model.registry.checkpoints import fetch_checkpoint, list_checkpoints
-from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.audit import verify
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.show import describe_run
-from pcam_model.registry.store import Store
+from pcam_model.registry.describe import describe_run
+from pcam_model.registry.backends.base import Store
 
 AUCS = {1: 0.7, 2: 0.9, 3: 0.8, 4: 0.85}
 LIVE = "runs/a/checkpoints/tuned/live/"

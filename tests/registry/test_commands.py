@@ -7,11 +7,11 @@ import typer
 from a_run import publish_run
 from typer.testing import CliRunner
 
-from pcam_model.cli_registry import register
-from pcam_model.errors import BadModel
-from pcam_model.registry.scores import publish_scores, write_shard
-from pcam_model.registry.store import Store
-from pcam_model.tables import Rows
+from pcam_model.cli.registry import register
+from pcam_model.core.errors import BadModel
+from pcam_model.registry.score_tables import publish_scores, write_shard
+from pcam_model.registry.backends.base import Store
+from pcam_model.core.predictions_csv import Rows
 
 app = typer.Typer()
 register(app)

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from pcam_model.errors import BadModel, BadSource
+from pcam_model.core.errors import BadModel, BadSource
 from pcam_model.registry.datasets import LIST, dataset_of, fetch_dataset, keep_dataset
-from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.audit import verify
 
 ASKED = {"source": "kaggle", "limit": None}
 DIGEST = "a" * 64

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.errors import DiskFull
+from pcam_model.core.errors import DiskFull
 from pcam_model.registry.pull import pull
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from a_run import publish_run
 
-from pcam_model.errors import BadModel, StoreError
-from pcam_model.registry import history
+from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.registry import channel_history as history
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
-from pcam_model.registry.conditions import probe
-from pcam_model.registry.history import Channel, newest_first, whole_history
-from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.capabilities import probe
+from pcam_model.registry.channel_history import Channel, newest_first, whole_history
+from pcam_model.registry.audit import verify
 from pcam_model.registry.manifest import encoded
 from pcam_model.registry.pruning import leftovers
-from pcam_model.registry.store import Store
+from pcam_model.registry.backends.base import Store
 
 
 @pytest.fixture

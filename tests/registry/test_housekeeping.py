@@ -6,12 +6,12 @@ import pytest
 from a_run import model_folder, publish_run
 
 from pcam_model.registry.channels import promote, rollback
-from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.audit import verify
 from pcam_model.registry.pruning import leftovers, old_scores, old_shards, prune
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.scores import publish_scores, write_shard
-from pcam_model.registry.store import Store
-from pcam_model.tables import Rows
+from pcam_model.registry.score_tables import publish_scores, write_shard
+from pcam_model.registry.backends.base import Store
+from pcam_model.core.predictions_csv import Rows
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from a_run import model_folder
 
-from pcam_model.records import Record
-from pcam_model.registry.housekeeping import verify
+from pcam_model.core.schema import Record
+from pcam_model.registry.audit import verify
 from pcam_model.registry.pull import pull, verify_folder
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.workspace import Workspace
 
 START = os.environ.get("PCAM_TEST_S3_START", "").splitlines()

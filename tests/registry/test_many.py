@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.errors import Busy
+from pcam_model.core.errors import Busy
 from pcam_model.registry.channels import promote, read_channel
-from pcam_model.registry.history import whole_history
-from pcam_model.registry.housekeeping import verify
+from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.audit import verify
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import open_store
+from pcam_model.registry.backends.base import open_store
 
 PROCESSES, ROUNDS = (int(os.environ.get(name, default)) for name, default in (("MANY", 4), ("ROUNDS", 3)))
 KILLS = int(os.environ.get("KILLS", 2))
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["a_run", "pcam_model.registry.s3", "pcam_model.registry.pull"])
+FORKS.set_forkserver_preload(["a_run", "pcam_model.registry.backends.s3", "pcam_model.registry.pull"])
 
 
 def process(work: Callable[..., None], *given: object) -> ForkServerProcess:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run, safetensors
 
-from pcam_model.errors import BadModel, StoreError
+from pcam_model.core.errors import BadModel, StoreError
 from pcam_model.registry.channels import promote
-from pcam_model.registry.find import find_model
+from pcam_model.registry.resolve import find_model
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.store import Store, StoreAway
+from pcam_model.registry.backends.base import Store, StoreAway
 
 
 def names(folder: Path) -> list[str]:
@@ -161,7 +161,7 @@ def test_a_model_is_found_by_folder_channel_run_and_address(store: Store, tmp_pa
 def test_a_pulled_model_serves_while_the_store_is_away(
     moto_settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pcam_model.registry.store import open_store
+    from pcam_model.registry.backends.base import open_store
 
     publish_run(open_store(moto_settings), tmp_path)
     promote(open_store(moto_settings), "a")

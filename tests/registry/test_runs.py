@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.errors import BadModel, BadPlan, StoreError
+from pcam_model.core.errors import BadModel, BadPlan, StoreError
 from pcam_model.registry.manifest import digest_of, parse_manifest, read_manifest
 from pcam_model.registry.runs import RunStore, list_runs
-from pcam_model.registry.store import NotThere, Store
+from pcam_model.registry.backends.base import NotThere, Store
 
 
 class Counting:

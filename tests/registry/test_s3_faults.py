@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from s3_settings import real_environment, settings
 
-from pcam_model.errors import PcamError, StoreError
-from pcam_model.registry.patience import patiently
-from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.core.errors import PcamError, StoreError
+from pcam_model.registry.retry import patiently
+from pcam_model.registry.backends.base import StoreAway, open_store
 from pcam_model.registry.workspace import Workspace
 
 Answering = Callable[[int, str], str]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from at_once import together
 
-from pcam_model.errors import StoreError
-from pcam_model.registry.store import Conflict, NotThere, Store, open_store
+from pcam_model.core.errors import StoreError
+from pcam_model.registry.backends.base import Conflict, NotThere, Store, open_store
 
 LARGE = (33 << 20) + 17  # three parts, the last one short
 

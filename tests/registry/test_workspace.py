@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from a_run import model_folder
 
-from pcam_model.errors import BadPlan
-from pcam_model.records import Record
+from pcam_model.core.errors import BadPlan
+from pcam_model.core.schema import Record
 from pcam_model.registry import runs
 from pcam_model.registry.manifest import read_manifest
 from pcam_model.registry.pull import pull
-from pcam_model.registry.store import StoreAway, open_store
+from pcam_model.registry.backends.base import StoreAway, open_store
 from pcam_model.registry.workspace import Workspace
 
 

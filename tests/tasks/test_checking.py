@@ -11,12 +11,12 @@ import pytest
 from kaggle_standin import Standin
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pcam_model.plan import read_plan
+from pcam_model.config import read_plan
 from tasks import prefect_server
 from tasks.checking import kaggle as look_at_kaggle
 from tasks.checking import orchestration
 
-PCAM = [sys.executable, "-c", "from pcam_model.cli import main; main()"]
+PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
-from pcam_model.errors import BadSource
-from pcam_model.plan import read_plan
-from pcam_model.registry.endings import find_ending, forget_ending, leave_ending
+from pcam_model.core.errors import BadSource
+from pcam_model.config import read_plan
+from pcam_model.registry.run_status import find_ending, forget_ending, leave_ending
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.show import describe_run
-from pcam_model.registry.store import Store, open_store
+from pcam_model.registry.describe import describe_run
+from pcam_model.registry.backends.base import Store, open_store
 from tasks import publishing
-from tasks.endings import ENDINGS, made_up
+from tasks.run_status import ENDINGS, made_up
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

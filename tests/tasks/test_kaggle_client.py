@@ -7,9 +7,9 @@ import time
 import pytest
 from kaggle_standin import COUNTS, archive
 
-from pcam_model.errors import BadSource, Transient
-from tasks import kaggle_session
-from tasks.kaggle_client import COMPETITION, download_competition
+from pcam_model.core.errors import BadSource, Transient
+from tasks.kaggle import session as kaggle_session
+from tasks.kaggle.client import COMPETITION, download_competition
 
 # Kaggle's client leaves its sockets to the garbage collector; the fixture `kaggle` has it come within the test.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from kaggle_standin import Standin
 
-from pcam_model.errors import BadSource, NotSubmitted
-from tasks.kaggle_answers import COMPETITION
-from tasks.kaggle_submission import submit
+from pcam_model.core.errors import BadSource, NotSubmitted
+from tasks.kaggle.answers import COMPETITION
+from tasks.kaggle.submission import submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 DONE = {"status": "COMPLETE", "publicScore": "0.9621", "privateScore": "0.9587"}

@@ -10,7 +10,7 @@ from pcam_model.data.pack import patches
 from pcam_model.data.source import SourcePlan
 from pcam_model.registry.workspace import Workspace
 from tasks import data
-from tasks.kaggle_client import download_competition
+from tasks.kaggle.client import download_competition
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 KAGGLE = SourcePlan(kind="kaggle")

@@ -9,8 +9,8 @@ from prefect.tasks import Task
 from prefect.testing.utilities import prefect_test_harness
 
 import tasks
-from pcam_model.errors import BadSource, Transient
-from pcam_model.registry.store import StoreAway
+from pcam_model.core.errors import BadSource, Transient
+from pcam_model.registry.backends.base import StoreAway
 from tasks.policy import RETRYING, OneSentence, passes_by_itself
 
 

@@ -14,13 +14,13 @@ from prefect.testing.utilities import prefect_test_harness
 from ray_cluster import ray_cluster
 
 from flows.score import score
-from pcam_model import scoring
-from pcam_model.errors import BadModel, BadPlan, BadSource, PcamError, StoreError
+from pcam_model.inference import shards as scoring
+from pcam_model.core.errors import BadModel, BadPlan, BadSource, PcamError, StoreError
 from pcam_model.registry.channels import promote
-from pcam_model.registry.housekeeping import verify
-from pcam_model.registry.store import Store, StorePlan, open_store
-from pcam_model.scoring import gather, plan_scoring, score_shard
-from tasks.predicting import workers
+from pcam_model.registry.audit import verify
+from pcam_model.registry.backends.base import Store, StorePlan, open_store
+from pcam_model.inference.shards import gather, plan_scoring, score_shard
+from tasks.inference import workers
 
 Make = Callable[..., PatchSet]
 

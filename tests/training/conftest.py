@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcam_model.data.batches import Batches, batches
+from pcam_model.data.patch_loader import Batches, batches
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 
 SIZE = 32

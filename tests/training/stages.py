@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcam_model.data.batches import Batches, batches
+from pcam_model.data.patch_loader import Batches, batches
 from pcam_model.training.device import ComputePlan, keep_memory
-from pcam_model.training.fit import Fit
-from pcam_model.training.lr_search import SEARCH, LrCurve, SearchPlan, search_lr
+from pcam_model.training.trainer import Fit
+from pcam_model.training.lr_finder import SEARCH, LrCurve, SearchPlan, search_lr
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
 

@@ -9,8 +9,8 @@ from stages import SEED, TUNED, fresh, part
 
 from pcam_model.training import step
 from pcam_model.training.device import ComputePlan, make_deterministic
-from pcam_model.training.diary import read_diary
-from pcam_model.training.fit import Fit
+from pcam_model.training.metrics_log import read_diary
+from pcam_model.training.trainer import Fit
 
 
 def losses(folder: Path, **compute: object) -> list[float]:

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pcam_model.data.augment import Sight
-from pcam_model.data.batches import Batches
-from pcam_model.errors import BadModel, BadPlan
+from pcam_model.data.patch_loader import Batches
+from pcam_model.core.errors import BadModel, BadPlan
 from pcam_model.training.checkpoint import LATEST, load_weights
 from pcam_model.training.device import ComputePlan
-from pcam_model.training.diary import read_diary
-from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.metrics_log import read_diary
+from pcam_model.training.trainer import Fit, Watch
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 from pcam_model.training.optimizer import spread
 from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
@@ -167,7 +167,7 @@ def test_training_stops_early_leaves_its_best_epoch_and_an_interruption_changes_
     def measured(*_: object) -> dict[str, float]:
         return {"valid_loss": 0.5, "valid_accuracy": 0.7, "valid_auc": next(aucs)}
 
-    monkeypatch.setattr("pcam_model.training.fit.quick_figures", measured)
+    monkeypatch.setattr("pcam_model.training.trainer.quick_figures", measured)
     whole = fit(part, tmp_path / "whole", stage)
     whole.watch = Watch(
         epoch=lambda _: seen.append({k: v.clone() for k, v in whole.state.network.state_dict().items()})
@@ -186,7 +186,7 @@ def test_a_run_that_stopped_early_and_was_cut_off_before_its_end_does_not_train_
 ) -> None:
     aucs = iter([0.8, 0.7])
     monkeypatch.setattr(
-        "pcam_model.training.fit.quick_figures",
+        "pcam_model.training.trainer.quick_figures",
         lambda *_: {"valid_loss": 0.5, "valid_accuracy": 0.7, "valid_auc": next(aucs)},
     )
     cut = fit(part, tmp_path, tuned(epochs=6, patience=1))

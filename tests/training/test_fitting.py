@@ -3,8 +3,8 @@
 import pytest
 import stages
 
-from pcam_model.errors import BadPlan
-from pcam_model.training import fitting
+from pcam_model.core.errors import BadPlan
+from pcam_model.training import auto_batch as fitting
 from pcam_model.training.device import ComputePlan
 from pcam_model.training.stage import Stage, TunedPlan
 

@@ -10,8 +10,8 @@ import stages
 import torch
 from torch import Tensor, nn
 
-from pcam_model.errors import BadPlan
-from pcam_model.training.average import Average
+from pcam_model.core.errors import BadPlan
+from pcam_model.training.ema import Average
 from pcam_model.training.checkpoint import LATEST, read_place
 from pcam_model.training.device import ComputePlan
 from pcam_model.training.network import BATCHNORMS, PatchNetwork

@@ -9,13 +9,13 @@ from safetensors import safe_open
 from stages import fresh
 from test_fit import Part, fit, tuned
 
-from pcam_model.data.batches import Batches
-from pcam_model.epochs import epoch_file, epoch_of
-from pcam_model.training import fit as fitting
+from pcam_model.data.patch_loader import Batches
+from pcam_model.core.checkpoint_names import epoch_file, epoch_of
+from pcam_model.training import trainer as fitting
 from pcam_model.training.checkpoint import FINAL, load_weights
 from pcam_model.training.device import ComputePlan
-from pcam_model.training.diary import read_diary
-from pcam_model.training.fit import Fit, Watch
+from pcam_model.training.metrics_log import read_diary
+from pcam_model.training.trainer import Fit, Watch
 from pcam_model.training.validation import predict, quick_figures
 
 AUCS = (0.6, 0.9, 0.7, 0.9, 0.8)  # the best comes early; of equals it is the first

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from pcam_model.data.batches import Batches
-from pcam_model.errors import BadPlan
-from pcam_model.training.lr_search import SearchPlan, search_lr, suggest
+from pcam_model.data.patch_loader import Batches
+from pcam_model.core.errors import BadPlan
+from pcam_model.training.lr_finder import SearchPlan, search_lr, suggest
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.optimizer import FROZEN
 

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourcePlan, fetch
 from pcam_model.data.split import SplitPlan, make_split
-from pcam_model.errors import BadPlan, Interrupted, Transient
+from pcam_model.core.errors import BadPlan, Interrupted, Transient
 from pcam_model.training.checkpoint import LATEST, Checkpoint
 from pcam_model.training.device import ComputePlan
-from pcam_model.training.diary import read_diary
-from pcam_model.training.fit import Watch
-from pcam_model.training.job import MADE, Job, run_job
-from pcam_model.training.material import Material, network_at
+from pcam_model.training.metrics_log import read_diary
+from pcam_model.training.trainer import Watch
+from pcam_model.training.distributed_job import MADE, Job, run_job
+from pcam_model.training.context import Material, network_at
 from pcam_model.training.network import NetworkPlan
 from pcam_model.training.stage import Stage, TunedPlan
 
@@ -122,7 +122,7 @@ def test_two_machines_meet_at_a_rendezvous(material: Material, tmp_path: Path, a
         while not (tmp_path / ".job.json").exists():
             time.sleep(0.1)
         words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", where]
-        torchrun = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "pcam_model.training.job"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "pcam_model.training.distributed_job"]
         said.append(subprocess.Popen([*torchrun, str(tmp_path / ".job.json")]))
 
     other = threading.Thread(target=join)
@@ -143,7 +143,7 @@ def children(pid: int) -> list[int]:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if b"pcam_model.training.job" in words and b"torch.distributed.run" not in words and above(parent, pid):
+        if b"pcam_model.training.distributed_job" in words and b"torch.distributed.run" not in words and above(parent, pid):
             found.append(int(path.name))
     return sorted(found)
 

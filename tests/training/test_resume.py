@@ -14,7 +14,7 @@ import pytest
 import stages
 import torch
 
-from pcam_model.errors import BadPlan, Interrupted
+from pcam_model.core.errors import BadPlan, Interrupted
 from pcam_model.training.checkpoint import LATEST
 from pcam_model.training.device import ComputePlan
 from pcam_model.training.interrupt import stoppable
@@ -62,7 +62,7 @@ def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(tmp_path: Path,
 
 DROPPING = """
 import os, signal, sys, time
-from pcam_model.errors import Interrupted
+from pcam_model.core.errors import Interrupted
 from pcam_model.training.interrupt import never_lost
 
 class TerminationSignal(BaseException):  # as Prefect has it
@@ -160,7 +160,7 @@ def test_lengthening_is_refused_as_a_new_stage_and_changed_code_by_name(
     longer = stages.TUNED.model_copy(update={"plan": plan})
     with pytest.raises(BadPlan, match="plan.epochs is 2, here it is 3; lengthening the training is a new stage"):
         stages.fit(tmp_path, longer.resting_on({}), stages.part())
-    monkeypatch.setattr("pcam_model.training.fit.ENGINE", 99)
+    monkeypatch.setattr("pcam_model.training.trainer.ENGINE", 99)
     with pytest.raises(BadPlan, match="its engine is 2, here it is 99"):
         stages.fit(tmp_path, stages.TUNED, stages.part())
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from pcam_model.errors import BadWeights
+from pcam_model.core.errors import BadWeights
 from pcam_model.training import weights
 from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
 

@@ -1,0 +1,1 @@
+"""Shared ground: errors, files, schemas, paths, random numbers, concurrency, progress."""

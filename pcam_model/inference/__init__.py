@@ -1,0 +1,1 @@
+"""Using a published model: predictor, backends, streaming prediction, shards."""

@@ -1,0 +1,1 @@
+"""Object stores: a directory and S3 behind one interface."""

@@ -1,0 +1,48 @@
+"""Scores of new patches in the store: shards that are done once, and the whole table, published as a run is.
+
+`shards/<digest>.json` holds the predictions of some patches; its name is the digest of the model and of their bytes.
+`scores/<name>/` holds the tables of all of them and, written last, their manifest.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pcam_model.core.errors import BadModel
+from pcam_model.core.files import write_whole
+from pcam_model.registry.manifest import Published, encoded, files_of, parsed
+from pcam_model.registry.runs import RunStore
+from pcam_model.registry.backends.base import NotThere, Store
+from pcam_model.core.predictions_csv import Counts, Rows, tables
+
+SCORES, SHARDS = "scores", "shards"
+TABLE, ABOUT = "predictions.csv", "about.json"
+
+
+def read_shard(store: Store, digest: str) -> Rows | None:
+    """The predictions of some patches where they are known and whole, else None."""
+    key = f"{SHARDS}/{digest}.json"
+    try:
+        return parsed(Rows, store.read(key), f"{store.uri}/{key}")
+    except (NotThere, BadModel):
+        return None
+
+
+def write_shard(store: Store, digest: str, shard: Rows) -> None:
+    """Keep the predictions of some patches."""
+    store.write(f"{SHARDS}/{digest}.json", encoded(shard.model_dump()))
+
+
+def publish_scores(
+    store: Store, name: str, about: dict[str, Any], shards: Iterable[Rows], folder: Path
+) -> tuple[Published, Counts]:
+    """Write the tables of all shards into a new folder and publish them under a name, which never means another table.
+
+    Raises:
+        StoreError: something else is published under this name.
+    """
+    with tables(folder / TABLE) as made:
+        for shard in shards:
+            made.add(shard)
+    write_whole(folder / ABOUT, encoded({**about, **made.counts.model_dump()}))
+    return RunStore(store, name, SCORES).publish(files_of(folder)), made.counts

@@ -1,0 +1,64 @@
+"""Tasks of a published model at work: plan a scoring, score a shard, publish the whole."""
+
+from prefect import task
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from pcam_model.core.errors import BadPlan, PcamError
+from pcam_model.core.paths import store_address
+from pcam_model.registry.backends.base import StorePlan
+from pcam_model.inference.shards import Scored, Scoring, Shard, gather, plan_scoring, score_shard
+from tasks.policy import within
+
+THREADS = 2  # one reads while the other computes
+
+
+@task(**within(hours=6))
+def plan(source: str, model: str, store: StorePlan, shard: int, tta: bool | None) -> Scoring:
+    """Pull the model and see what there is to score."""
+    planned = plan_scoring(source, model, store_address(store.uri), shard, tta)
+    print(f"{planned.count:,} patches in {len(planned.shards)} shards, by {planned.model}")
+    return planned
+
+
+@task(task_run_name="shard {number}", **within(hours=6))
+def score(scoring: Scoring, number: int) -> Shard:
+    """Score one shard, unless that was done before."""
+    done = score_shard(scoring, number)
+    print(f"{done.patches:,} patches{', done before' * done.again}")
+    return done
+
+
+@task(**within(hours=6))
+def publish(scoring: Scoring, shards: list[Shard], name: str) -> Scored:
+    """The table of all shards goes to the store, whole."""
+    scored = gather(scoring, shards, name)
+    counts = scored.counts
+    print(f"Scores: {scored.published.uri}, {counts.patches:,} patches, {counts.tumour:,} of them tumour")
+    if counts.unreadable:
+        print(f"{counts.unreadable:,} images could not be read; predictions.errors.csv there says which and why")
+    return scored
+
+
+def workers(cluster: str) -> TaskRunner:
+    """Who scores: threads of this process, or an existing cluster of Dask's or Ray's, by its address.
+
+    Raises:
+        BadPlan: the address is neither's.
+        PcamError: what speaks to such a cluster is not installed.
+    """
+    scheme = cluster.partition("://")[0]
+    try:
+        if not cluster:
+            return ThreadPoolTaskRunner(max_workers=THREADS)
+        if scheme in ("tcp", "tls"):
+            from prefect_dask import DaskTaskRunner
+
+            return DaskTaskRunner(address=cluster)
+        if scheme == "ray":
+            from prefect_ray import RayTaskRunner
+
+            return RayTaskRunner(address=cluster)
+    except ModuleNotFoundError as error:
+        extra = "ray" if scheme == "ray" else "dask"
+        raise PcamError(f"cluster {cluster} needs {error.name}; pip install 'pcam[{extra}]'") from None
+    raise BadPlan(f"cluster is {cluster!r}; expected tcp://host:8786 (Dask), ray://host:10001 (Ray), or nothing")

@@ -1,0 +1,1 @@
+"""Kaggle: credentials, download and submission through its own client."""

@@ -1,0 +1,37 @@
+"""Which credentials there are for Kaggle, and whether others can read them."""
+
+import os
+import stat
+from pathlib import Path
+
+from pcam_model.core.errors import BadSource
+
+FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
+
+
+def refuse_missing() -> None:
+    """Raise BadSource when there are no credentials, or when they lie in a file that others can read."""
+    if os.environ.get("KAGGLE_API_TOKEN") or (os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY")):
+        return
+    files = credential_files()
+    for path in files:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise BadSource(
+                f"{path}: these Kaggle credentials can be read by other users of this machine; close the file with "
+                f"`chmod 600 {path}`, and better make new ones at https://www.kaggle.com/settings"
+            )
+    if not files:
+        half = " (KAGGLE_USERNAME needs KAGGLE_KEY beside it)" if os.environ.get("KAGGLE_USERNAME") else ""
+        raise BadSource(
+            f"there are no Kaggle credentials{half}; make a token at https://www.kaggle.com/settings and set "
+            "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into ~/.kaggle"
+        )
+
+
+def credential_files() -> list[Path]:
+    """The files in which Kaggle's client looks for credentials, those that are there."""
+    home = Path.home()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+    folders = [Path(os.environ["KAGGLE_CONFIG_DIR"])] if os.environ.get("KAGGLE_CONFIG_DIR") else []
+    found = [folder / name for folder in (*folders, home / ".kaggle", config) for name in FILES]
+    return [path for path in found if path.is_file()]

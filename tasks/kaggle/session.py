@@ -1,0 +1,65 @@
+"""Kaggle's own client, signed in with the user's credentials."""
+
+import contextlib
+import io
+from typing import Any
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from tasks.kaggle.answers import refused
+from tasks.kaggle.credentials import refuse_missing
+
+SILENCE = (30.0, 300.0)  # seconds to wait for a connection, and for the next bytes
+
+
+class Impatient(HTTPAdapter):
+    """Kaggle's client would wait for ever for a server that is silent."""
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Response:
+        """As requests does, with a limit where none is given."""
+        return super().send(request, stream, timeout or SILENCE, verify, cert, proxies)
+
+
+def signed_in() -> Any:
+    """Kaggle's client with the user's credentials. Raises BadSource when there are none that it accepts."""
+    refuse_missing()
+    # The import itself signs in, and prints a help text where it cannot.
+    with contextlib.redirect_stdout(io.StringIO()):
+        from kaggle.api.kaggle_api_extended import KaggleApi
+        from kagglesdk import KaggleClient
+        from kagglesdk.kaggle_env import get_env
+
+    class Client(KaggleApi):  # type: ignore[misc]
+        """Kaggle's client that obeys KAGGLE_API_ENVIRONMENT, as its own SDK does."""
+
+        def build_kaggle_client(self) -> KaggleClient:
+            values = self.config_values
+            client = KaggleClient(
+                env=get_env(),
+                username=values.get(self.CONFIG_NAME_USER),
+                password=values.get(self.CONFIG_NAME_KEY),
+                api_token=values.get(self.CONFIG_NAME_TOKEN),
+                response_processor=self.get_response_processor(),
+            )
+            http = client.http_client()
+            http._init_session()
+            for scheme in ("http://", "https://"):
+                http._session.mount(scheme, Impatient())
+            return client
+
+    api = Client()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            api.authenticate()
+    except SystemExit:
+        raise refused(401) from None
+    return api
