@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.data.pack import Pack, build_pack, patches, table
-from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
+from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.training.device import best_device, describe
-from pcam_model.training.trainer import Fit, Watch
-from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.stage import Stage, TunedPlan
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.stage import FinetuneConfig, Stage
+from pcam_model.training.trainer import Callbacks, Trainer
 
 SIDE = Path(__file__).with_name("fastai_side.py")
 PATCHES, VALID = 2048, 64
@@ -81,11 +81,11 @@ def image_files(archive: Path, folder: Path, prefix: str, is_valid: bool) -> pd.
 
 def packed(archive: Path, folder: Path) -> Pack:
     """The same patches as pcam reads them."""
-    plan = SourcePlan(kind="path", path=str(archive))
-    return build_pack(fetch(plan, 2), plan, folder, 2)
+    config = SourceConfig(kind="path", path=str(archive))
+    return build_pack(fetch(config, 2), config, folder, 2)
 
 
-def part_of(pack: Pack, rows: slice, size: int) -> Batches:
+def part_of(pack: Pack, rows: slice, size: int) -> PatchLoader:
     """Some of a pack's patches, in their order."""
     device, labels = best_device(), table(pack)["label"].to_numpy(int)
     return batches(on_device(patches(pack), device), np.arange(pack.count)[rows], labels[rows], size, device)
@@ -98,9 +98,11 @@ class Over(Exception):
 def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float:
     """Images a second of `Fit`, from its first word on how far it is."""
     network = build_network(
-        NetworkPlan.model_validate({"name": name, "weights": "none", "size": size}), 2, lambda _: None
+        ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 2, lambda _: None
     )
-    stage = Stage(name="tuned", plan=TunedPlan(epochs=1000, batch=batch, calm=0, average=0))
+    stage = Stage(
+        name="finetune", config=FinetuneConfig(epochs=1000, batch_size=batch, no_warp_fraction=0, ema_fraction=0)
+    )
     times = list[tuple[float, int]]()
 
     def told(done: int, total: int) -> None:
@@ -111,7 +113,7 @@ def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float
     sides = [part_of(pack, rows, size) for rows in (slice(PATCHES), slice(PATCHES, PATCHES + VALID))]
     network = stage.prepare(network.to(best_device()))
     with tempfile.TemporaryDirectory() as folder, suppress(Over):
-        Fit(network, *sides, stage, RATE, 2, Path(folder), Watch(progress=told)).run()
+        Trainer(network, *sides, stage, RATE, 2, Path(folder), Callbacks(progress=told)).run()
     return (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
 
 

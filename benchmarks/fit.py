@@ -16,17 +16,17 @@ import torch
 from torch.nn import functional
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
-from pcam_model.training.device import ComputePlan, Precision, best_device, half_precision, mixed
-from pcam_model.training.trainer import Fit
-from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
+from pcam_model.training.device import ComputeConfig, Precision, best_device, half_precision, mixed
+from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.optimizer import make_optimizer
-from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
+from pcam_model.training.trainer import Trainer
 
 VALID = 64
 
 
-def some_patches(count: int, size: int) -> Batches:
+def some_patches(count: int, size: int) -> PatchLoader:
     """Generated patches of two classes, on the device."""
     draw, device = np.random.default_rng(0), best_device()
     array = draw.integers(0, 256, (min(count, 8192), 96, 96, 3), dtype=np.uint8)
@@ -35,14 +35,14 @@ def some_patches(count: int, size: int) -> Batches:
 
 
 def network_of(name: str, size: int) -> PatchNetwork:
-    plan = NetworkPlan.model_validate({"name": name, "weights": "none", "size": size})
-    return build_network(plan, 0, say=lambda _: None).to(best_device())
+    config = ModelConfig.model_validate({"name": name, "weights": "none", "size": size})
+    return build_network(config, 0, say=lambda _: None).to(best_device())
 
 
 def stage_of(name: str, batch: int) -> Stage:
     if name == "frozen":
-        return Stage(name="frozen", plan=FrozenPlan(epochs=1, batch=batch))
-    return Stage(name="tuned", plan=TunedPlan(epochs=1, batch=batch, calm=0, average=0))
+        return Stage(name="frozen", config=FrozenConfig(epochs=1, batch_size=batch))
+    return Stage(name="finetune", config=FinetuneConfig(epochs=1, batch_size=batch, no_warp_fraction=0, ema_fraction=0))
 
 
 def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Precision = "auto") -> float:
@@ -70,12 +70,12 @@ def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Pre
     return done * batch / (time.perf_counter() - start)
 
 
-def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputePlan) -> float:
+def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputeConfig) -> float:
     """Images a second of an epoch of so many steps, after a few that warm up."""
     batch = stage.batch
     with tempfile.TemporaryDirectory() as folder:
         network, valid = stage.prepare(network_of(name, size)), some_patches(VALID, size)
-        fit = Fit(network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute)
+        fit = Trainer(network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute)
         for _ in range(min(3, steps - 1)):
             fit._one_step()
         fit._look()
@@ -87,7 +87,7 @@ def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputePla
 
 def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int) -> dict[str, float]:
     """Images a second of both, `fit`'s share, and what saving every minute takes away."""
-    compute, found = ComputePlan(checkpoint_seconds=1e9), dict[str, list[float]]()
+    compute, found = ComputeConfig(checkpoint_seconds=1e9), dict[str, list[float]]()
     for _ in range(rounds):
         bare = bare_rate(name, size, stage, seconds)
         steps = max(6, round(bare * seconds / stage.batch))
@@ -112,7 +112,7 @@ def main() -> None:
     figures = {}
     for one in asked.networks:
         name, _, size = one.partition(":")
-        for title in ("frozen", "tuned"):
+        for title in ("frozen", "finetune"):
             found = beside_bare(name, int(size), stage_of(title, asked.batch), asked.seconds, asked.rounds)
             figures[f"{name} at {size}, {title}"] = found
             print(one, title, found, flush=True)

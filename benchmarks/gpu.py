@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.fit import bare_rate, fit_rate, stage_of
 from benchmarks.machine import write_result
-from pcam_model.training.device import ComputePlan, best_device, half_precision
+from pcam_model.training.device import ComputeConfig, best_device, half_precision
 
 EPOCH = 176_020  # Kaggle's patches, less the fifth that validates
 
 
 def measure(asked: argparse.Namespace, batch: int, title: str) -> dict[str, float | str]:
-    stage, compute = stage_of(title, batch), ComputePlan(checkpoint_seconds=1e9, compile=asked.compile)
+    stage, compute = stage_of(title, batch), ComputeConfig(checkpoint_seconds=1e9, compile=asked.compile)
     gpu = torch.cuda.is_available()
     try:
         bare = bare_rate(asked.network, asked.size, stage, asked.seconds)
@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
         "numbers": str(half_precision(best_device()) or torch.float32).removeprefix("torch."),
     }
     for batch in asked.batches:
-        for title in ("frozen", "tuned"):
+        for title in ("frozen", "finetune"):
             figures[f"{title}, batch {batch}"] = measure(asked, batch, title)
             print(title, batch, figures[f"{title}, batch {batch}"], flush=True)
     batches = " ".join(map(str, asked.batches))

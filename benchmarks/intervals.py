@@ -15,8 +15,8 @@ from scipy.stats import norm
 
 from benchmarks.machine import write_result
 from pcam_model.evaluation import metrics
+from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoringResult, Statistics, draws, left_out
 from pcam_model.evaluation.intervals import PERCENT, bca_interval, gathered, measure
-from pcam_model.evaluation.bootstrap import Scored, Statistics, Units, draws, left_out
 
 RESAMPLES = 600
 SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the classes do
@@ -27,21 +27,21 @@ SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the c
     "200 patches": (200, 1, 0.0, 2.0),
     "60 patches": (60, 1, 0.0, 2.0),
 }
-Trial = tuple[Scored, dict[str, float]]
+Trial = tuple[ScoringResult, dict[str, float]]
 
 
-def trial(random: np.random.Generator, slides: int, each: int, spread: float, apart: float) -> Trial:
+def trial(random: np.random.Generator, slides: int, each: int, layer_lr_multipliers: float, apart: float) -> Trial:
     """Judged patches, and their true figures."""
     slide, label = np.repeat(np.arange(slides), each), random.integers(0, 2, slides * each)
-    odds = apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, spread, slides)[slide]
-    wide = np.sqrt(1 + spread**2)
+    odds = apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, layer_lr_multipliers, slides)[slide]
+    wide = np.sqrt(1 + layer_lr_multipliers**2)
     half = float(norm.cdf(apart / 2 / wide))
     true = {"auc": float(norm.cdf(apart / np.sqrt(2) / wide)), "sensitivity": half, "specificity": half}
     said = metrics.sigmoid(odds)
-    return Scored(label, odds, said, said, {"own": odds > 0}, Units(slide, slides, "slides")), true
+    return ScoringResult(label, odds, said, said, {"own": odds > 0}, ResamplingUnits(slide, slides, "slides")), true
 
 
-def held(scored: Scored, true: dict[str, float]) -> dict[str, list[bool]]:
+def held(scored: ScoringResult, true: dict[str, float]) -> dict[str, list[bool]]:
     """Figure to whether plain percentiles, and whether our interval, hold the truth."""
     statistics, of, patches = Statistics(scored), scored.units, len(scored.labels)
     drawn = gathered(statistics(each, curves=False) for each in draws(of, RESAMPLES, 3, patches=patches))

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import batches
 from pcam_model.data.mmap_reader import Streamed
-from pcam_model.training.device import ComputePlan, best_device
-from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.optimizer import spread
+from pcam_model.data.patch_loader import batches
+from pcam_model.training.device import ComputeConfig, best_device
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.optimizer import layer_lr_multipliers
 from pcam_model.training.step import new_state, train_step
 
 BATCH, SIZE = 64, 96
@@ -45,19 +45,21 @@ def one(count: int, steps: int) -> dict[str, float]:
         sparse(Path(folder) / "patches.npy", count).flush()
         array = np.load(Path(folder) / "patches.npy", mmap_mode="r", allow_pickle=False)
         part = batches(Streamed(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
-        network = build_network(NetworkPlan(name="mobilenet_v2", weights="none", size=SIZE), 0, say=lambda _: None)
-        state = new_state(network.to(device).train(), spread(10), device, ComputePlan())
-        order, highest = part.order(0, 1, 0), dict[str, float]()
+        network = build_network(
+            ModelConfig(arch="mobilenet_v2", weights="none", image_size=SIZE), 0, say=lambda _: None
+        )
+        state = new_state(network.to(device).train(), layer_lr_multipliers(10), device, ComputeConfig())
+        order, max_lr = part.order(0, 1, 0), dict[str, float]()
         every = max(1, count // BATCH // steps)
         for k, start in enumerate(range(0, count - BATCH + 1, BATCH)):
             which = order[start : start + BATCH]
             if k % every == 0:
                 train_step(state, *part.augmented(which, 0, 1, 0, k), 1e-4, 0.9, 0, 1, 0, k)
-                highest = {name: max(value, highest.get(name, 0)) for name, value in resident().items()}
+                max_lr = {name: max(value, max_lr.get(name, 0)) for name, value in resident().items()}
             else:
                 part.gather(which)
             part.expect(order[start + BATCH : start + 2 * BATCH])
-    return {name: round(value, 1) for name, value in highest.items()}
+    return {name: round(value, 1) for name, value in max_lr.items()}
 
 
 def main() -> None:
@@ -70,15 +72,15 @@ def main() -> None:
         print(json.dumps(one(asked.one, asked.steps)))
         return
     figures: dict[str, object] = {"unit": "MB", "threads": torch.get_num_threads()}
-    highest = []
+    max_lr = []
     for count in asked.counts:
         command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), "--steps", str(asked.steps)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         figures[f"{count:,} patches"] = found
-        highest.append(found["resident"])
+        max_lr.append(found["resident"])
         print(count, found, flush=True)
-    figures["growth"] = round(highest[-1] / highest[0] - 1, 4)
+    figures["growth"] = round(max_lr[-1] / max_lr[0] - 1, 4)
     counts = " ".join(map(str, asked.counts))
     write_result("memory", f"python -m benchmarks.memory --counts {counts} --steps {asked.steps}", figures)
 

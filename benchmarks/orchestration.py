@@ -20,11 +20,11 @@ ROUNDS = 3
 LIMIT = 10.0  # seconds
 
 
-def plan(patches: int, run: str) -> dict[str, Any]:
-    from pcam_model.config import read_plan
+def config(patches: int, run: str) -> dict[str, Any]:
+    from pcam_model.config_reader import read_config
 
-    keys = f"source.limit={patches} network.name=resnet18 network.weights=none network.size=32 run={run}"
-    return dict(read_plan(None, [*keys.split(), "search.steps=30", "frozen.epochs=1", "tuned.epochs=2"]))
+    keys = f"source.max_patches={patches} model.arch=resnet18 model.weights=none model.image_size=32 run={run}"
+    return dict(read_config(None, [*keys.split(), "lr_finder.steps=30", "frozen.epochs=1", "finetune.epochs=2"]))
 
 
 def timed(work: Any, asked: dict[str, Any]) -> float:
@@ -64,10 +64,10 @@ def main() -> None:
 
         from flows.full_train import full_train
 
-        plain(plan(patches, "warm-up"))
+        plain(config(patches, "warm-up"))
         with prefect_test_harness(server_startup_timeout=120):
             rounds = [
-                (timed(full_train, plan(patches, f"flow-{number}")), plain(plan(patches, f"plain-{number}")))
+                (timed(full_train, config(patches, f"flow-{number}")), plain(config(patches, f"plain-{number}")))
                 for number in range(ROUNDS)
             ]
     figures = {

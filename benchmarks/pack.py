@@ -24,9 +24,9 @@ import pandas as pd
 from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.pack import Pack, build_pack, open_pack, patches, table
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.data.pack_writer import header
 from pcam_model.data.pack_verification import verify_pack
+from pcam_model.data.pack_writer import header
+from pcam_model.data.source import SourceConfig, fetch
 
 LARGE = 200_000
 
@@ -39,10 +39,10 @@ def peak_memory() -> float:
 
 def pack_once(archive: str, limit: int | None, packs: Path) -> None:
     """Pack, and print the figures of this process."""
-    plan = SourcePlan(kind="path", path=archive, limit=limit)
-    found = fetch(plan, 2)
+    config = SourceConfig(kind="path", path=archive, max_patches=limit)
+    found = fetch(config, 2)
     wall, cpu = time.perf_counter(), time.process_time()
-    pack = build_pack(found, plan, packs, 2)
+    pack = build_pack(found, config, packs, 2)
     seconds, used = time.perf_counter() - wall, time.process_time() - cpu
     size = sum(path.stat().st_size for path in Path(pack.folder).iterdir())
     print(json.dumps({
@@ -69,7 +69,7 @@ def large_pack(folder: Path) -> Path:
         file.truncate(len(header(LARGE)) + LARGE * PATCH_BYTES)
     ids = [f"{i:040x}" for i in range(LARGE)]
     rows = pd.DataFrame({"id": ids, "label": pd.array(np.arange(LARGE) % 2, "Int8"), "slide": None, "origin": "train"})
-    rows.assign(pixels=ids, spread=0.2).to_parquet(folder / packing.TABLE, index=False)
+    rows.assign(pixels=ids, layer_lr_multipliers=0.2).to_parquet(folder / packing.TABLE, index=False)
     sizes = {name: (folder / name).stat().st_size for name in (packing.PATCHES, packing.TABLE)}
     zero = (0.0, 0.0, 0.0)
     pack = Pack(folder="", digest="", count=LARGE, labelled=LARGE, mean=zero, std=zero, source="benchmark")
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.once:
+    if asked.run_step:
         return pack_once(asked.archive, asked.limit or None, asked.folder)
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         from benchmarks.machine import write_result

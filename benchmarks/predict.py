@@ -2,7 +2,7 @@
 
     python -m benchmarks.predict --patches ../shared/data/pcam/train.zip --model MODEL [--limit 3000] [--rounds 3]
 
-MODEL is a run, a channel or a folder (`pcam train` with deployments/plans/quick.yaml makes one). A bare pass sees one
+MODEL is a run, a channel or a folder (`pcam train` with deployments/configs/quick.yaml makes one). A bare pass sees one
 resident batch, decoded beforehand (for torch resized and normalised too, as model.onnx does itself); all take turns, in
 float32. "predict" is what `pcam predict` does unless it is told otherwise. Memory is the peak of the whole command, on
 the first 2,000 and the first 20,000 (--memory) patches.
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import normalise
 from pcam_model.data.image_inputs import Images
-from pcam_model.inference.streaming import predict_to
+from pcam_model.data.patch_loader import normalise
+from pcam_model.inference.backends import Backend, TorchBackend
 from pcam_model.inference.predictor import load
-from pcam_model.inference.backends import Runtime, TorchRuntime
+from pcam_model.inference.streaming import predict_to_csv
 
 # The kernel's own mark of this program: what `resource` tells begins with the peak of the process that started it.
 WATCHED = """
@@ -54,9 +54,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def bare(runtime: Runtime, patches: np.ndarray, batches: int) -> None:
+def bare(runtime: Backend, patches: np.ndarray, batches: int) -> None:
     """So many batches through the network, and nothing else."""
-    if isinstance(runtime, TorchRuntime):
+    if isinstance(runtime, TorchBackend):
         images = normalise(torch.from_numpy(patches).to(runtime.device), runtime.model.size)
         with torch.inference_mode():
             for _ in range(batches):
@@ -98,7 +98,7 @@ def main() -> None:
     difference = float(np.abs(ours.logits(pixels) - onnx.logits(pixels)).max())
     batches = -(-len(images) // ours.runtime.batch)
     first = pixels[: ours.runtime.batch]
-    works = {"bare torch": ours, "bare onnx": onnx, "predict": default, "predict --runtime torch": ours}
+    works = {"bare torch": ours, "bare onnx": onnx, "predict": default, "predict --backend torch": ours}
     took: dict[str, list[float]] = {name: [] for name in works}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "predictions.csv")
@@ -107,7 +107,7 @@ def main() -> None:
                 if name.startswith("bare"):
                     spent = seconds(lambda of=predictor.runtime: bare(of, first, batches)) / (batches * len(first))
                 else:
-                    spent = seconds(lambda by=predictor: predict_to(out, by, images)) / len(images)
+                    spent = seconds(lambda by=predictor: predict_to_csv(out, by, images)) / len(images)
                 took[name].append(spent)
     memory = {f"{count:,} patches": peak_memory(asked.model, asked.patches, count) for count in asked.memory}
     about = ours.model
@@ -122,7 +122,7 @@ def main() -> None:
             "share_of_the_bare_forward_pass": {
                 "predict beside torch's": share(took, "bare torch", "predict"),
                 "predict beside its own runtime's": share(took, f"bare {default.chosen.name}", "predict"),
-                "predict --runtime torch beside torch's": share(took, "bare torch", "predict --runtime torch"),
+                "predict --backend torch beside torch's": share(took, "bare torch", "predict --backend torch"),
             },
             "largest_difference_of_a_logit_onnx_torch": difference,
             "peak_memory_mb": memory,

@@ -21,14 +21,14 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.beside_fastai import packed
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.data.pack import Pack, patches, table
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
-from pcam_model.training.trainer import Fit
-from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
+from pcam_model.training.trainer import Trainer
 
 GROUPS, HELD_OUT, SEED = 10, 2, 0
 BASE = {"epochs": 3, "batch": 64, "rate": 5e-3}
@@ -86,7 +86,7 @@ class Trial:
         self.whole, self.labels = on_device(patches(pack), self.device), table(pack)["label"].to_numpy(int)
         self.rows = sides(pack, train, held)
 
-    def part(self, side: str, size: int) -> Batches:
+    def part(self, side: str, size: int) -> PatchLoader:
         """One side, seen at a size."""
         return batches(self.whole, self.rows[side], self.labels[self.rows[side]], size, self.device)
 
@@ -94,14 +94,16 @@ class Trial:
         """Figures of a training with these keys."""
         keys, start = dict(keys), time.process_time()
         size, frozen = keys.pop("size", 96), keys.pop("frozen", "")
-        plan = NetworkPlan.model_validate({"name": "mobilenet_v2", "weights": self.weights, "size": size})
-        network = build_network(plan, seed, lambda _: None).to(self.device)
-        stages: list[Stage] = [Stage(name="tuned", plan=TunedPlan.model_validate(BASE | keys))]
+        config = ModelConfig.model_validate({"name": "mobilenet_v2", "weights": self.weights, "size": size})
+        network = build_network(config, seed, lambda _: None).to(self.device)
+        stages: list[Stage] = [Stage(name="finetune", config=FinetuneConfig.model_validate(BASE | keys))]
         if frozen:
-            stages.insert(0, Stage(name="frozen", plan=FrozenPlan.model_validate({"epochs": 1, "batchnorm": frozen})))
+            stages.insert(
+                0, Stage(name="frozen", config=FrozenConfig.model_validate({"epochs": 1, "batchnorm": frozen}))
+            )
         for stage in stages:
             with tempfile.TemporaryDirectory() as folder:
-                end = Fit(
+                end = Trainer(
                     stage.prepare(network), self.part("train", size), self.part("near", size), stage,
                     BASE["rate"], seed, Path(folder),
                 ).run()  # fmt: skip

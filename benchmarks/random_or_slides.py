@@ -3,7 +3,7 @@
     python -m benchmarks.random_or_slides --train ../shared/data/pcam/train.zip --valid ../shared/data/pcam/valid.zip \
         --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--limit 20000] [--seed 2]
 
-The quick plan trains on the first archive, of which a fifth is drawn at random and only reported on; the second archive
+The quick config trains on the first archive, of which a fifth is drawn at random and only reported on; the second archive
 shares no slide with it, and is only reported on too. Nothing is chosen on either.
 """
 
@@ -21,7 +21,7 @@ FIGURES = ("auc", "average_precision", "accuracy", "sensitivity", "specificity")
 
 def measured(home: Path, asked: argparse.Namespace) -> dict[str, object]:
     keys = {
-        "network.weights": asked.weights, "source.limit": asked.limit, "split.kind": "random",
+        "model.weights": asked.weights, "source.max_patches": asked.limit, "split.kind": "random",
         "split.valid": 0.2, "split.test": 0.2, "seed": asked.seed, "split.seed": asked.seed,
     }  # fmt: skip
     words = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
@@ -36,7 +36,7 @@ def measured(home: Path, asked: argparse.Namespace) -> dict[str, object]:
     elsewhere = {name: [value, *scored["intervals"][name]] for name, value in scored["figures"].items()}
     return {
         "seconds_to_published": round(seconds, 1),
-        "plan": {key: value for key, value in keys.items() if key != "network.weights"},
+        "config": {key: value for key, value in keys.items() if key != "model.weights"},
         "split": shown["split"],
         "patches_other_slides": scored["patches"],
         "held_out_at_random": {name: rounded(held_out[name]) for name in FIGURES},

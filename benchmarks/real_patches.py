@@ -1,7 +1,7 @@
-"""A plan on real patches, as a user runs it: seconds to a published model, and AUC on other slides.
+"""A config on real patches, as a user runs it: seconds to a published model, and AUC on other slides.
 
     python -m benchmarks.real_patches --train ../shared/data/pcam/train.zip --valid ../shared/data/pcam/valid.zip \
-        --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--plan pcam] [--seeds 2 3 4]
+        --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--config pcam] [--seeds 2 3 4]
 
 Everything is chosen on a part of the first archive; the second is only reported on.
 """
@@ -19,7 +19,7 @@ import yaml
 
 from benchmarks.machine import write_result
 
-PLANS = Path(__file__).parents[1] / "deployments" / "plans"
+PLANS = Path(__file__).parents[1] / "deployments" / "configs"
 PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 
 
@@ -33,8 +33,8 @@ def pcam(home: Path, *words: str) -> str:
 
 def one(home: Path, asked: argparse.Namespace, seed: int) -> dict[str, float]:
     start = time.perf_counter()
-    words = ["--source", asked.train, "--config", str(PLANS / f"{asked.plan}.yaml"), "--run", f"seed-{seed}"]
-    pcam(home, "train", *words, "--set", f"network.weights={asked.weights}", "--set", f"seed={seed}")
+    words = ["--source", asked.train, "--config", str(PLANS / f"{asked.config}.yaml"), "--run", f"seed-{seed}"]
+    pcam(home, "train", *words, "--set", f"model.weights={asked.weights}", "--set", f"seed={seed}")
     seconds = time.perf_counter() - start
     scored = json.loads(pcam(home, "score", f"seed-{seed}", asked.valid, "--json"))
     own = json.loads(pcam(home, "show", f"seed-{seed}", "--json"))["figures"]["valid"]["auc"]["value"]
@@ -52,7 +52,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--train", "--valid", "--weights"):
         words.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
-    words.add_argument("--plan", default="quick", choices=sorted(path.stem for path in PLANS.glob("*.yaml")))
+    words.add_argument("--config", default="quick", choices=sorted(path.stem for path in PLANS.glob("*.yaml")))
     words.add_argument("--seeds", nargs="+", type=int, default=[2])
     asked = words.parse_args()
     figures = {}
@@ -61,11 +61,11 @@ def main() -> None:
             figures[f"seed {seed}"] = one(Path(folder), asked, seed)
             print(seed, figures[f"seed {seed}"], flush=True)
     command = "python -m benchmarks.real_patches --train train.zip --valid valid.zip --weights WEIGHTS"
-    plan = {"plan": yaml.safe_load((PLANS / f"{asked.plan}.yaml").read_text())}
+    config = {"config": yaml.safe_load((PLANS / f"{asked.config}.yaml").read_text())}
     write_result(
-        f"real_patches_{asked.plan}",
-        f"{command} --plan {asked.plan} --seeds {' '.join(map(str, asked.seeds))}",
-        plan | figures,
+        f"real_patches_{asked.config}",
+        f"{command} --config {asked.config} --seeds {' '.join(map(str, asked.seeds))}",
+        config | figures,
     )
 
 

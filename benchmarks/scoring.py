@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
 from pcam_model.evaluation.forward import BATCH, as_table, forward
 from pcam_model.evaluation.report import Evidence, write_report
 from pcam_model.training.device import best_device
-from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 
 TURNS = 10
 
@@ -53,7 +53,7 @@ def bare(network: PatchNetwork, images: torch.Tensor, count: int) -> float:
     return count * len(images) / (time.perf_counter() - start)
 
 
-def turns(network: PatchNetwork, part: Batches, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
+def turns(network: PatchNetwork, part: PatchLoader, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
     batch = BATCH.get(part.device.type, 64)
     images, found, logits, memory = part.plain(0, batch), dict[str, list[float]](), [], []
     forward(network, some(part, rows[: 2 * batch]), tta=False)
@@ -75,7 +75,7 @@ def turns(network: PatchNetwork, part: Batches, rows: np.ndarray) -> tuple[dict[
     return figures, torch.cat(logits)
 
 
-def some(part: Batches, rows: np.ndarray) -> Batches:
+def some(part: PatchLoader, rows: np.ndarray) -> PatchLoader:
     return batches(part.patches, rows, rows % 2, part.size, part.device)
 
 
@@ -85,7 +85,7 @@ def report_seconds(folder: Path, logits: torch.Tensor, rows: np.ndarray, slides:
     table = as_table(people, rows, logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)))
     parts = {"meaning": "generated patches", "kind": "slide", "counts": {}}
     start = time.perf_counter()
-    write_report(folder, Evidence(run="benchmark", plan={}, pack={}, split=parts, predictions={"valid": table}))
+    write_report(folder, Evidence(run="benchmark", config={}, pack={}, split=parts, predictions={"valid": table}))
     return round(time.perf_counter() - start, 2)
 
 
@@ -96,8 +96,8 @@ def main() -> None:
     words.add_argument("--size", type=int, default=96)
     asked = words.parse_args()
     device, rows = best_device(), np.arange(asked.patches)
-    plan = NetworkPlan.model_validate({"name": asked.network, "weights": "none", "size": asked.size})
-    network = build_network(plan, 0, say=lambda _: None).to(device).eval()
+    config = ModelConfig.model_validate({"name": asked.network, "weights": "none", "size": asked.size})
+    network = build_network(config, 0, say=lambda _: None).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
         array = some_patches(Path(folder, "patches.npy"), asked.patches)
         part = batches(on_device(array, device), rows, rows % 2, asked.size, device)

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
 from pcam_model.training.device import best_device, half_precision
-from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.optimizer import FROZEN, make_optimizer, spread
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.optimizer import FROZEN, make_optimizer, layer_lr_multipliers
 from pcam_model.training.step import TrainState, train_step
 
 PATCHES, ROUNDS = 2048, 3
 
 
-def some_patches(size: int) -> Batches:
+def some_patches(size: int) -> PatchLoader:
     draw = np.random.default_rng(0)
     array = draw.integers(0, 256, (PATCHES, 96, 96, 3), dtype=np.uint8)
     device = best_device()
@@ -44,7 +44,7 @@ def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
 
 def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float]:
     part = some_patches(size)
-    network = build_network(NetworkPlan.model_validate({"name": name, "weights": "none", "size": size}), 0)
+    network = build_network(ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 0)
     network = network.to(part.device)
     images, labels = part.augmented(torch.arange(batch), 0, 0)
 
@@ -53,7 +53,7 @@ def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float
 
     def stage(frozen: bool) -> TrainState:
         network.freeze() if frozen else network.unfreeze()
-        return TrainState(network.train(), make_optimizer(network, FROZEN if frozen else spread(10)))
+        return TrainState(network.train(), make_optimizer(network, FROZEN if frozen else layer_lr_multipliers(10)))
 
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):

@@ -5,7 +5,7 @@
 fastai fine-tunes MobileNetV2 from the same weights, at 96 pixels, batch 64, as its users do (`fine_tune`: one epoch
 frozen, four of everything), from image files that are unpacked before its clock starts. pcam's clock starts at the
 archive and ends with the AUC: packing, one short cycle that begins at 64 pixels, the mean of its last weights, 8 views
-of each patch. Its plan was chosen on parts of the first archive. `beside_fastai` says how fastai's environment is made.
+of each patch. Its config was chosen on parts of the first archive. `beside_fastai` says how fastai's environment is made.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.beside_fastai import Fastai, image_files, packed
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import Batches, batches, on_device
 from pcam_model.data.pack import Pack, patches, table
+from pcam_model.data.patch_loader import PatchLoader, batches, on_device
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
-from pcam_model.training.trainer import Fit
-from pcam_model.training.network import NetworkPlan, build_network
-from pcam_model.training.stage import Stage, TunedPlan
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.stage import FinetuneConfig, Stage
+from pcam_model.training.trainer import Trainer
 
 SIZE, BATCH, EPOCHS = 96, 64, 5
 WATCHED = 256  # patches of the first archive that are measured on while training, and not learnt from
-PLAN = TunedPlan(epochs=2, batch=BATCH, rate=5e-3, sizes=(64,))
+PLAN = FinetuneConfig(epochs=2, batch_size=BATCH, lr=5e-3, progressive_sizes=(64,))
 
 
 def fastai_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def our_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     start, spent = time.perf_counter(), dict[str, float]()
     train, valid = (packed(archive, folder / "packs") for archive in (asked.train, asked.valid))
     spent["packing"] = time.perf_counter() - start
-    plan = NetworkPlan.model_validate({"name": "mobilenet_v2", "weights": asked.weights, "size": SIZE})
-    network = build_network(plan, asked.seed, lambda _: None).to(best_device())
-    stage, rows = Stage(name="tuned", plan=PLAN), np.random.default_rng(asked.seed).permutation(train.count)
+    config = ModelConfig.model_validate({"name": "mobilenet_v2", "weights": asked.weights, "size": SIZE})
+    network = build_network(config, asked.seed, lambda _: None).to(best_device())
+    stage, rows = Stage(name="finetune", config=PLAN), np.random.default_rng(asked.seed).permutation(train.count)
     parts = part_of(train, rows[WATCHED:]), part_of(train, rows[:WATCHED])
-    fit = Fit(stage.prepare(network), *parts, stage, float(PLAN.rate), asked.seed, folder / "tuned")
+    fit = Trainer(stage.prepare(network), *parts, stage, float(PLAN.rate), asked.seed, folder / "finetune")
     load_weights(Path(fit.run().path), network)
     spent["training"] = time.perf_counter() - start - spent["packing"]
     part = part_of(valid, np.arange(valid.count))
@@ -64,7 +64,7 @@ def our_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"auc": float(auc[1]), "auc, one view": float(auc[0]), "seconds": seconds, "spent": spent}
 
 
-def part_of(pack: Pack, rows: np.ndarray) -> Batches:
+def part_of(pack: Pack, rows: np.ndarray) -> PatchLoader:
     """Some of a pack's patches."""
     labels = table(pack)["label"].to_numpy(int)
     return batches(on_device(patches(pack), best_device()), rows, labels[rows], SIZE, best_device())
@@ -85,7 +85,7 @@ def main() -> None:
     last = theirs["epochs"][-1]
     figures = {
         "fastai": theirs,
-        "pcam": ours | {"plan": PLAN.model_dump(mode="json")},
+        "pcam": ours | {"config": PLAN.model_dump(mode="json")},
         "fastai's last AUC": round(last["auc"], 4),
         "reached": ours["auc"] >= last["auc"],
         "share of fastai's time": round(ours["seconds"] / last["seconds"], 3),

@@ -16,7 +16,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from pcam_model.core.errors import BadPlan, PcamError
+from pcam_model.core.errors import ConfigError, PcamError
 
 FILE = Path(__file__).parent / "automations.yaml"
 SILENT = "pcam-crash-silent-runs"
@@ -33,7 +33,7 @@ def make_automations(silence: int | None = None, alert: str = "") -> list[str]:
     for content in _wanted(alert):
         automation = Automation.model_validate(content)
         if silence is not None and automation.name == SILENT:
-            automation.trigger.within = timedelta(seconds=silence)  # type: ignore[union-attr]
+            automation.trigger.retry_policy = timedelta(seconds=silence)  # type: ignore[union-attr]
         try:
             automation.id = Automation.read(name=automation.name).id
             automation.update()
@@ -58,7 +58,7 @@ def _block(alert: str) -> str:
         with get_client(sync_client=True) as client:
             return str(client.read_block_document_by_name(name, kind).id)
     except ObjectNotFound:
-        raise BadPlan(
+        raise ConfigError(
             f"the server has no notification block {alert!r}, expected TYPE/NAME of one that `prefect block ls` shows; "
             "make it on the server's page, Blocks"
         ) from None

@@ -2,70 +2,55 @@
 
 from prefect import flow
 
-from pcam_model.data.quality import LookPlan
+from pcam_model.config import TrainConfig
+from pcam_model.config_reader import override_preset
 from pcam_model.data.pack import Pack
-from pcam_model.data.source import SourcePlan
-from pcam_model.data.split import SplitPlan
-from pcam_model.evaluation.report import ScorePlan
-from pcam_model.config import TrainPlan
+from pcam_model.presets import PresetName
 from pcam_model.registry.runs import Published
-from pcam_model.registry.backends.base import StorePlan
 from pcam_model.registry.workspace import Workspace
-from pcam_model.training.device import ComputePlan
-from pcam_model.training.lr_finder import SearchPlan
-from pcam_model.training.context import Material
-from pcam_model.training.network import NetworkPlan
-from pcam_model.training.stage import FrozenPlan, Stage, TunedPlan
+from pcam_model.training.context import TrainingContext
+from pcam_model.training.stage import Stage
 from tasks import checking, data, publishing, scoring, training
-from tasks.run_status import ENDINGS
+from tasks.run_status import STATUS_HOOKS
 
 
-@flow(name="pcam", log_prints=True, **ENDINGS)
-def full_train(
-    source: SourcePlan = SourcePlan(),
-    look: LookPlan = LookPlan(),
-    split: SplitPlan = SplitPlan(),
-    network: NetworkPlan = NetworkPlan(),
-    search: SearchPlan = SearchPlan(),
-    frozen: FrozenPlan = FrozenPlan(),
-    tuned: TunedPlan = TunedPlan(),
-    compute: ComputePlan = ComputePlan(),
-    score: ScorePlan = ScorePlan(),
-    store: StorePlan = StorePlan(),
-    run: str = "",
-    seed: int = 2,
-) -> Published:
-    """Train a patch classifier and publish it; started again under the same run name, finish what is missing."""
-    plan = TrainPlan(
-        source=source, look=look, split=split, network=network, search=search, frozen=frozen,
-        tuned=tuned, compute=compute, score=score, store=store, run=run, seed=seed,
-    )  # fmt: skip
-    checking.check(plan)
-    place = publishing.begin(plan)
+@flow(name="pcam", log_prints=True, **STATUS_HOOKS)
+def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = None) -> Published:
+    """Train a patch classifier and publish it; started again under the same run name, finish what is missing.
 
-    pack = packed(place, source, seed)
-    data.look(place, pack, look, seed)
-    publishing.claim(place, plan)
-    sides = data.split(place, pack, split)
-    material = Material(pack=pack, split=sides, network=network, seed=seed, compute=compute)
+    Args:
+        config: every key of the run; a key that is not given has the preset's value, else its default.
+        preset: a ready configuration that `config` overrides key by key.
+    """
+    config = override_preset(preset, config)
+    checking.check(config)
+    workspace = publishing.begin(config)
 
-    head = training.settle(place, material, Stage(name="frozen", plan=frozen), start=None)
-    low = training.search_lr(place, material, head, search, start=None)
-    warm = training.train_frozen(place, material, head, low, start=None)
+    pack = build_pack(workspace, config)
+    data.check_quality(workspace, pack, config)
+    publishing.reserve_run(workspace, config)
+    split = data.split(workspace, pack, config)
+    context = TrainingContext(pack=pack, split=split, model=config.model, seed=config.seed, compute=config.compute)
 
-    whole = training.settle(place, material, Stage(name="tuned", plan=tuned), start=warm)
-    high = training.search_lr(place, material, whole, search, start=warm)
-    trained = training.fine_tune(place, material, whole, high, start=warm)
+    frozen = training.choose_batch_size(workspace, context, Stage(name="frozen", config=config.frozen), start=None)
+    frozen_lr = training.find_lr(workspace, context, frozen, config.lr_finder, start=None)
+    head = training.train_frozen(workspace, context, frozen, frozen_lr, start=None)
 
-    report = scoring.score(place, plan, material, [low, high], [warm, trained])
-    return publishing.publish(place, plan, material, [warm, trained], report)
+    finetune = training.choose_batch_size(
+        workspace, context, Stage(name="finetune", config=config.finetune), start=head
+    )
+    finetune_lr = training.find_lr(workspace, context, finetune, config.lr_finder, start=head)
+    trained = training.finetune(workspace, context, finetune, finetune_lr, start=head)
+
+    report = scoring.score(workspace, config, context, [frozen_lr, finetune_lr], [head, trained])
+    return publishing.publish(workspace, config, context, [head, trained], report)
 
 
-def packed(place: Workspace, source: SourcePlan, seed: int) -> Pack:
-    """The source as a pack: one that was kept, else downloaded, packed and kept."""
-    pack = data.kept(place, source, seed)
+def build_pack(workspace: Workspace, config: TrainConfig) -> Pack:
+    """The source as a pack: one that is stored already, else downloaded, packed and stored."""
+    pack = data.find_stored_pack(workspace, config)
     if pack is None:
-        archive = data.download(source, seed)
-        pack = data.pack(archive, source, seed)
-        data.keep(place, pack, source, seed)
+        archive = data.download(config)
+        pack = data.pack(archive, config)
+        data.store_pack(workspace, pack, config)
     return pack

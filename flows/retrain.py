@@ -2,50 +2,36 @@
 
 from prefect import flow
 
-from flows.full_train import full_train, packed
-from pcam_model.data.quality import LookPlan
-from pcam_model.data.source import SourcePlan
-from pcam_model.data.split import SplitPlan
-from pcam_model.evaluation.promotion_gate import Decision, PromotionPlan
-from pcam_model.evaluation.report import ScorePlan
-from pcam_model.config import TrainPlan
-from pcam_model.registry.backends.base import StorePlan
-from pcam_model.training.device import ComputePlan
-from pcam_model.training.lr_finder import SearchPlan
-from pcam_model.training.network import NetworkPlan
-from pcam_model.training.stage import FrozenPlan, TunedPlan
-from tasks import checking
-from tasks import retraining as promoting
-from tasks.run_status import ENDINGS
+from flows.full_train import build_pack, full_train
+from pcam_model.config import TrainConfig
+from pcam_model.config_reader import override_preset
+from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
+from pcam_model.presets import PresetName
+from tasks import checking, retraining
+from tasks.run_status import STATUS_HOOKS
 
 
-@flow(name="pcam", log_prints=True, **ENDINGS)
+@flow(name="pcam", log_prints=True, **STATUS_HOOKS)
 def retrain(
-    source: SourcePlan = SourcePlan(),
-    look: LookPlan = LookPlan(),
-    split: SplitPlan = SplitPlan(),
-    network: NetworkPlan = NetworkPlan(),
-    search: SearchPlan = SearchPlan(),
-    frozen: FrozenPlan = FrozenPlan(),
-    tuned: TunedPlan = TunedPlan(),
-    compute: ComputePlan = ComputePlan(),
-    score: ScorePlan = ScorePlan(),
-    store: StorePlan = StorePlan(),
-    promotion: PromotionPlan = PromotionPlan(),
-    seed: int = 2,
+    config: TrainConfig = TrainConfig(),
+    preset: PresetName | None = None,
+    promotion: PromotionConfig = PromotionConfig(),
 ) -> Decision:
-    """Train a challenger unless data, plan and code are the champion's; promote it only where it is better."""
-    plan = TrainPlan(
-        source=source, look=look, split=split, network=network, search=search, frozen=frozen,
-        tuned=tuned, compute=compute, score=score, store=store, seed=seed,
-    )  # fmt: skip
-    checking.check(plan)
-    place = promoting.room(plan)
-    pack = packed(place, source, seed)
-    now = promoting.standing(place, plan, pack, promotion)
-    if now.decided:
-        return promoting.tell(now.decided)
+    """Train a challenger unless data, config and code are the champion's; promote it only where it is better.
 
-    full_train(**dict(plan.model_copy(update={"run": now.challenger})))
-    decision = promoting.compare(place, now, pack, promotion, seed)
-    return promoting.tell(promoting.settle(place, now, decision))
+    Args:
+        config: every key of the run; a key that is not given has the preset's value, else its default.
+        preset: a ready configuration that `config` overrides key by key.
+        promotion: which channel the challenger competes for, and by how much it may be worse.
+    """
+    config = override_preset(preset, config)
+    checking.check(config)
+    workspace = retraining.comparison_workspace(config)
+    pack = build_pack(workspace, config)
+    state = retraining.compare_with_champion(workspace, config, pack, promotion)
+    if state.decision:
+        return retraining.report_decision(state.decision)
+
+    full_train(config.model_copy(update={"run": state.challenger}))
+    decision = retraining.judge(workspace, state, pack, promotion, config.seed)
+    return retraining.report_decision(retraining.apply_decision(workspace, state, decision))

@@ -2,8 +2,8 @@
 
 from prefect import flow, unmapped
 
-from pcam_model.registry.backends.base import StorePlan
-from pcam_model.inference.shards import Scored
+from pcam_model.inference.shards import ScoringResult
+from pcam_model.registry.backends.base import StoreConfig
 from tasks import inference as predicting
 
 
@@ -11,12 +11,12 @@ from tasks import inference as predicting
 def score(
     source: str = "",
     model: str = "champion",
-    store: StorePlan = StorePlan(),
+    store: StoreConfig = StoreConfig(),
     name: str = "",
     shard: int = 4096,
     tta: bool | None = None,
     cluster: str = "",
-) -> Scored:
+) -> ScoringResult:
     """Score new patches with a published model, shard by shard; started again, do only what is new.
 
     Args:

@@ -7,40 +7,41 @@ from prefect import task
 from prefect.settings import get_current_settings
 
 from pcam_model.check import Finding, machine, refuse
+from pcam_model.config import TrainConfig
+from pcam_model.config_reader import validate_config
 from pcam_model.core.errors import PcamError
-from pcam_model.core.paths import cache_folder
-from pcam_model.config import TrainPlan, checked
-from tasks.policy import within
+from pcam_model.core.paths import cache_dir
+from tasks.policy import retry_policy
 
 
-@task(**within(hours=0.25))
-def check(plan: TrainPlan) -> None:
+@task(**retry_policy(hours=0.25))
+def check(config: TrainConfig) -> None:
     """Find out in seconds what would fail in hours; what is only worth knowing is said."""
-    checked(plan.model_dump())
-    for finding in refuse([*machine(plan), *kaggle(plan)]):
+    validate_config(config.model_dump())
+    for finding in refuse([*machine(config), *kaggle(config)]):
         if finding.level == "warning":
-            print(f"Check: {finding.what}: {finding.found}; {finding.todo}")
+            print(f"Check: {finding.what}: {finding.found}; {finding.remedy}")
 
 
-def kaggle(plan: TrainPlan) -> Iterator[Finding]:
+def kaggle(config: TrainConfig) -> Iterator[Finding]:
     """Whether Kaggle would give the archive, asked with the download itself, which is not read; nothing otherwise."""
-    if plan.source.kind != "kaggle":
+    if config.source.kind != "kaggle":
         return
     from tasks.kaggle.answers import COMPETITION
     from tasks.kaggle.client import may_download, seen_before
 
     expected = "credentials that Kaggle takes, and the competition's rules accepted"
-    if seen_before(cache_folder() / "downloads" / f"{COMPETITION}.zip"):
+    if seen_before(cache_dir() / "downloads" / f"{COMPETITION}.zip"):
         yield Finding(what="Kaggle", found="the archive is here, downloaded and verified", expected=expected)
         return
     try:
         may_download()
         yield Finding(what="Kaggle", found="the download is allowed", expected=expected)
     except PcamError as error:
-        yield Finding(what="Kaggle", found=str(error), expected=expected, todo="see there", level="failed")
+        yield Finding(what="Kaggle", found=str(error), expected=expected, remedy="see there", level="failed")
     except Exception as error:  # the line, a proxy, a maintenance page: Kaggle's client lets all of it through
         yield Finding(what="Kaggle", found=f"cannot be reached ({type(error).__name__})", expected=expected,
-                      todo="connect this machine, or give a downloaded archive as source.path", level="failed",
+                      remedy="connect this machine, or give a downloaded archive as source.path", level="failed",
                       passing=True)  # fmt: skip
 
 
@@ -48,9 +49,9 @@ def orchestration(pool: str) -> Iterator[Finding]:
     """Server, versions, clocks, pool, worker and engine; `pool`: empty for the one of pcam/full-train."""
     url = get_current_settings().api.url
     if not url:
-        level, todo = ("failed", "export PREFECT_API_URL=http://HOST:4200/api") if pool else ("fine", "")
+        level, remedy = ("failed", "export PREFECT_API_URL=http://HOST:4200/api") if pool else ("fine", "")
         yield Finding.model_validate({
-            "what": "Prefect", "found": "PREFECT_API_URL is not set", "todo": todo, "level": level,
+            "what": "Prefect", "found": "PREFECT_API_URL is not set", "remedy": remedy, "level": level,
             "expected": "a server, for deployments; `pcam train` and `make train` start their own",
         })  # fmt: skip
         return
@@ -59,7 +60,7 @@ def orchestration(pool: str) -> Iterator[Finding]:
     yield from prefect_server.findings(url, pool)
 
 
-def everything(plan: TrainPlan, pool: str) -> list[dict[str, Any]]:
+def everything(config: TrainConfig, pool: str) -> list[dict[str, Any]]:
     """All findings, for `pcam check`."""
-    found = [*machine(plan), *kaggle(plan), *orchestration(pool)]
+    found = [*machine(config), *kaggle(config), *orchestration(pool)]
     return [finding.model_dump() for finding in found]

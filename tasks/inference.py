@@ -3,33 +3,33 @@
 from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pcam_model.core.errors import BadPlan, PcamError
-from pcam_model.core.paths import store_address
-from pcam_model.registry.backends.base import StorePlan
-from pcam_model.inference.shards import Scored, Scoring, Shard, gather, plan_scoring, score_shard
-from tasks.policy import within
+from pcam_model.core.errors import ConfigError, PcamError
+from pcam_model.core.paths import resolve_store_uri
+from pcam_model.inference.shards import ScoringJob, ScoringResult, Shard, gather, plan_scoring, score_shard
+from pcam_model.registry.backends.base import StoreConfig
+from tasks.policy import retry_policy
 
 THREADS = 2  # one reads while the other computes
 
 
-@task(**within(hours=6))
-def plan(source: str, model: str, store: StorePlan, shard: int, tta: bool | None) -> Scoring:
+@task(**retry_policy(hours=6))
+def plan(source: str, model: str, store: StoreConfig, shard: int, tta: bool | None) -> ScoringJob:
     """Pull the model and see what there is to score."""
-    planned = plan_scoring(source, model, store_address(store.uri), shard, tta)
+    planned = plan_scoring(source, model, resolve_store_uri(store.uri), shard, tta)
     print(f"{planned.count:,} patches in {len(planned.shards)} shards, by {planned.model}")
     return planned
 
 
-@task(task_run_name="shard {number}", **within(hours=6))
-def score(scoring: Scoring, number: int) -> Shard:
+@task(task_run_name="shard {number}", **retry_policy(hours=6))
+def score(scoring: ScoringJob, number: int) -> Shard:
     """Score one shard, unless that was done before."""
     done = score_shard(scoring, number)
     print(f"{done.patches:,} patches{', done before' * done.again}")
     return done
 
 
-@task(**within(hours=6))
-def publish(scoring: Scoring, shards: list[Shard], name: str) -> Scored:
+@task(**retry_policy(hours=6))
+def publish(scoring: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
     """The table of all shards goes to the store, whole."""
     scored = gather(scoring, shards, name)
     counts = scored.counts
@@ -43,7 +43,7 @@ def workers(cluster: str) -> TaskRunner:
     """Who scores: threads of this process, or an existing cluster of Dask's or Ray's, by its address.
 
     Raises:
-        BadPlan: the address is neither's.
+        ConfigError: the address is neither's.
         PcamError: what speaks to such a cluster is not installed.
     """
     scheme = cluster.partition("://")[0]
@@ -61,4 +61,4 @@ def workers(cluster: str) -> TaskRunner:
     except ModuleNotFoundError as error:
         extra = "ray" if scheme == "ray" else "dask"
         raise PcamError(f"cluster {cluster} needs {error.name}; pip install 'pcam[{extra}]'") from None
-    raise BadPlan(f"cluster is {cluster!r}; expected tcp://host:8786 (Dask), ray://host:10001 (Ray), or nothing")
+    raise ConfigError(f"cluster is {cluster!r}; expected tcp://host:8786 (Dask), ray://host:10001 (Ray), or nothing")

@@ -8,27 +8,27 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from pcam_model.core.errors import PcamError, Transient
-from pcam_model.registry.backends.base import StoreAway
-from pcam_model.training.interrupt import never_lost
+from pcam_model.core.errors import PcamError, TransientError
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.training.interrupt import requeue_dropped_signals
 
 PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
-def passes_by_itself(fault: object) -> bool:
+def is_transient_fault(fault: object) -> bool:
     """Whether trying again may help: a network's or a disk's fault, never a user's mistake or a bug."""
-    if isinstance(fault, StoreAway):
+    if isinstance(fault, StoreUnavailable):
         return True
     if isinstance(fault, PcamError):
         return False
-    if isinstance(fault, Transient | ConnectionError | TimeoutError):
+    if isinstance(fault, TransientError | ConnectionError | TimeoutError):
         return True
     return isinstance(fault, OSError) and fault.errno in PASSING_FAULTS
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """For Prefect: whether a failed task is worth a retry."""
-    return passes_by_itself(
+    return is_transient_fault(
         state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
     )
 
@@ -43,12 +43,12 @@ RETRYING: dict[str, Any] = {
 }
 
 
-def within(hours: float) -> dict[str, Any]:
+def retry_policy(hours: float) -> dict[str, Any]:
     """The same, for a step that is given up after so long and tried again: it goes on where it was."""
     return RETRYING | {"timeout_seconds": hours * 3600}
 
 
-class OneSentence(logging.Filter):
+class UserErrorFilter(logging.Filter):
     """A user's mistake is logged as its sentence, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -60,5 +60,5 @@ class OneSentence(logging.Filter):
 
 
 for _name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
-    logging.getLogger(_name).addFilter(OneSentence())
-never_lost()
+    logging.getLogger(_name).addFilter(UserErrorFilter())
+requeue_dropped_signals()

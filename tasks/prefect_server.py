@@ -31,8 +31,8 @@ def findings(url: str, pool: str) -> Iterator[Finding]:
             yield from _pool(client, pool)
     except (httpx.HTTPError, OSError) as error:
         reason = f"{url}: {str(error) or type(error).__name__}".splitlines()[0]
-        todo = "start it (`prefect server start`), mend PREFECT_API_URL, or set PREFECT_API_KEY"
-        yield Finding(what="Prefect", found=reason, expected=ANSWERS, level="failed", todo=todo, passing=True)
+        remedy = "start it (`prefect server start`), mend PREFECT_API_URL, or set PREFECT_API_KEY"
+        yield Finding(what="Prefect", found=reason, expected=ANSWERS, level="failed", remedy=remedy, passing=True)
 
 
 def version(server: str) -> Finding:
@@ -43,7 +43,7 @@ def version(server: str) -> Finding:
         return Finding(what="Prefect's version", found=found, expected=SAME)
     broken = here[0] != there[0] or here > there
     return Finding(what="Prefect's version", found=found, expected=SAME, level="failed" if broken else "warning",
-                   todo=f"install prefect=={server} here, or update the server")  # fmt: skip
+                   remedy=f"install prefect=={server} here, or update the server")  # fmt: skip
 
 
 def clock(date: str | None, now: float) -> Finding:
@@ -56,7 +56,7 @@ def clock(date: str | None, now: float) -> Finding:
     if abs(apart) <= SKEW:
         return Finding(what="clocks", found=found, expected=expected)
     return Finding(what="clocks", found=found, expected=expected, level="failed",
-                   todo="set both by NTP: heartbeats and schedules go by time")  # fmt: skip
+                   remedy="set both by NTP: heartbeats and schedules go by time")  # fmt: skip
 
 
 def slots(settings: dict[str, Any]) -> Finding:
@@ -66,7 +66,7 @@ def slots(settings: dict[str, Any]) -> Finding:
     if kept != "memory":
         return Finding(what=what, found=f"kept by the server in its {kept or 'own way'}", expected=expected)
     return Finding(what=what, found="kept in the server's memory", expected=expected, level="warning",
-                   todo="start the server with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
+                   remedy="start the server with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
                    "prefect.server.concurrency.lease_storage.filesystem, or its restart ends a run of pcam/full-train "
                    "minutes later")  # fmt: skip
 
@@ -77,9 +77,9 @@ def _pool(client: SyncPrefectClient, name: str) -> Iterator[Finding]:
         pool = client.read_work_pool(name)
     except ObjectNotFound:
         yield Finding(what="work pool", found=f"no pool {name!r}", expected="the pool of the deployment",
-                      todo=f"python -m deployments.pools {name}", level="failed")  # fmt: skip
+                      remedy=f"python -m deployments.pools {name}", level="failed")  # fmt: skip
         return
-    paused = {"level": "failed", "todo": f"prefect work-pool resume {name}"} if pool.is_paused else {}
+    paused = {"level": "failed", "remedy": f"prefect work-pool resume {name}"} if pool.is_paused else {}
     found = f"{name}, of type {pool.type}" + (", paused" if pool.is_paused else "")
     yield Finding.model_validate({"what": "work pool", "found": found, "expected": "a pool that takes runs", **paused})
     yield _worker(client, pool)
@@ -100,7 +100,7 @@ def _worker(client: SyncPrefectClient, pool: WorkPool) -> Finding:
     if online:
         return Finding(what="worker", found=", ".join(online), expected="one that is on line")
     return Finding(what="worker", found=f"none of {len(workers)} is on line", expected="one that is on line",
-                   todo=f"prefect worker start --pool {pool.name}", level="failed")  # fmt: skip
+                   remedy=f"prefect worker start --pool {pool.name}", level="failed")  # fmt: skip
 
 
 def engine() -> Finding:
@@ -117,7 +117,7 @@ def engine() -> Finding:
             client.close()
     except DockerException as error:
         return Finding(what="Docker", found=f"no engine answers here ({str(error).splitlines()[0][:120]})",
-                       expected=expected, level="warning", todo="run pcam check on the worker's machine")  # fmt: skip
+                       expected=expected, level="warning", remedy="run pcam check on the worker's machine")  # fmt: skip
     return gpus_of(about, expected)
 
 
@@ -128,5 +128,5 @@ def gpus_of(about: dict[str, Any], expected: str) -> Finding:
     if "nvidia" in about.get("Runtimes", {}) or any(device.startswith("nvidia.com/gpu") for device in devices):
         return Finding(what="Docker", found=f"{found} with NVIDIA's runtime", expected=expected)
     return Finding(what="Docker", found=f"{found} without NVIDIA's runtime", expected=expected, level="failed",
-                   todo="install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker`, "
+                   remedy="install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker`, "
                    "or use deployment pcam/smoke, which needs no GPU")  # fmt: skip

@@ -6,33 +6,33 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.core.files import sha256
 from pcam_model.core.model_metadata import GRAPH, WEIGHTS, Model
-from pcam_model.registry.runs import Published, RunStore
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.registry.backends.base import Store
+from pcam_model.registry.runs import Published, RunStore
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.onnx_export import write_graph
 from pcam_model.training.model_io import save_model
-from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.onnx_export import export_onnx
 
 SIZE = 64
 
 
 def make_model(folder: Path, seed: int = 0, tta: bool = True) -> Model:
     """model.safetensors, model.json and model.onnx of a ResNet-18 that no training has touched."""
-    network = build_network(NetworkPlan(name="resnet18", weights="none", size=SIZE), seed, say=lambda _: None)
+    network = build_network(ModelConfig(arch="resnet18", weights="none", image_size=SIZE), seed, say=lambda _: None)
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights")
     draw = np.random.default_rng(seed)
-    write_graph(folder / GRAPH, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
+    export_onnx(folder / GRAPH, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
     digest = sha256(folder / "weights")
     checkpoint = Checkpoint(
-        path=str(folder / "weights"), digest=digest, stage="tuned", epoch=1, step=1, rate=0.1, figures={}
+        path=str(folder / "weights"), digest=digest, stage="finetune", epoch=1, step=1, rate=0.1, figures={}
     )
     model = Model(
         run="made", architecture="resnet18", size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, tta=tta, temperature=1.7,
-        threshold=0.45, stage="tuned", weights=digest, graph=sha256(folder / GRAPH), pack="", split="", plan={},
+        threshold=0.45, stage="finetune", weights=digest, graph=sha256(folder / GRAPH), pack="", split="", config={},
         versions={"torch": torch.__version__},
     )  # fmt: skip
     made = save_model(folder, checkpoint, model)
@@ -44,6 +44,6 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> Model:
 def publish_model(store: Store, folder: Path, name: str = "made") -> Published:
     """Publish a folder of `make_model` as a run."""
     run = RunStore(store, name)
-    run.claim({})
+    run.reserve_run({})
     run.commit("model", folder, {})
     return run.publish()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from patch_sets import make_patch_set
 
-from pcam_model.data.pack import build_pack, table
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.data.pack_verification import verify_pack
 from pcam_model.core.errors import PcamError
+from pcam_model.data.pack import build_pack, table
+from pcam_model.data.pack_verification import verify_pack
+from pcam_model.data.source import SourceConfig, fetch
 
 SECONDS, MEGABYTES = 10.0, 200  # what one try, and all together, may take
 
@@ -54,9 +54,9 @@ def try_one(whole: bytes, rows: list[tuple[str, ...]], seed: int, place: Path) -
     chance.choice((flip, flip, forge, cut, tear))(content, chance)
     (place / "a.zip").write_bytes(content)
     policy = chance.choice(("stop", "quarantine"))
-    plan = SourcePlan(kind="path", path=str(place / "a.zip"), on_bad_patch=policy, bad_share=0.5)
+    config = SourceConfig(kind="path", path=str(place / "a.zip"), on_bad_patch=policy, max_bad_fraction=0.5)
     try:
-        pack = build_pack(fetch(plan, 2), plan, place / "packs", 2)
+        pack = build_pack(fetch(config, 2), config, place / "packs", 2)
     except PcamError as error:
         assert "\n" not in str(error)
         assert not list(place.glob("packs/*"))
@@ -78,8 +78,8 @@ def packed(pack) -> list[tuple[str, ...]]:
 def fuzz(tries: int, place: Path, seed: int = 0) -> Counter[str]:
     """So many broken archives; how many were refused, quarantined in part, or whole after all."""
     whole = make_patch_set(6, suffix="png", test=2).zip(place / "a.zip").read_bytes()
-    plan = SourcePlan(kind="path", path=str(place / "a.zip"))
-    rows = packed(build_pack(fetch(plan, 2), plan, place / "first", 2))
+    config = SourceConfig(kind="path", path=str(place / "a.zip"))
+    rows = packed(build_pack(fetch(config, 2), config, place / "first", 2))
     before, opened = set(place.parent.iterdir()), len(os.listdir("/proc/self/fd"))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ends: Counter[str] = Counter()

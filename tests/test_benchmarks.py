@@ -13,11 +13,11 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
     gpu.main(["--network", "resnet18", "--size", "32", "--batches", "4", "--seconds", "0.01"])
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["tuned, batch 4"]["images/s"] > 0 and found["frozen, batch 4"]["share of the bare step"] > 0
+    assert found["finetune, batch 4"]["images/s"] > 0 and found["frozen, batch 4"]["share of the bare step"] > 0
 
 
 def test_fit_is_measured_beside_a_bare_loop() -> None:
-    found = beside_bare("resnet18", 32, stage_of("tuned", 4), 0.01, 1)
+    found = beside_bare("resnet18", 32, stage_of("finetune", 4), 0.01, 1)
     assert found["fit"] > 0 and found["seconds a checkpoint"] >= 0
 
 

@@ -19,8 +19,8 @@ from pcam_model.core.files import sha256
 
 PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 TINY = [
-    "source.limit=240", "network.name=resnet18", "network.weights=none", "network.size=32", "search.steps=30",
-    "frozen.epochs=1", "frozen.batch=16", "tuned.epochs=1", "tuned.batch=16", "tuned.rate=1e-3",
+    "source.max_patches=240", "model.arch=resnet18", "model.weights=none", "model.image_size=32", "lr_finder.steps=30",
+    "frozen.epochs=1", "frozen.batch_size=16", "finetune.epochs=1", "finetune.batch_size=16", "finetune.lr=1e-3",
 ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_run_publishes_a_model_a_report_and_a_manifest_of_all_its_files(home: 
         "split/split.parquet",
         "look/patches.png",
     } <= there
-    assert "Published" in trained and "LR search, frozen" in trained and "tuned epoch 1/1" in trained
+    assert "Published" in trained and "LR search, frozen" in trained and "finetune epoch 1/1" in trained
 
 
 def test_no_path_of_this_machine_is_published(home: Path, trained: str) -> None:
@@ -95,9 +95,9 @@ def test_the_same_run_again_does_nothing_twice(home: Path, trained: str) -> None
 
 def test_another_plan_under_the_same_name_is_refused_and_says_what_differs(home: Path, trained: str) -> None:
     before = files(home / "store" / "runs")
-    refused = train(home, "first", "--set", "tuned.epochs=2")
+    refused = train(home, "first", "--set", "finetune.epochs=2")
     assert refused.returncode == 1
-    assert "tuned.epochs" in refused.stderr and "Traceback" not in refused.stderr + refused.stdout
+    assert "finetune.epochs" in refused.stderr and "Traceback" not in refused.stderr + refused.stdout
     assert files(home / "store" / "runs") == before
 
 
@@ -106,7 +106,7 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
     listed: list[dict[str, Any]] = json.loads(pcam(home, "runs", "--json").stdout)
     assert [run["name"] for run in listed] == ["first"] and listed[0]["published"]
     shown = json.loads(pcam(home, "show", "first", "--json").stdout)
-    assert shown["plan"]["tuned"]["rate"] == 0.001 and 0 <= shown["figures"]["test"]["auc"]["value"] <= 1
+    assert shown["config"]["finetune"]["rate"] == 0.001 and 0 <= shown["figures"]["test"]["auc"]["value"] <= 1
     scored = pcam(home, "score", "first", "sample", "--json")
     assert scored.returncode == 0, scored.stderr
     figures = json.loads(scored.stdout)
@@ -119,7 +119,7 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
         (["show", "none"], "there is no run 'none'"),
         (["score", "none", "sample"], "'none'"),
         (["score", "first", "missing.zip"], "missing.zip"),
-        (["train", "--set", "tuned.epoch=3"], "did you mean tuned.epochs?"),
+        (["train", "--set", "finetune.epoch=3"], "did you mean finetune.epochs?"),
         (["train", "--config", "none.yaml"], "none.yaml"),
         (["runs", "--store", "ftp://somewhere"], "ftp://somewhere"),
     ],
@@ -173,12 +173,12 @@ def interrupted(home: Path, sign: str, *words: str) -> tuple[int, float, str]:
 
 
 def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
-    code, _, said = interrupted(tmp_path, "tuned epoch 1/500", *settings(["frozen.epochs=0", "tuned.epochs=500"]))
+    code, _, said = interrupted(tmp_path, "finetune epoch 1/500", *settings(["frozen.epochs=0", "finetune.epochs=500"]))
     assert code == 75, said
-    assert re.search(r"tuned training stopped by SIGTERM after step \d+ of 5000", said), said
+    assert re.search(r"finetune training stopped by SIGTERM after step \d+ of 5000", said), said
     assert said.count("pcam: interrupted by SIGTERM; the same command does what is missing") == 1
     assert "Finished in state Crashed" in said
-    live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "tuned" / "live"
+    live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "finetune" / "live"
     assert json.loads((live / "live.json").read_text())["record"]["name"] == "latest.safetensors"
 
 
@@ -190,7 +190,7 @@ def ended(task: str) -> str:
 PHASES = {
     "checking": "Beginning flow run", "downloading": ended("check"), "packing": ended("download"),
     "looking": ended("pack"), "splitting": ended("claim"), "searching": "resnet18 starts from random weights",
-    "training": ended("search_lr"), "tuning": ended("train_frozen"), "committing": "tuned epoch 1/1",
+    "training": ended("search_lr"), "tuning": ended("train_frozen"), "committing": "finetune epoch 1/1",
     "scoring": ended("fine_tune"), "publishing": ended("score"),
 }  # fmt: skip
 
@@ -203,4 +203,4 @@ def test_asked_to_stop_in_any_phase_it_soon_ends_and_the_last_start_finishes(tmp
         assert code == 75 and seconds < 60, (phase, code, seconds, said)
         assert "Traceback" not in said, (phase, said)
     done = train(tmp_path, "stopped")
-    assert done.returncode == 0 and "checkpoints/tuned: already done" in done.stdout + done.stderr
+    assert done.returncode == 0 and "checkpoints/finetune: already done" in done.stdout + done.stderr

@@ -13,8 +13,8 @@ import pytest
 from a_model import publish_model
 from patch_sets import PatchSet
 
-from pcam_model.registry.channels import promote
 from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.channels import promote
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)")
@@ -57,7 +57,7 @@ def test_a_machine_without_torch_pulls_and_predicts(
     pcam = python.with_name("pcam")
     for words in (
         ["pull", "champion", "pulled"],
-        ["predict", "pulled", "k.zip", "--runtime", "onnx", "--out", "asked.csv"],
+        ["predict", "pulled", "k.zip", "--backend", "onnx", "--out", "asked.csv"],
         ["predict", "champion", "k.zip", "--out", "default.csv"],
         ["verify"],
         ["channels"],

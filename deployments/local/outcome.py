@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlparse
 
 from prefect.client.schemas.objects import Log
 
-from pcam_model.registry.manifest import read_manifest
 from pcam_model.registry.backends.base import StorePlan, open_store
+from pcam_model.registry.manifest import read_manifest
 
 
 def show_line(line: Log) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from pcam_model.core.errors import NotReady
+from pcam_model.core.errors import MachineCheckError
 from pcam_model.core.schema import Record
-from pcam_model.registry.backends.base import StoreAway
+from pcam_model.registry.backends.base import StoreUnavailable
 
 
 class Finding(Record):
@@ -14,7 +14,7 @@ class Finding(Record):
     what: str
     found: str
     expected: str
-    todo: str = ""
+    remedy: str = ""
     """Empty where nothing has to be done."""
     level: Literal["fine", "warning", "failed"] = "fine"
     """failed: the job could not succeed."""
@@ -26,13 +26,13 @@ def refuse(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, where none has failed.
 
     Raises:
-        StoreAway: all that failed may go away by itself.
-        NotReady: one sentence of everything else.
+        StoreUnavailable: all that failed may go away by itself.
+        MachineCheckError: one sentence of everything else.
     """
     seen = list(findings)
     failed = [finding for finding in seen if finding.level == "failed"]
     if failed:
-        sentence = "; ".join(f"{each.what}: found {each.found}, expected {each.expected}; {each.todo}"
+        sentence = "; ".join(f"{each.what}: found {each.found}, expected {each.expected}; {each.remedy}"
                              for each in failed)  # fmt: skip
-        raise StoreAway(sentence) if all(each.passing for each in failed) else NotReady(sentence)
+        raise StoreUnavailable(sentence) if all(each.passing for each in failed) else MachineCheckError(sentence)
     return seen

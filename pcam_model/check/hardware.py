@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pcam_model.check.findings import Finding
-from pcam_model.config import TrainPlan
+from pcam_model.config import TrainConfig
 
 # The oldest driver that serves a CUDA major version (NVIDIA's minor version compatibility).
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
@@ -24,16 +24,16 @@ def device() -> Finding:
         found = f"{torch.cuda.get_device_name()}, {free / GB:.0f} of {total / GB:.0f} GB free, driver {driver}"
         if free >= GPU_NEEDS:
             return Finding(what=what, found=f"{found}, CUDA {cuda}", expected="a GPU that torch reaches")
-        todo = "stop what else runs on it (nvidia-smi shows it), or take a smaller network.size or batch"
-        return Finding(what=what, found=found, expected=f"{GPU_NEEDS / GB:.0f} GB free", todo=todo, level="warning")
+        remedy = "stop what else runs on it (nvidia-smi shows it), or take a smaller model.image_size or batch"
+        return Finding(what=what, found=found, expected=f"{GPU_NEEDS / GB:.0f} GB free", remedy=remedy, level="warning")
     if not driver:
-        todo = "nothing for a small plan; the recipe wants a GPU: it would take days on a processor"
+        remedy = "nothing for a small config; the recipe wants a GPU: it would take days on a processor"
         found = f"none, {torch.get_num_threads()} CPU threads"
-        return Finding(what=what, found=found, expected="an NVIDIA GPU", todo=todo, level="warning")
+        return Finding(what=what, found=found, expected="an NVIDIA GPU", remedy=remedy, level="warning")
     if cuda is None:
         return Finding(what=what, found=f"driver {driver}, but torch {torch.__version__} is built without CUDA",
                        expected="a CUDA build of torch", level="failed",
-                       todo="install torch from PyPI, without TORCH_INDEX")  # fmt: skip
+                       remedy="install torch from PyPI, without TORCH_INDEX")  # fmt: skip
     return _unreachable(driver, cuda)
 
 
@@ -44,7 +44,7 @@ def _unreachable(driver: str, cuda: str) -> Finding:
         what="GPU",
         found=f"driver {driver}, torch for CUDA {cuda}, and torch does not reach the GPU",
         expected=f"a driver from {oldest} on" if old else "a GPU that torch reaches",
-        todo=f"update the NVIDIA driver to {oldest} or newer, or take a torch for an older CUDA" if old else
+        remedy=f"update the NVIDIA driver to {oldest} or newer, or take a torch for an older CUDA" if old else
         "run `nvidia-smi`: where it fails, mend the driver; in a container, ask for the GPU (docker run --gpus all)",
         level="failed",
     )  # fmt: skip
@@ -67,17 +67,17 @@ def installed_driver() -> str:
     return "unknown" if NODE.exists() else ""
 
 
-def memory(plan: TrainPlan) -> Finding:
+def memory(config: TrainConfig) -> Finding:
     """What this process may still use, its container's limit included."""
     free = available_memory()
     expected = f"{HOST_LIKES / GB:.0f} GB, at the very least {HOST_NEEDS / GB:.1f} GB"
-    level, todo = "fine", ""
-    if free < HOST_LIKES and not (plan.source.kind == "sample" and free >= 2 * HOST_NEEDS):
-        level, todo = "warning", "close other programs, or raise the container's memory limit"
+    level, remedy = "fine", ""
+    if free < HOST_LIKES and not (config.source.kind == "sample" and free >= 2 * HOST_NEEDS):
+        level, remedy = "warning", "close other programs, or raise the container's memory limit"
     if free < HOST_NEEDS:
         level = "failed"
     return Finding.model_validate(
-        {"what": "memory", "found": f"{free / GB:.1f} GB free", "expected": expected, "todo": todo, "level": level}
+        {"what": "memory", "found": f"{free / GB:.1f} GB free", "expected": expected, "remedy": remedy, "level": level}
     )
 
 

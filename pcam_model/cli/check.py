@@ -6,23 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.registry import StoreOption
+from pcam_model.cli.options import ConfigOption, PresetOption, SetOption, StoreOption
 
 COLOURS = {"fine": "green", "warning": "yellow", "failed": "red"}
 
 
 def check(
     source: Annotated[str, typer.Option(help="sample, kaggle, or the path of a .zip or folder")] = "",
-    config: Annotated[Path | None, typer.Option(help="a plan in YAML, as in deployments/plans")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="a key of the plan, as in tuned.epochs=3")] = None,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    sets: SetOption = None,
     store: StoreOption = "",
     pool: Annotated[str, typer.Option(help="a work pool; by default that of pcam/full-train")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Can this machine, with these credentials and this store, do the job? Exit code 1 where it could not."""
-    from pcam_model.config import asked_plan
+    from pcam_model.config_reader import resolve_config
 
-    found = _findings(asked_plan(config, sets or [], source, store), pool)
+    found = _findings(resolve_config(preset, config, sets or [], source, store), pool)
     if as_json:
         import json
 
@@ -33,15 +34,15 @@ def check(
         sys.exit(1)
 
 
-def _findings(plan: Any, pool: str) -> list[dict[str, Any]]:
+def _findings(config: Any, pool: str) -> list[dict[str, Any]]:
     try:
         from tasks.checking import everything
     except ModuleNotFoundError as error:
         from pcam_model.check import machine
 
         print(f"Kaggle and Prefect were not looked at: {error.name} is not installed", file=sys.stderr)
-        return [finding.model_dump() for finding in machine(plan)]
-    return everything(plan, pool)
+        return [finding.model_dump() for finding in machine(config)]
+    return everything(config, pool)
 
 
 def _print(found: list[dict[str, Any]]) -> None:
@@ -53,6 +54,6 @@ def _print(found: list[dict[str, Any]]) -> None:
     for heading in ("", "", "found", "expected", "what to do"):
         table.add_column(heading, overflow="fold")
     for each in found:
-        words = (Text(each[name]) for name in ("what", "found", "expected", "todo"))
+        words = (Text(each[name]) for name in ("what", "found", "expected", "remedy"))
         table.add_row(Text(each["level"], COLOURS[each["level"]]), *words)
     Console().print(table)

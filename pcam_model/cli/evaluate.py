@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pcam_model.cli.registry import StoreOption
+from pcam_model.cli.options import StoreOption
 from pcam_model.core.errors import PcamError
-from pcam_model.core.paths import cache_folder, store_address
+from pcam_model.core.paths import cache_dir, resolve_store_uri
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -36,17 +36,17 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Figures of a model on a labelled source, with 95 % intervals."""
+    from pcam_model.config_reader import parse_source, validate_config
     from pcam_model.data.pack import build_pack
-    from pcam_model.data.source import SourcePlan, fetch
-    from pcam_model.evaluation.external import in_short, score_elsewhere
+    from pcam_model.data.source import SourceConfig, fetch
+    from pcam_model.evaluation.external import in_short, score_external
     from pcam_model.evaluation.report import write_report
-    from pcam_model.config import checked, source_keys
     from pcam_model.registry.resolve import find_model
 
-    folder = find_model(model, store_address(store), cache_folder())
-    plan: SourcePlan = checked({"source": source_keys(source) | {"slides": slides}}).source
-    pack = build_pack(fetch(plan, 0, cache_folder() / "downloads"), plan, cache_folder() / "packs", 0)
-    evidence = score_elsewhere(folder, pack, tta=tta, operating_point=point or None, explain=out is not None)
+    folder = find_model(model, resolve_store_uri(store), cache_dir())
+    config: SourceConfig = validate_config({"source": parse_source(source) | {"slides": slides}}).source
+    pack = build_pack(fetch(config, 0, cache_dir() / "downloads"), config, cache_dir() / "packs", 0)
+    evidence = score_external(folder, pack, tta=tta, operating_point=point or None, explain=out is not None)
     found = in_short(evidence)
     if out:
         write_report(out, evidence)
@@ -69,7 +69,7 @@ def compare(
     from pcam_model.evaluation import compare as comparing
     from pcam_model.registry.resolve import find_report
 
-    folders = {run: find_report(run, store_address(store), cache_folder()) for run in runs}
+    folders = {run: find_report(run, resolve_store_uri(store), cache_dir()) for run in runs}
     found = comparing.compare_reports(folders, side)
     if as_json:
         return print_json(found.model_dump(mode="json"))
@@ -85,25 +85,25 @@ def compare(
 def submit(
     run: Annotated[str, typer.Argument(help="a run that was trained on the whole competition's archive")],
     message: Annotated[str, typer.Option(help="what Kaggle lists it as [pcam RUN]")] = "",
-    patience: Annotated[float, typer.Option(help="seconds to wait for the scores")] = 600.0,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the scores")] = 600.0,
     store: StoreOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Send a run's submission.csv to Kaggle, and bring back its public and private score."""
     from pcam_model.registry.resolve import find_report
 
-    file = find_report(run, store_address(store), cache_folder()) / "submission.csv"
+    file = find_report(run, resolve_store_uri(store), cache_dir()) / "submission.csv"
     try:
         from tasks.kaggle import submission as submissions
     except ModuleNotFoundError as error:
         raise PcamError(
             f"pcam submit needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
         ) from None
-    found = submissions.submit(file, message or f"pcam {run}", patience=patience)
+    found = submissions.submit(file, message or f"pcam {run}", timeout=timeout)
     if as_json:
         return print_json(found.model_dump(mode="json"))
     if not found.scored:
-        print(f"{found.said}. It has no score after {patience:.0f} s; {submissions.SUBMISSIONS} will have it")
+        print(f"{found.said}. It has no score after {timeout:.0f} s; {submissions.SUBMISSIONS} will have it")
         return
     private = f"{found.private}" if found.private is not None else "not told before the competition is over"
     print(f"{found.said}. AUC public {found.public if found.public is not None else 'not told'}, private {private}")

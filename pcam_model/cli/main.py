@@ -13,11 +13,11 @@ from rich.table import Table
 from pcam_model.cli.check import check
 from pcam_model.cli.evaluate import AsJson, print_figures, print_json
 from pcam_model.cli.evaluate import register as register_evaluation
+from pcam_model.cli.options import ConfigOption, PresetOption, SetOption, StoreOption
 from pcam_model.cli.predict import predict
-from pcam_model.cli.registry import StoreOption
 from pcam_model.cli.registry import register as register_registry
 from pcam_model.core.errors import Interrupted, PcamError
-from pcam_model.core.paths import store_address
+from pcam_model.core.paths import resolve_store_uri
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -30,15 +30,16 @@ def _pcam() -> None:
 @app.command()
 def train(
     source: Annotated[str, typer.Option(help="sample, kaggle, or the path of a .zip or folder")] = "",
-    config: Annotated[Path | None, typer.Option(help="a plan in YAML, as in deployments/plans")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="a key of the plan, as in tuned.epochs=3")] = None,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    sets: SetOption = None,
     store: StoreOption = "",
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the same run")] = "",
 ) -> None:
     """Run the flow `pcam` in this process: data, split, LR search, training, scores, a published model."""
-    from pcam_model.config import asked_plan
+    from pcam_model.config_reader import resolve_config
 
-    plan = asked_plan(config, sets or [], source, store, run)
+    train_config = resolve_config(preset, config, sets or [], source, store, run)
     _quiet_prefect()
     _interruptible()
     try:
@@ -48,7 +49,7 @@ def train(
             f"pcam train needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
         ) from None
     try:
-        published = full_train(**{name: getattr(plan, name) for name in type(plan).model_fields})
+        published = full_train(train_config)
     except ValueError as error:
         if _stopped(error):  # between two tasks, where Prefect answers a signal with a mistake of its own
             raise Interrupted("interrupted by SIGTERM; the same command does what is missing") from None
@@ -61,17 +62,17 @@ def train(
 @app.command()
 def runs(store: StoreOption = "", as_json: AsJson = False) -> None:
     """What is in the store."""
-    from pcam_model.registry.runs import list_runs
     from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.runs import list_runs
 
-    found = list(list_runs(open_store(store_address(store))))
+    found = list(list_runs(open_store(resolve_store_uri(store))))
     if as_json:
         print_json([run.model_dump(mode="json") for run in found])
         return
     table = Table("run", "published", "finished steps")
     for run in found:
         table.add_row(run.name, run.published or "no", ", ".join(run.steps))
-    Console().print(table if found else f"no runs in {store_address(store)}")
+    Console().print(table if found else f"no runs in {resolve_store_uri(store)}")
 
 
 @app.command()
@@ -81,7 +82,7 @@ def show(
     """One run: its steps, its checkpoints and its figures."""
     from pcam_model.registry.describe import describe_run
 
-    about = describe_run(store_address(store), run)
+    about = describe_run(resolve_store_uri(store), run)
     if as_json:
         print_json(about)
         return
@@ -115,9 +116,9 @@ def _interruptible() -> None:
     """SIGTERM and SIGINT end the command with a code of its own; training takes them over, to save itself first."""
     import signal
 
-    from pcam_model.training.interrupt import never_lost
+    from pcam_model.training.interrupt import requeue_dropped_signals
 
-    never_lost()
+    requeue_dropped_signals()
 
     def stop(number: int, frame: object) -> None:
         raise Interrupted(f"interrupted by {signal.Signals(number).name}; the same command does what is missing")

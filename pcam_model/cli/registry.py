@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pcam_model.core.paths import cache_folder, store_address
+from pcam_model.cli.options import StoreOption
+from pcam_model.core.paths import cache_dir, resolve_store_uri
 
-StoreOption = Annotated[str, typer.Option("--store", help="file:///folder or s3://bucket/prefix [PCAM_STORE]")]
 ChannelOption = Annotated[str, typer.Option("--channel", help="the channel's name")]
-WhyOption = Annotated[str, typer.Option("--why", help="for the channel's history")]
+MessageOption = Annotated[str, typer.Option("--message", help="for the channel's history")]
 AloneOption = Annotated[
     bool,
     typer.Option(
@@ -37,44 +37,44 @@ def pull(
 ) -> None:
     """A published model, verified against its manifest; the folder appears whole or not at all."""
     from pcam_model.registry import pull as pulling
-    from pcam_model.registry.cache import Cache
-    from pcam_model.registry.resolve import place_of
     from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.cache import Cache
+    from pcam_model.registry.resolve import parse_run_address
 
-    place = place_of(model, store_address(store))
+    place = parse_run_address(model, resolve_store_uri(store))
     if checkpoint:
         return _pull_checkpoint(place.store, place.name, checkpoint, folder)
     parts = () if everything else pulling.PARTS
-    published = pulling.pull(open_store(place.store), place.name, folder, parts, Cache(cache_folder()))
+    published = pulling.pull(open_store(place.store), place.name, folder, parts, Cache(cache_dir()))
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
 
 
 def _pull_checkpoint(store: str, name: str, checkpoint: str, folder: Path) -> None:
+    from pcam_model.registry.backends.base import open_store
     from pcam_model.registry.checkpoints import fetch_checkpoint
     from pcam_model.registry.pull import resolve
     from pcam_model.registry.runs import RunStore
-    from pcam_model.registry.backends.base import open_store
 
     opened = open_store(store)
     kept, path = fetch_checkpoint(RunStore(opened, resolve(opened, name)), checkpoint, folder)
-    print(f"{path}: weights after epoch {kept.epoch} of the {kept.stage} stage, verified; network.weights takes them")
+    print(f"{path}: weights after epoch {kept.epoch} of the {kept.stage} stage, verified; model.weights takes them")
 
 
 def publish(
     run: Annotated[str, typer.Argument(help="a run that was trained here while the store was away")],
     store: StoreOption = "",
-    patience: Annotated[float, typer.Option(help="seconds to wait for the store")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the store")] = 60.0,
 ) -> None:
     """Finish a run whose training ended here, but whose store was away."""
-    from pcam_model.core.errors import BadModel
+    from pcam_model.core.errors import ModelError
     from pcam_model.registry.runs import run_name
     from pcam_model.registry.workspace import Workspace
 
-    folder = cache_folder() / "work" / run_name(run)
-    place = Workspace(run=run, store=store_address(store), folder=str(folder))
+    folder = cache_dir() / "work" / run_name(run)
+    place = Workspace(run=run, store=resolve_store_uri(store), folder=str(folder))
     if not folder.is_dir() and place.run_store.published() is None:
-        raise BadModel(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` goes on with it")
-    published = place.publish(patience)
+        raise ModelError(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` goes on with it")
+    published = place.publish(timeout)
     place.forget()
     print(f"Published {published.uri}")
 
@@ -82,7 +82,7 @@ def publish(
 def promote(
     run: Annotated[str, typer.Argument(help="a published run")],
     channel: ChannelOption = "champion",
-    why: WhyOption = "",
+    message: MessageOption = "",
     store: StoreOption = "",
     alone: AloneOption = False,
 ) -> None:
@@ -90,32 +90,35 @@ def promote(
     from pcam_model.registry import channels as moving
     from pcam_model.registry.backends.base import open_store
 
-    moved = moving.promote(open_store(store_address(store)), run, channel, why=why, alone=alone)
+    moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, alone=alone)
     print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
 
 
 def rollback(
-    channel: ChannelOption = "champion", why: WhyOption = "", store: StoreOption = "", alone: AloneOption = False
+    channel: ChannelOption = "champion",
+    message: MessageOption = "",
+    store: StoreOption = "",
+    alone: AloneOption = False,
 ) -> None:
     """Let a channel point to what it pointed to before."""
     from pcam_model.registry import channels as moving
     from pcam_model.registry.backends.base import open_store
 
-    moved = moving.rollback(open_store(store_address(store)), channel, why=why, alone=alone)
+    moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, alone=alone)
     print(f"{channel}: back to {moved.run}")
 
 
 def channels(store: StoreOption = "") -> None:
     """Every channel and its history."""
-    from pcam_model.registry.channels import list_channels
-    from pcam_model.registry.channel_history import newest_first
     from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.channel_history import newest_first
+    from pcam_model.registry.channels import list_channels
 
-    kept = open_store(store_address(store))
+    kept = open_store(resolve_store_uri(store))
     for channel in list_channels(kept):
         print(f"{channel.name}: {channel.run}")
         for move in newest_first(kept, channel):
-            print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.why}" if move.why else ""))
+            print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.message}" if move.message else ""))
 
 
 def verify(store: StoreOption = "") -> None:
@@ -123,12 +126,12 @@ def verify(store: StoreOption = "") -> None:
     from pcam_model.registry import audit as housekeeping
     from pcam_model.registry.backends.base import open_store
 
-    faults = list(housekeeping.verify(open_store(store_address(store))))
+    faults = list(housekeeping.verify(open_store(resolve_store_uri(store))))
     for fault in faults:
         print(f"{fault.place}: {fault.what}")
     if faults:
         sys.exit(1)
-    print(f"{store_address(store)}: every published file is what its manifest says")
+    print(f"{resolve_store_uri(store)}: every published file is what its manifest says")
 
 
 def prune(
@@ -142,8 +145,8 @@ def prune(
     from pcam_model.registry import pruning
     from pcam_model.registry.backends.base import open_store
 
-    kept = open_store(store_address(store))
-    found = pruning.leftovers(kept, days, keep)
+    kept = open_store(resolve_store_uri(store))
+    found = pruning.prune_candidates(kept, days, keep)
     tables = pruning.old_scores(kept, days) if scores else []
     shards = pruning.old_shards(kept, days)
     doing = "deleting" if delete else "would delete"

@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, most: int) -> Iterator[R]:
+def ordered_prefetch(work: Callable[[T], R], items: Iterable[T], threads: int, most: int) -> Iterator[R]:
     """`work` over the items, its results in their order; at most so many are done or under way before they are taken.
 
     Whoever stops taking stops the work: what has not begun never begins, and what has is waited for.

@@ -8,23 +8,23 @@ class PcamError(Exception):
     """The user's to mend: shown as one sentence, never as a traceback, and never retried."""
 
 
-class BadPlan(PcamError):
-    """The plan asks for something that cannot be."""
+class ConfigError(PcamError):
+    """The config asks for something that cannot be."""
 
 
-class BadSource(PcamError):
+class SourceError(PcamError):
     """The patches are not there, not whole or not what they should be."""
 
 
-class BadSplit(PcamError):
+class SplitError(PcamError):
     """The patches cannot be divided as asked."""
 
 
-class BadWeights(PcamError):
+class WeightsError(PcamError):
     """The network's first weights cannot be had, or fit nothing."""
 
 
-class BadModel(PcamError):
+class ModelError(PcamError):
     """A model is missing, not whole or not what it says."""
 
 
@@ -32,15 +32,15 @@ class StoreError(PcamError):
     """The store cannot be reached, or refuses."""
 
 
-class NotSubmitted(PcamError):
+class SubmissionError(PcamError):
     """Kaggle has no score for these predictions: they were not sent, not taken or not right."""
 
 
-class DiskFull(PcamError):
+class DiskFullError(PcamError):
     """There is no room for what has to be written."""
 
 
-class Busy(PcamError):
+class BusyError(PcamError):
     """Somebody else is doing just this, or was quicker."""
 
 
@@ -60,16 +60,16 @@ class Interrupted(SystemExit):
         return self.sentence
 
 
-class NotReady(PcamError):
-    """This machine, with this plan, could not do the job."""
+class MachineCheckError(PcamError):
+    """This machine, with this config, could not do the job."""
 
 
-class Transient(Exception):
+class TransientError(Exception):
     """May well go away by itself: a task retries it."""
 
 
 @contextmanager
-def needed(what: str) -> Iterator[None]:
+def require_package(what: str) -> Iterator[None]:
     """Name the package that is not installed: who only predicts image files does without some."""
     try:
         yield

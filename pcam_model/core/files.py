@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkstemp
 
-from pcam_model.core.errors import DiskFull
+from pcam_model.core.errors import DiskFullError
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_atomic(path: Path, content: bytes) -> Path:
     """Write beside, flush to the disk, then replace: no reader ever sees half of it."""
     with whole(path) as part:
         part.write_bytes(content)
@@ -32,7 +32,7 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         yield part
         if durable:
             sync(part)
-        replace_by(part, path)
+        replace_with(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -44,7 +44,7 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def replace_by(part: Path, path: Path) -> None:
+def replace_with(part: Path, path: Path) -> None:
     """A temporary file, which only its owner may read, takes its place, with the rights that any new file has here."""
     os.chmod(part, 0o666 & ~_umask())
     os.replace(part, path)
@@ -70,7 +70,7 @@ def md5(path: Path) -> str:
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Who comes second to a folder waits, and finds what the first has done."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -81,24 +81,24 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def room_on_disk(folder: Path) -> Iterator[None]:
+def disk_space_guard(folder: Path) -> Iterator[None]:
     """Turn "no space left" into a sentence that names the place."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFull(
+        raise DiskFullError(
             f"{folder}: the disk is full ({error.strerror}); free some room there, or put PCAM_CACHE and PCAM_STORE "
             "on a larger disk, and run again: what is finished is kept"
         ) from error
 
 
 def refuse_small_disk(folder: Path, size: int, what: str) -> None:
-    """Raise `DiskFull` before so many bytes are begun that have no room in `folder`."""
+    """Raise `DiskFullError` before so many bytes are begun that have no room in `folder`."""
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise DiskFull(
+        raise DiskFullError(
             f"{folder}: the disk is full: {what} takes {size / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; make "
             "room there, or put PCAM_CACHE on a larger disk"
         )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pcam_model.core.errors import BadModel
+from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
 from pcam_model.core.schema import Record
 
@@ -48,13 +48,13 @@ class Model(Record):
     """SHA-256 of the archive that they came from."""
     split: str
     """What a figure on its split means."""
-    plan: dict[str, Any]
+    config: dict[str, Any]
     versions: dict[str, str]
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits (N, 2) -> calibrated probabilities (N,) of tumour. Raises BadModel where a logit is no number."""
+        """Logits (N, 2) -> calibrated probabilities (N,) of tumour. Raises ModelError where a logit is no number."""
         if not np.isfinite(logits).all():
-            raise BadModel(f"the model of run {self.run} gives logits that are no numbers; do not use it")
+            raise ModelError(f"the model of run {self.run} gives logits that are no numbers; do not use it")
         odds = (logits[:, 1].astype(np.float64) - logits[:, 0]) / self.temperature
         said: NDArray[np.float64] = np.exp(-np.logaddexp(0, -odds))
         return said
@@ -64,19 +64,21 @@ def read_model(folder: Path, *files: str) -> Model:
     """What a folder's model.json says; of `files` (WEIGHTS, GRAPH) it is checked that they are the ones it means.
 
     Raises:
-        BadModel: the folder holds no model, or a file is missing or is another.
+        ModelError: the folder holds no model, or a file is missing or is another.
     """
     try:
         model = Model.model_validate_json((folder / ABOUT).read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise BadModel(f"{folder} holds no model ({ABOUT}: {reason}); give a run, or a folder with {ABOUT}") from error
+        raise ModelError(
+            f"{folder} holds no model ({ABOUT}: {reason}); give a run, or a folder with {ABOUT}"
+        ) from error
     for file in files:
         expected = model.weights if file == WEIGHTS else model.graph
         if not expected:
-            raise BadModel(f"the model of run {model.run} was published without {file}; use its other form")
+            raise ModelError(f"the model of run {model.run} was published without {file}; use its other form")
         if not (folder / file).is_file():
-            raise BadModel(f"{folder} has no {file}; pull the model again")
+            raise ModelError(f"{folder} has no {file}; pull the model again")
         if sha256(folder / file) != expected:
-            raise BadModel(f"{folder / file} is damaged: its SHA-256 is not the one in {ABOUT}; pull the model again")
+            raise ModelError(f"{folder / file} is damaged: its SHA-256 is not the one in {ABOUT}; pull the model again")
     return model.model_copy(update={"folder": str(folder)})

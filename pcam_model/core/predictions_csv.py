@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from pcam_model.core.errors import BadPlan
-from pcam_model.core.files import replace_by, room_on_disk
+from pcam_model.core.errors import ConfigError
+from pcam_model.core.files import disk_space_guard, replace_with
 from pcam_model.core.schema import Record
 
 COLUMNS, UNREADABLE = ("id", "probability", "label", "file"), ("id", "reason", "file")
@@ -61,22 +61,22 @@ def tables(out: Path) -> Iterator[Tables]:
     What could not be read goes to `errors_of(out)`; where all could be, one of an earlier time goes away.
 
     Raises:
-        BadPlan: `out` cannot be written.
-        DiskFull: there is no room; what was there before stays.
+        ConfigError: `out` cannot be written.
+        DiskFullError: there is no room; what was there before stays.
     """
     if out.is_dir():
-        raise BadPlan(f"{out} is a folder; name a file for the predictions, as in predictions.csv")
-    with room_on_disk(out.parent), _part(out) as predictions, _part(errors_of(out)) as errors:
+        raise ConfigError(f"{out} is a folder; name a file for the predictions, as in predictions.csv")
+    with disk_space_guard(out.parent), _part(out) as predictions, _part(errors_of(out)) as errors:
         made = Tables(predictions, errors)
         yield made
         for file in (predictions, errors):
             file.flush()
             os.fsync(file.fileno())
         if made.counts.unreadable:
-            replace_by(Path(errors.name), errors_of(out))
+            replace_with(Path(errors.name), errors_of(out))
         else:
             errors_of(out).unlink(missing_ok=True)
-        replace_by(Path(predictions.name), out)
+        replace_with(Path(predictions.name), out)
 
 
 def errors_of(out: Path) -> Path:
@@ -92,7 +92,7 @@ def _part(path: Path) -> Iterator[IO[str]]:
             "w", newline="", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         )
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise BadPlan(f"{path} cannot be written ({error.strerror}); name another place for it") from None
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another place for it") from None
     try:
         with part as file:
             yield file

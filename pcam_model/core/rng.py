@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 
-def word(seed: int, *place: int) -> int:
+def derived_seed(seed: int, *place: int) -> int:
     """63 random bits that depend only on the seed and the place."""
     return int(np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(seed: int, *place: int, device: str = "cpu") -> torch.Generator:
     """A generator that depends only on where we are, never on how we got here."""
-    return torch.Generator(device).manual_seed(word(seed, *place))
+    return torch.Generator(device).manual_seed(derived_seed(seed, *place))
 
 
-class Share(NamedTuple):
+class BatchSlice(NamedTuple):
     """Rows start .. stop of a batch of `whole`: what is random is drawn for the whole batch, then cut.
 
     So it does not matter for a patch how many processes, or how many parts one after the other, compute its batch.
@@ -35,8 +35,8 @@ class Share(NamedTuple):
 
 
 @contextmanager
-def at_place(seed: int, *place: int) -> Iterator[None]:
+def seeded(seed: int, *place: int) -> Iterator[None]:
     """Torch's global random state (dropout, initial weights) is a function of the place inside, untouched outside."""
     with torch.random.fork_rng():
-        torch.manual_seed(word(seed, *place))
+        torch.manual_seed(derived_seed(seed, *place))
         yield

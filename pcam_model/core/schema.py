@@ -9,5 +9,5 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
-class Plan(Record):
+class Config(Record):
     """What to do. Field docstrings are the help texts of the command and of Prefect's form."""

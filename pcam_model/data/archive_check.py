@@ -5,19 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.container import LARGEST_TABLE, open_container
-from pcam_model.data.image import BadPatch
+from pcam_model.data.image import PatchError
 from pcam_model.data.kaggle_layout import KagglePatches
-from pcam_model.core.errors import BadSource
 
 
 def verify_archive(path: Path, labelled: int, unlabelled: int) -> None:
-    """Read every member against its checksum and count the patches. Raises BadSource for what is not whole."""
+    """Read every member against its checksum and count the patches. Raises SourceError for what is not whole."""
     with closing(KagglePatches(path)) as patches:
         total = len(patches.table)
     found = int(patches.table["label"].notna().sum())
     if (found, total - found) != (labelled, unlabelled):
-        raise BadSource(
+        raise SourceError(
             f"{path}: it holds {found:,} labelled and {total - found:,} unlabelled patches, where "
             f"{labelled:,} and {unlabelled:,} belong; it is not the whole set, download it again"
         )
@@ -26,10 +26,10 @@ def verify_archive(path: Path, labelled: int, unlabelled: int) -> None:
         def broken(name: str) -> str | None:
             try:
                 container.read(name, LARGEST_TABLE)
-            except BadPatch as error:
+            except PatchError as error:
                 return f"{name}: {error}"
             return None
 
         bad = [fault for fault in pool.map(broken, container.names()) if fault]
     if bad:
-        raise BadSource(f"{path}: {len(bad):,} members are broken (first: {bad[0]}); download the archive again")
+        raise SourceError(f"{path}: {len(bad):,} members are broken (first: {bad[0]}); download the archive again")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pcam_model.core.rng import BatchSlice
 from pcam_model.data.stain import jitter
-from pcam_model.core.rng import Share
 
 PROBABILITY = 0.75
 DEGREES = 10.0
@@ -30,7 +30,7 @@ def _as_it_is(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ViewConfig:
     """How training sees its patches at a step.
 
     Attributes:
@@ -40,16 +40,16 @@ class Sight:
     """
 
     size: int
-    calm: bool = False
+    no_warp_fraction: bool = False
     stain: float = 0.0
 
 
 def augment(
     patches: Tensor,
-    sight: Sight,
+    view_config: ViewConfig,
     draw: torch.Generator,
     finish: Finish = _as_it_is,
-    share: Share | None = None,
+    share: BatchSlice | None = None,
 ) -> Tensor:
     """Training images from patches; each image's change is drawn from `draw`, on the host.
 
@@ -65,14 +65,17 @@ def augment(
     Returns:
         float32 (B, 3, size, size), in 0..1 before `finish`.
     """
-    share, device = share or Share(0, len(patches), len(patches)), patches.device
-    drawn = (symmetries if sight.calm else homographies)(share.whole, draw), *lighting(share.whole, draw)
+    share, device = share or BatchSlice(0, len(patches), len(patches)), patches.device
+    drawn = (
+        (symmetries if view_config.no_warp_fraction else homographies)(share.whole, draw),
+        *lighting(share.whole, draw),
+    )
     maps, brightness, contrast = (share.of(part).to(device, non_blocking=True) for part in drawn)
-    if sight.stain:
-        patches = jitter(patches, sight.stain, draw, share)
+    if view_config.stain:
+        patches = jitter(patches, view_config.stain, draw, share)
     levels = torch.linspace(0, 1, LEVELS, device=device).expand(len(patches), 3, 1, LEVELS)
     images = looked_up(patches, finish(relight(levels, brightness, contrast)))
-    return functional.grid_sample(images, grid(maps, sight.size), "bilinear", "reflection", align_corners=False)
+    return functional.grid_sample(images, grid(maps, view_config.size), "bilinear", "reflection", align_corners=False)
 
 
 def looked_up(patches: Tensor, table: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from isal import igzip_lib, isal_zlib
 
-from pcam_model.data.image import BadPatch
-from pcam_model.core.errors import BadSource
+from pcam_model.core.errors import SourceError
+from pcam_model.data.image import PatchError
 
 BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -28,16 +28,16 @@ class Container(Protocol):
         """The files' names, with forward slashes, in the order in which they are best read."""
 
     def read(self, name: str, largest: int = LARGEST_IMAGE) -> bytes:
-        """A file's bytes, verified. Raises BadPatch when it is larger, or not whole. Any thread may call it."""
+        """A file's bytes, verified. Raises PatchError when it is larger, or not whole. Any thread may call it."""
 
     def close(self) -> None:
         """Let go of open files."""
 
 
 def open_container(path: Path) -> Container:
-    """The zip or the folder at this path. Raises BadSource when it is neither."""
+    """The zip or the folder at this path. Raises SourceError when it is neither."""
     if not path.exists():
-        raise BadSource(f"{path}: there is nothing here; give the path of a Kaggle-layout .zip or folder")
+        raise SourceError(f"{path}: there is nothing here; give the path of a Kaggle-layout .zip or folder")
     return Folder(path) if path.is_dir() else Zip(path)
 
 
@@ -64,9 +64,9 @@ class Folder:
             with (self.path / name).open("rb") as file:
                 content = file.read(largest + 1)
         except OSError as error:
-            raise BadPatch(f"it cannot be read ({error.strerror})") from error
+            raise PatchError(f"it cannot be read ({error.strerror})") from error
         if len(content) > largest:
-            raise BadPatch(f"it is larger than {largest:,} bytes")
+            raise PatchError(f"it is larger than {largest:,} bytes")
         return content
 
     def close(self) -> None:
@@ -103,10 +103,10 @@ class Zip:
         """The member's bytes, its checksum verified; never more than it says, never more than `largest`."""
         member = self.members[name]
         if member.size > largest or member.packed > largest + 1024:
-            raise BadPatch(f"it says that it is {member.size:,} bytes large, more than {largest:,}")
+            raise PatchError(f"it says that it is {member.size:,} bytes large, more than {largest:,}")
         content = inflate(member, self.packed(member))
         if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
-            raise BadPatch("its checksum in the archive is wrong")
+            raise PatchError("its checksum in the archive is wrong")
         return content
 
     def packed(self, member: Member) -> memoryview:
@@ -115,11 +115,11 @@ class Zip:
         size = LOCAL_HEADER.size + 256 + member.packed
         found = self.at(member.place, size)
         if len(found) < LOCAL_HEADER.size or found[:4] != b"PK\3\4":
-            raise BadPatch("the archive's list points to a place where it does not stand")
+            raise PatchError("the archive's list points to a place where it does not stand")
         fields = LOCAL_HEADER.unpack_from(found)
         name, start = LOCAL_HEADER.size + fields[9], LOCAL_HEADER.size + fields[9] + fields[10]
         if found[LOCAL_HEADER.size : name] != member.name:
-            raise BadPatch("it has another name where it stands than in the archive's list")
+            raise PatchError("it has another name where it stands than in the archive's list")
         if start + member.packed > size:
             found, start = self.at(member.place + start, member.packed), 0
         return memoryview(found)[start : start + member.packed]
@@ -129,7 +129,7 @@ class Zip:
         try:
             return os.pread(self.file, size, place)
         except (OSError, OverflowError) as error:
-            raise BadPatch(f"it cannot be read at byte {place:,} of the archive ({error})") from error
+            raise PatchError(f"it cannot be read at byte {place:,} of the archive ({error})") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -139,42 +139,44 @@ class Zip:
 def inflate(member: Member, packed: memoryview) -> bytes:
     """The member's content, at most one byte more than it says."""
     if member.flags & 1:
-        raise BadPatch("it is encrypted")
+        raise PatchError("it is encrypted")
     if member.kind == zipfile.ZIP_STORED:
         return bytes(packed)
     if member.kind != zipfile.ZIP_DEFLATED:
-        raise BadPatch("it is compressed in another way than deflate")
+        raise PatchError("it is compressed in another way than deflate")
     try:
         return isal_zlib.decompressobj(-15).decompress(packed, member.size + 1)
     except BROKEN as error:
-        raise BadPatch(f"its compressed bytes are broken ({error})") from error
+        raise PatchError(f"its compressed bytes are broken ({error})") from error
 
 
 def directory(path: Path) -> dict[str, Member]:
-    """The archive's list of contents, by name. Raises BadSource for what is no whole, safe zip."""
+    """The archive's list of contents, by name. Raises SourceError for what is no whole, safe zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error, EOFError) as error:
-        raise BadSource(no_zip(path)) from error
+        raise SourceError(no_zip(path)) from error
     except OSError as error:
         if error.errno is None or isinstance(error, PermissionError | IsADirectoryError):
-            raise BadSource(f"{path}: it cannot be read ({error.strerror}); it should be a .zip or a folder") from error
-        raise BadSource(no_zip(path)) from error
+            raise SourceError(
+                f"{path}: it cannot be read ({error.strerror}); it should be a .zip or a folder"
+            ) from error
+        raise SourceError(no_zip(path)) from error
     found: dict[str, Member] = {}
     for member in members:
         if outside(member.orig_filename):
-            raise BadSource(
+            raise SourceError(
                 f"{path}: the member {member.orig_filename!r} points outside the archive, where only names such as "
                 "train/ID.tif belong; do not trust this file, and download it again from its source"
             )
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise BadSource(
+            raise SourceError(
                 f"{path}: the member {member.filename} is a link to a file elsewhere, not a file; make the archive "
                 "again with the files themselves"
             )
         if member.filename in found:
-            raise BadSource(
+            raise SourceError(
                 f"{path}: the member {member.filename} stands twice in the archive, where each id belongs once; "
                 "remove one of the two, or download the archive again"
             )

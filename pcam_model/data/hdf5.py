@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pcam_model.data.image import PATCH_BYTES, SIZE, BadPatch, Patch
+from pcam_model.core.errors import SourceError
+from pcam_model.data.image import PATCH_BYTES, SIZE, Patch, PatchError
 from pcam_model.data.official_files import Part, check_published, find_parts, unpacked
-from pcam_model.core.errors import BadSource
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -67,14 +67,14 @@ class Images:
     """The dataset `x` of one file: uint8 (N, 96, 96, 3)."""
 
     def __init__(self, path: Path, count: int | None = None) -> None:
-        """Opens the file; raises BadSource when it does not hold patches, `count` of them where that is known."""
+        """Opens the file; raises SourceError when it does not hold patches, `count` of them where that is known."""
         self.path = path
         # Chunks may hold many patches: a cache of 64 MB has each unpacked about once.
         self.file = opened(path, rdcc_nbytes=1 << 26)
         self.handle = os.open(path, os.O_RDONLY)
         try:
             self.data = dataset(self.file, path, "x")
-        except BadSource:
+        except SourceError:
             self.close()
             raise
         shape, kind = self.data.shape, self.data.dtype
@@ -82,7 +82,7 @@ class Images:
         if shape != (self.count, SIZE, SIZE, 3) or kind != np.uint8:
             self.close()
             many, each = ("N", "row") if count is None else (count, "label")
-            raise BadSource(
+            raise SourceError(
                 f"{path}: x is {kind} {shape}; expected uint8 ({many}, {SIZE}, {SIZE}, 3), one patch a {each}; get it "
                 "again"
             )
@@ -90,16 +90,16 @@ class Images:
         self.start = self.data.id.get_offset() if self.data.chunks is None else None
 
     def patch(self, row: int) -> Patch:
-        """The patch in this row. Raises BadPatch."""
+        """The patch in this row. Raises PatchError."""
         if self.start is None:
             try:
                 found: Patch = self.data[row]
             except OSError as error:
-                raise BadPatch(f"HDF5 cannot read it ({error})") from error
+                raise PatchError(f"HDF5 cannot read it ({error})") from error
             return found
         content = os.pread(self.handle, PATCH_BYTES, self.start + row * PATCH_BYTES)
         if len(content) != PATCH_BYTES:
-            raise BadPatch("the file ends before it")
+            raise PatchError("the file ends before it")
         return np.frombuffer(content, np.uint8).reshape(SIZE, SIZE, 3)
 
     def close(self) -> None:
@@ -109,18 +109,20 @@ class Images:
 
 
 def opened(path: Path | io.BytesIO, **how: int) -> h5py.File:
-    """An HDF5 file. Raises BadSource when it is none."""
+    """An HDF5 file. Raises SourceError when it is none."""
     try:
         return h5py.File(path, "r", **how)
     except OSError as error:
-        raise BadSource(f"{path}: it is no whole HDF5 file ({error}); download it again") from error
+        raise SourceError(f"{path}: it is no whole HDF5 file ({error}); download it again") from error
 
 
 def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """A dataset of a file. Raises BadSource when there is none of that name."""
+    """A dataset of a file. Raises SourceError when there is none of that name."""
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise BadSource(f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; is it PCam's file?")
+        raise SourceError(
+            f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; is it PCam's file?"
+        )
     return found
 
 
@@ -131,7 +133,7 @@ def read_labels(path: Path) -> Labels:
         labels = np.asarray(dataset(file, path, "y")).reshape(-1)
     wrong = np.flatnonzero((labels != 0) & (labels != 1))
     if len(wrong) or not len(labels):
-        raise BadSource(f"{path}: label {labels[wrong[:1]]} in row {wrong[:1]} of {len(labels):,}; labels are 0 or 1")
+        raise SourceError(f"{path}: label {labels[wrong[:1]]} in row {wrong[:1]} of {len(labels):,}; labels are 0 or 1")
     return labels.astype(np.int64)
 
 
@@ -141,9 +143,9 @@ def read_slides(path: Path, labels: Labels) -> list[str]:
         rows = pd.read_csv(path)
         slides, said = rows["wsi"].astype(str).tolist(), rows["center_tumor_patch"].astype(int).to_numpy()
     except (ValueError, KeyError, OSError) as error:
-        raise BadSource(f"{path}: no slides can be read from it ({error}); expected PCam's meta CSV") from error
+        raise SourceError(f"{path}: no slides can be read from it ({error}); expected PCam's meta CSV") from error
     if len(said) != len(labels) or (said != labels).any():
-        raise BadSource(
+        raise SourceError(
             f"{path}: its {len(said):,} rows and the {len(labels):,} labels do not tell the same of each patch; the "
             "file belongs to another part, get it again"
         )

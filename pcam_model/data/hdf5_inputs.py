@@ -5,11 +5,11 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcam_model.core.errors import SourceError, require_package
+from pcam_model.core.files import disk_space_guard
 from pcam_model.data.image import PATCH_BYTES, Patch
-from pcam_model.data.names import LITTER, Named
+from pcam_model.data.names import LITTER, NamedImage
 from pcam_model.data.official_files import PREFIX, unpacked
-from pcam_model.core.errors import BadSource, needed
-from pcam_model.core.files import room_on_disk
 
 if TYPE_CHECKING:
     from pcam_model.data.hdf5 import Images
@@ -24,9 +24,9 @@ class Hdf5Images:
         """`name` is what the file is called in tables, `scratch` where it is unpacked.
 
         Raises:
-            BadSource: it is broken, or holds no patches.
+            SourceError: it is broken, or holds no patches.
         """
-        with needed("an HDF5 file"):
+        with require_package("an HDF5 file"):
             from pcam_model.data.hdf5 import Images
 
         self.name, stem = name, path.name.removesuffix(".gz").removesuffix(".h5")
@@ -40,7 +40,7 @@ class Hdf5Images:
         from pcam_model.data.hdf5 import Images
 
         place = scratch or Path(tempfile.gettempdir())
-        with room_on_disk(place):
+        with disk_space_guard(place):
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="hdf5-", dir=place, ignore_cleanup_errors=True) as folder:
                 return Images(unpacked(path, Path(folder, path.stem), MOST * PATCH_BYTES))
@@ -48,16 +48,16 @@ class Hdf5Images:
     def __len__(self) -> int:
         return self.images.count
 
-    def named(self, row: int) -> Named:
+    def named(self, row: int) -> NamedImage:
         """Its number in the file is its id; the ids of PCam's own files are those of a pack of them."""
-        return Named(f"{self.above}-{row:06d}", self.name)
+        return NamedImage(f"{self.above}-{row:06d}", self.name)
 
     def content(self, row: int) -> bytes:
-        """The pixels. Raises BadPatch."""
+        """The pixels. Raises PatchError."""
         return self.patch(row).tobytes()
 
     def patch(self, row: int) -> Patch:
-        """uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
+        """uint8 (96, 96, 3). Raises PatchError. Any thread may call it."""
         return self.images.patch(row)
 
 
@@ -67,11 +67,11 @@ def official_images(folder: Path) -> tuple[list[Path], list[str]]:
     Of a file that is there packed and unpacked it is the unpacked one.
 
     Raises:
-        BadSource: there is none.
+        SourceError: there is none.
     """
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     wanted = [f"{PREFIX}_{side}_x.h5" for side in ("train", "valid", "test")]
     found = [folder / (name if name in names else f"{name}.gz") for name in wanted if {name, f"{name}.gz"} & set(names)]
     if not found:
-        raise BadSource(f"{folder}: of PCam's official files none with images is here; add {wanted[-1]}[.gz]")
+        raise SourceError(f"{folder}: of PCam's official files none with images is here; add {wanted[-1]}[.gz]")
     return found, [name for name in names if not name.startswith(PREFIX) and name not in LITTER]

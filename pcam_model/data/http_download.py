@@ -10,7 +10,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
-from pcam_model.core.errors import BadSource, Transient
+from pcam_model.core.errors import SourceError, TransientError
 from pcam_model.core.files import md5
 
 ATTEMPTS = 8  # in a row that bring nothing
@@ -26,8 +26,8 @@ def download(url: str, path: Path, sums: frozenset[str] = frozenset(), wait: Wai
     What another process left behind is gone on with where the sums can tell whether it fits.
 
     Raises:
-        BadSource: the server refuses, or what it sends has another MD5, twice.
-        Transient: the server cannot be reached, or breaks off, after several attempts.
+        SourceError: the server refuses, or what it sends has another MD5, twice.
+        TransientError: the server cannot be reached, or breaks off, after several attempts.
     """
     part = path.with_name(f"{path.name}.part")
     if not sums:
@@ -41,9 +41,9 @@ def download(url: str, path: Path, sums: frozenset[str] = frozenset(), wait: Wai
             return True
         part.unlink()
         if last:
-            raise BadSource(
+            raise SourceError(
                 f"{url}: its MD5 is {found}, where {' or '.join(sorted(sums))} was published; this is another file, or "
-                "it is damaged on the way; choose another address, or set source.published=false for files of your own"
+                "it is damaged on the way; choose another address, or set source.verify_md5=false for files of your own"
             )
     raise AssertionError("unreachable")
 
@@ -70,7 +70,7 @@ def arrived(url: str, part: Path, wait: Wait) -> bool:
                 trouble = str(error)
             failed = 0 if size_of(part) > have else failed + 1
             wait(min(backoff(failed) if pause is None else pause, LONGEST_WAIT))
-    raise Transient(f"{url} cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}")
+    raise TransientError(f"{url} cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}")
 
 
 def save(answer: urllib3.BaseHTTPResponse, part: Path, have: int) -> None:
@@ -94,10 +94,10 @@ def rest_of(have: int, tag: str) -> dict[str, str]:
 
 
 def refusal(url: str, status: int) -> str:
-    """What a status says that may pass by itself. Raises BadSource for one that will not."""
+    """What a status says that may pass by itself. Raises SourceError for one that will not."""
     if status >= 500 or status in (408, 416, 429):
         return f"the server answers {status}"
-    raise BadSource(f"{url}: the server refuses it ({status}); check the address, and whether it needs no login")
+    raise SourceError(f"{url}: the server refuses it ({status}); check the address, and whether it needs no login")
 
 
 def backoff(attempt: int) -> float:

@@ -17,7 +17,7 @@ FORMATS = ("TIFF", "PNG", "JPEG")
 Patch = NDArray[np.uint8]
 
 
-class BadPatch(Exception):
+class PatchError(Exception):
     """Why one image is no patch, in words; the packing says which one, and stops or sets it aside."""
 
 
@@ -49,7 +49,7 @@ class Decoder:
         self.frame: Frame | None = None
 
     def __call__(self, content: bytes) -> Patch:
-        """The patch in an image file's bytes. Raises BadPatch, with the reason."""
+        """The patch in an image file's bytes. Raises PatchError, with the reason."""
         frame = self.frame  # other threads may replace it meanwhile
         if frame is None or not frame.holds(content):
             self.frame = frame = plain_tiff(content)
@@ -108,24 +108,24 @@ def by_pillow(content: bytes) -> Patch:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 refuse_other(image, content)
                 return np.asarray(opaque(ImageOps.exif_transpose(image)))
-    except BadPatch:
+    except PatchError:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
     except Exception as error:
-        raise BadPatch(f"it is not a whole TIFF, PNG or JPEG image ({type(error).__name__})") from error
+        raise PatchError(f"it is not a whole TIFF, PNG or JPEG image ({type(error).__name__})") from error
 
 
 def refuse_other(image: Image.Image, content: bytes) -> None:
-    """Raise BadPatch for an image that is no patch, before its pixels are read."""
+    """Raise PatchError for an image that is no patch, before its pixels are read."""
     if image.size != (SIZE, SIZE) or image.mode not in ("RGB", "RGBA", "P"):
         width, height = image.size
-        raise BadPatch(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
+        raise PatchError(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
     if (count := getattr(image, "n_frames", 1)) != 1:
-        raise BadPatch(f"it holds {count} images, where a patch is one")
+        raise PatchError(f"it holds {count} images, where a patch is one")
     # Pillow reads colours of 16 bits as 8 without a word.
     bits = content[24] if image.format == "PNG" else max(getattr(image, "tag_v2", {}).get(258, (8,)))
     if bits > 8:
-        raise BadPatch(f"it has {bits} bits a channel, not 8")
+        raise PatchError(f"it has {bits} bits a channel, not 8")
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -135,5 +135,5 @@ def opaque(image: Image.Image) -> Image.Image:
     full = image.convert("RGBA")
     lowest, _ = full.getchannel("A").getextrema()
     if lowest != 255:
-        raise BadPatch("it is transparent in part, where a patch is RGB")
+        raise PatchError("it is transparent in part, where a patch is RGB")
     return full.convert("RGB")

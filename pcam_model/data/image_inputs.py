@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from pcam_model.core.errors import SourceError, require_package
 from pcam_model.data.container import Folder, open_container
-from pcam_model.data.image import BadPatch, Decoder, Patch
 from pcam_model.data.hdf5_inputs import Hdf5Images, official_images
-from pcam_model.data.names import IMAGES, LABELS, LITTER, PACK, Named
+from pcam_model.data.image import Decoder, Patch, PatchError
+from pcam_model.data.names import IMAGES, LABELS, LITTER, PACK, NamedImage
 from pcam_model.data.official_files import holds_official
-from pcam_model.core.errors import BadSource, needed
 
 
 class _Part(Protocol):
@@ -19,7 +19,7 @@ class _Part(Protocol):
 
     def __len__(self) -> int: ...
 
-    def named(self, row: int) -> Named: ...
+    def named(self, row: int) -> NamedImage: ...
 
     def content(self, row: int) -> bytes: ...
 
@@ -35,8 +35,8 @@ class _Files:
     def __len__(self) -> int:
         return len(self.names)
 
-    def named(self, row: int) -> Named:
-        return Named(PurePosixPath(self.names[row]).stem, self.above + self.names[row])
+    def named(self, row: int) -> NamedImage:
+        return NamedImage(PurePosixPath(self.names[row]).stem, self.above + self.names[row])
 
     def content(self, row: int) -> bytes:
         return self.read(self.names[row])
@@ -49,7 +49,7 @@ class _Pack:
     """The patches of a pack."""
 
     def __init__(self, folder: Path) -> None:
-        with needed("a pack"):  # who predicts image files needs no pandas
+        with require_package("a pack"):  # who predicts image files needs no pandas
             from pcam_model.data.pack import open_pack, patches, table
 
         pack = open_pack(folder)
@@ -59,8 +59,8 @@ class _Pack:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def named(self, row: int) -> Named:
-        return Named(self.ids[row], "")
+    def named(self, row: int) -> NamedImage:
+        return NamedImage(self.ids[row], "")
 
     def content(self, row: int) -> bytes:
         return bytes(self.array[row].data)
@@ -74,7 +74,7 @@ class Images:
     """All images of some places, in the order of the places: by name in a folder, as they lie in a zip or a pack."""
 
     def __init__(self, places: Sequence[Path], scratch: Path | None = None) -> None:
-        """Raises BadSource where a place is not there, cannot be read or holds no image.
+        """Raises SourceError where a place is not there, cannot be read or holds no image.
 
         Args:
             places: zips, folders, packs, image files, folders of PCam's official HDF5 files, or those of images.
@@ -92,13 +92,13 @@ class Images:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def named(self, row: int) -> Named:
+    def named(self, row: int) -> NamedImage:
         """Which image is in this row."""
         part, at = self._at(row)
         return part.named(at)
 
     def patch(self, row: int) -> Patch:
-        """uint8 (96, 96, 3). Raises BadPatch, with the reason. Any thread may call it."""
+        """uint8 (96, 96, 3). Raises PatchError, with the reason. Any thread may call it."""
         part, at = self._at(row)
         return part.patch(at)
 
@@ -107,7 +107,7 @@ class Images:
         part, at = self._at(row)
         try:
             return part.content(at)
-        except BadPatch:
+        except PatchError:
             return b""
 
     def _at(self, row: int) -> tuple[_Part, int]:
@@ -133,7 +133,7 @@ class Images:
         names = list(container.names())
         found = [name for name in names if _kind(name) in IMAGES and not _litter(name)]
         if not found:
-            raise BadSource(
+            raise SourceError(
                 f"{place}: no image is among its {len(names):,} files; expected .tif, .png or .jpg files at any depth, "
                 "or a pack; name another place"
             )

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.container import LARGEST_TABLE, Container, open_container
-from pcam_model.data.image import BadPatch, Decoder, Patch
 from pcam_model.data.csv_tables import read_listing
+from pcam_model.data.image import Decoder, Patch, PatchError
 from pcam_model.data.names import IMAGES, LABELS, LITTER
-from pcam_model.core.errors import BadSource
 
 # Spreadsheets and data frames write labels as decimals.
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
@@ -36,7 +36,7 @@ class KagglePatches:
         self.container.close()
 
     def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
+        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Any thread may call it."""
         return self.decode(self.container.read(self.members[row]))
 
 
@@ -44,9 +44,9 @@ def top_folder(path: Path, names: list[str]) -> str:
     """The folder, with its slash, in which train_labels.csv stands: "", or the one that holds everything."""
     found = sorted((n for n in names if n.rpartition("/")[2] == LABELS), key=lambda n: n.count("/"))
     if not names:
-        raise BadSource(f"{path}: it is empty; expected train/ID.tif images and {LABELS}; download it again")
+        raise SourceError(f"{path}: it is empty; expected train/ID.tif images and {LABELS}; download it again")
     if not found:
-        raise BadSource(
+        raise SourceError(
             f"{path}: there is no {LABELS} among its {len(names):,} files; expected train/ID.tif images and a "
             f"{LABELS} with the columns id,label; add it, or choose another source"
         )
@@ -57,33 +57,33 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
     """Labels (0 or 1) by id."""
     try:
         table = read_listing(container.read(f"{top}{LABELS}", LARGEST_TABLE))
-    except (BadPatch, ValueError) as error:
-        raise BadSource(
+    except (PatchError, ValueError) as error:
+        raise SourceError(
             f"{path}: {LABELS} cannot be read ({error}); expected a CSV with the columns id,label"
         ) from error
     if not {"id", "label"} <= set(table.columns):
-        raise BadSource(
+        raise SourceError(
             f"{path}: {LABELS} has the columns {','.join(table.columns)}; expected id,label; mend its first line"
         )
     wrong = table[~table["label"].isin(VALUES)]
     if len(wrong):
-        raise BadSource(
+        raise SourceError(
             f"{path}: {LABELS} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} ({len(wrong):,} "
             "such lines); a label is 0 or 1; mend these lines"
         )
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
-        raise BadSource(
+        raise SourceError(
             f"{path}: {LABELS} names {twice.iat[0]} twice ({len(twice):,} such lines); each id belongs once; remove "
             "the repeated lines"
         )
     if (nameless := (table["id"] == "").sum()) > 0:
-        raise BadSource(f"{path}: {LABELS} has {nameless:,} lines without an id; give each its id, or remove it")
+        raise SourceError(f"{path}: {LABELS} has {nameless:,} lines without an id; give each its id, or remove it")
     return table.set_index("id")["label"].map(VALUES).astype(int)
 
 
 def refuse_strays(path: Path, names: list[str], top: str) -> None:
-    """Raise BadSource for images that would be ignored: those outside train/ and test/, those of an unknown kind."""
+    """Raise SourceError for images that would be ignored: those outside train/ and test/, those of an unknown kind."""
     places = (f"{top}train/", f"{top}test/")
     for name in names:
         folder, slash, file = name.rpartition("/")
@@ -91,7 +91,7 @@ def refuse_strays(path: Path, names: list[str], top: str) -> None:
         if known == (folder + slash in places) or file.startswith(".") or file in LITTER:
             continue
         if known or folder + slash in places:
-            raise BadSource(
+            raise SourceError(
                 f"{path}: {name} would be ignored; patches are .tif, .png or .jpg files in {places[0]} (labelled) or "
                 f"{places[1]} (unlabelled); move or remove it"
             )
@@ -106,7 +106,7 @@ def images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
         if above + slash != folder or stem.startswith(".") or not stem or suffix.lower() not in IMAGES:
             continue
         if stem in found:
-            raise BadSource(
+            raise SourceError(
                 f"{path}: the id {stem} has two images, {found[stem]} and {name}; each id belongs once; "
                 "remove one of them"
             )
@@ -122,13 +122,13 @@ def as_submitted(
         return test
     try:
         asked = read_listing(container.read(f"{top}{SAMPLE}", LARGEST_TABLE))["id"].drop_duplicates()
-    except (BadPatch, ValueError, KeyError) as error:
-        raise BadSource(
+    except (PatchError, ValueError, KeyError) as error:
+        raise SourceError(
             f"{path}: {SAMPLE} cannot be read ({error}); expected a CSV with the columns id,label"
         ) from error
     lost = asked[~asked.isin(test.index)]
     if len(lost):
-        raise BadSource(
+        raise SourceError(
             f"{path}: {SAMPLE} names {len(lost):,} patches that are not in test/ (first: {lost.iat[0]}); a submission "
             "needs them all; the archive is incomplete, get it again, or remove test/ to do without"
         )
@@ -140,21 +140,21 @@ def joined(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: 
     """One table (id, label, slide, origin, member); every label has its image and every image its label."""
     lost = labels.index.difference(train.index)
     if len(lost):
-        raise BadSource(
+        raise SourceError(
             f"{path}: {LABELS} names {len(lost):,} patches that are not in train/ (first: {lost[0]}); every label "
             f"belongs to an image; {likely(lost, train.index)}"
         )
     stray = train.index.difference(labels.index)
     if len(stray):
-        raise BadSource(
+        raise SourceError(
             f"{path}: train/ holds {len(stray):,} images without a label (first: {stray[0]}); every image in train/ "
             f"belongs in {LABELS}; add their lines, or move the images to test/"
         )
     both = train.index.intersection(test.index)
     if len(both):
-        raise BadSource(f"{path}: the id {both[0]} stands in train/ and in test/; each id belongs once; remove one")
+        raise SourceError(f"{path}: the id {both[0]} stands in train/ and in test/; each id belongs once; remove one")
     if train.empty:
-        raise BadSource(
+        raise SourceError(
             f"{path}: {LABELS} holds no patches; expected lines such as ID,0 and ID,1; get the archive again"
         )
     members = pd.concat([train, test])

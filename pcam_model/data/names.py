@@ -8,7 +8,7 @@ LABELS = "train_labels.csv"
 PACK = "pack.json"
 
 
-class Named(NamedTuple):
+class NamedImage(NamedTuple):
     """The id of a patch, which is its file's name without folder and kind, and the file; empty in a pack."""
 
     id: str

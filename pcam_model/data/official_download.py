@@ -5,28 +5,30 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pcam_model.data.official_files import PREFIX, PUBLISHED
+from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.files import disk_space_guard, exclusive_lock
 from pcam_model.data.http_download import Wait, download
-from pcam_model.core.errors import BadPlan, BadSource
-from pcam_model.core.files import one_at_a_time, room_on_disk
+from pcam_model.data.official_files import PREFIX, PUBLISHED
 
 
 def fetch_official(address: str, downloads: Path, *, published: bool, wait: Wait = time.sleep) -> Path:
     """A folder below `downloads` with the official files that lie at an address; those that came before are kept.
 
-    `published`: only those with the published MD5. Raises BadSource where the address has none of them, Transient.
+    `published`: only those with the published MD5. Raises SourceError where the address has none of them, Transient.
     """
     if "@" in urlsplit(address).netloc:
-        raise BadPlan("a web address holds no credentials: it is shown and kept; give one that needs none, or a folder")
+        raise ConfigError(
+            "a web address holds no credentials: it is shown and kept; give one that needs none, or a folder"
+        )
     base = address.split("?")[0].rstrip("/")
     folder = downloads / f"pcam-{hashlib.sha256(base.encode()).hexdigest()[:16]}"
-    with room_on_disk(downloads):
+    with disk_space_guard(downloads):
         folder.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(folder):
+        with exclusive_lock(folder):
             for name in sorted(PUBLISHED, key=lambda name: "_x." in name):
                 fetch_one(base, folder, name, published, wait)
     if not any(folder.glob(f"{PREFIX}_*_y.h5*")):
-        raise BadSource(
+        raise SourceError(
             f"{address}: there are none of PCam's official files at this address; give the one below which "
             f"{PREFIX}_train_x.h5.gz lies"
         )

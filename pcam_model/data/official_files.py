@@ -6,9 +6,9 @@ from typing import NamedTuple, overload
 
 from isal import igzip
 
-from pcam_model.data.container import BROKEN
-from pcam_model.core.errors import BadSource
+from pcam_model.core.errors import SourceError
 from pcam_model.core.files import md5
+from pcam_model.data.container import BROKEN
 
 PREFIX = "camelyonpatch_level_2_split"
 # Of valid and test the authors' README has the sums of x and y exchanged; these are those of the files that are served.
@@ -41,13 +41,13 @@ def holds_official(folder: Path) -> bool:
 
 
 def find_parts(folder: Path) -> list[Part]:
-    """The parts that are there, train first. Raises BadSource for images without labels, or labels without images."""
+    """The parts that are there, train first. Raises SourceError for images without labels, or labels without images."""
     parts = []
     for side in ("train", "valid", "test"):
         x, y = (first(folder, f"{PREFIX}_{side}_{what}.h5") for what in ("x", "y"))
         if (x is None) != (y is None):
             there, lost = ("x", "y") if x else ("y", "x")
-            raise BadSource(
+            raise SourceError(
                 f"{folder}: {PREFIX}_{side}_{there}.h5 is here, {PREFIX}_{side}_{lost}.h5[.gz] is not; images and "
                 "labels belong together; add the file"
             )
@@ -73,16 +73,16 @@ def first(folder: Path, name: str) -> Path | None:
 
 
 def check_published(parts: list[Part]) -> None:
-    """Compare the files with their published MD5s; unpacked images and labels have none. Raises BadSource."""
+    """Compare the files with their published MD5s; unpacked images and labels have none. Raises SourceError."""
     for path in (path for part in parts for path in part[1:] if isinstance(path, Path)):
         known = PUBLISHED.get(path.name.removeprefix(f"{PREFIX}_"))
         if known is None:
             continue
         found = md5(path)
         if found not in known:
-            raise BadSource(
+            raise SourceError(
                 f"{path}: its MD5 is {found}, where {' or '.join(sorted(known))} was published; download it again, "
-                "or set source.published=false for files of your own in PCam's layout"
+                "or set source.verify_md5=false for files of your own in PCam's layout"
             )
 
 
@@ -91,7 +91,7 @@ def unpacked(path: Path, target: Path, most: int) -> Path: ...
 @overload
 def unpacked(path: Path, target: None, most: int) -> io.BytesIO: ...
 def unpacked(path: Path, target: Path | None, most: int) -> Path | io.BytesIO:
-    """Unpack a .gz to a file, or into memory; at most so many bytes. Raises BadSource for what is broken or larger."""
+    """Unpack a .gz to a file, or into memory; at most so many bytes. Raises SourceError for what is broken or larger."""
     file = target.open("xb") if target else io.BytesIO()
     size = 0
     try:
@@ -99,9 +99,9 @@ def unpacked(path: Path, target: Path | None, most: int) -> Path | io.BytesIO:
             while piece := source.read(1 << 22):
                 size += file.write(piece)
                 if size > most:
-                    raise BadSource(f"{path}: it unpacks to more than {most:,} bytes; that is not PCam's file")
+                    raise SourceError(f"{path}: it unpacks to more than {most:,} bytes; that is not PCam's file")
     except (EOFError, igzip.BadGzipFile, BROKEN) as error:
-        raise BadSource(f"{path}: it is no whole gzip file ({error}); download it again") from error
+        raise SourceError(f"{path}: it is no whole gzip file ({error}); download it again") from error
     finally:
         if target:
             file.close()

@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.core.errors import SourceError
+from pcam_model.core.files import disk_space_guard, refuse_small_disk, sync, write_atomic
+from pcam_model.core.schema import Record
 from pcam_model.data.atomic_dir import PART, alone
-from pcam_model.data.subset import chosen, with_slides
 from pcam_model.data.hdf5 import OfficialPatches
-from pcam_model.data.pack_identity import VERSION, pack_name
 from pcam_model.data.image import PATCH_BYTES, SIZE
 from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.names import PACK
 from pcam_model.data.official_files import holds_official
-from pcam_model.data.sample import SamplePatches
-from pcam_model.data.source import SAMPLE_COUNT, Archive, SourcePlan
+from pcam_model.data.pack_identity import VERSION, pack_name
 from pcam_model.data.pack_writer import PatchSource, stream
-from pcam_model.core.errors import BadSource
-from pcam_model.core.files import refuse_small_disk, room_on_disk, sync, write_whole
-from pcam_model.core.schema import Record
+from pcam_model.data.sample import SamplePatches
+from pcam_model.data.source import SAMPLE_COUNT, Archive, SourceConfig
+from pcam_model.data.subset import chosen, with_slides
 
 Progress = Callable[[int, int], None]
 PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", PACK
@@ -53,18 +53,20 @@ class Pack(Record):
     """Where the patches come from, in a person's words."""
 
 
-def build_pack(archive: Archive, plan: SourcePlan, packs: Path, seed: int, progress: Progress | None = None) -> Pack:
+def build_pack(
+    archive: Archive, config: SourceConfig, packs: Path, seed: int, progress: Progress | None = None
+) -> Pack:
     """Pack the archive's patches into `packs`, or return the whole pack that is there already.
 
-    Memory does not grow with the number of patches. Raises BadSource for bad input, DiskFull; leaves nothing then.
+    Memory does not grow with the number of patches. Raises SourceError for bad input, DiskFullError; leaves nothing then.
     """
-    target = packs / pack_name(archive, plan, seed)
-    with room_on_disk(packs):
+    target = packs / pack_name(archive, config, seed)
+    with disk_space_guard(packs):
         packs.mkdir(parents=True, exist_ok=True)
         with alone(target, whole) as part:
             if part is None:
                 return open_pack(target)
-            write_pack(archive, plan, seed, part, progress)
+            write_pack(archive, config, seed, part, progress)
             os.replace(part, target)
     return open_pack(target)
 
@@ -78,7 +80,7 @@ def opened(folder: Path) -> Pack | None:
     """The pack in this folder, or None where it is not whole."""
     try:
         return open_pack(folder)
-    except BadSource:
+    except SourceError:
         return None
 
 
@@ -88,23 +90,23 @@ def find_pack(packs: Path, digest: str) -> Pack | None:
     return next((pack for pack in found if pack and pack.digest == digest), None)
 
 
-def open_source(archive: Archive, plan: SourcePlan, seed: int, scratch: Path) -> PatchSource:
+def open_source(archive: Archive, config: SourceConfig, seed: int, scratch: Path) -> PatchSource:
     """The patches of an archive, by its layout; what has to be unpacked meanwhile goes to `scratch`."""
     path = Path(archive.path)
     if not archive.path:
-        return SamplePatches(plan.limit or SAMPLE_COUNT, seed)
+        return SamplePatches(config.max_patches or SAMPLE_COUNT, seed)
     if holds_official(path):
-        return OfficialPatches(path, scratch, published=plan.published)
+        return OfficialPatches(path, scratch, published=config.verify_md5)
     return KagglePatches(path)
 
 
-def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progress: Progress | None) -> None:
+def write_pack(archive: Archive, config: SourceConfig, seed: int, part: Path, progress: Progress | None) -> None:
     """Write the three files of a pack into a folder, the record last."""
-    with closing(open_source(archive, plan, seed, part)) as source:
-        rows = with_slides(chosen(source.table, plan.limit if archive.path else None, seed), plan.slides)
+    with closing(open_source(archive, config, seed, part)) as source:
+        rows = with_slides(chosen(source.table, config.max_patches if archive.path else None, seed), config.slides)
         both_classes(archive, rows)
         refuse_small_disk(part, len(rows) * PATCH_BYTES, f"a pack of {len(rows):,} patches")
-        done = stream(source, rows, part / PATCHES, plan, archive.path or archive.source, progress)
+        done = stream(source, rows, part / PATCHES, config, archive.path or archive.source, progress)
     both_classes(archive, done.table)
     done.table.to_parquet(part / TABLE, index=False)
     sync(part / TABLE)
@@ -122,14 +124,14 @@ def write_pack(archive: Archive, plan: SourcePlan, seed: int, part: Path, progre
         "quarantined": len(done.quarantined),
         "quarantine": done.quarantined,
     }
-    write_whole(part / RECORD, json.dumps(record, indent=1).encode())
+    write_atomic(part / RECORD, json.dumps(record, indent=1).encode())
 
 
 def both_classes(archive: Archive, table: pd.DataFrame) -> None:
-    """Raise BadSource where only one class is to be seen."""
+    """Raise SourceError where only one class is to be seen."""
     counts = table["label"].value_counts()
     if len(counts) == 1:
-        raise BadSource(
+        raise SourceError(
             f"{archive.path or archive.source}: all {counts.iloc[0]:,} labelled patches have the label "
             f"{counts.index[0]}; both 0 and 1 are needed; add patches of the other class"
         )
@@ -147,16 +149,16 @@ def table_digest(rows: pd.DataFrame) -> str:
 
 
 def open_pack(folder: Path) -> Pack:
-    """The pack in this folder. Raises BadSource when it is not whole."""
+    """The pack in this folder. Raises SourceError when it is not whole."""
     try:
         record = json.loads((folder / RECORD).read_bytes())
         sizes = {name: (folder / name).stat().st_size for name in record["bytes"]}
     except (OSError, ValueError, KeyError) as error:
-        raise BadSource(
+        raise SourceError(
             f"{folder}: no whole pack lies here ({type(error).__name__}); delete the folder and pack again"
         ) from error
     if record["version"] != VERSION or sizes != record["bytes"]:
-        raise BadSource(
+        raise SourceError(
             f"{folder}: the pack's version is {record['version']} and its files have {sizes} bytes; expected version "
             f"{VERSION} and {record['bytes']}; delete the folder and pack again"
         )
@@ -173,7 +175,7 @@ def patches(pack: Pack) -> NDArray[np.uint8]:
     """The pack's patches, uint8 (N, 96, 96, 3): a read-only memory map."""
     found = np.load(Path(pack.folder) / PATCHES, mmap_mode="r", allow_pickle=False)
     if found.shape != (pack.count, SIZE, SIZE, 3) or found.dtype != np.uint8:
-        raise BadSource(
+        raise SourceError(
             f"{pack.folder}: {PATCHES} holds {found.dtype} {found.shape}; expected uint8 "
             f"{(pack.count, SIZE, SIZE, 3)}; delete the folder and pack again"
         )

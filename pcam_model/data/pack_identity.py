@@ -5,34 +5,34 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pcam_model.data.source import Archive, SourcePlan
 from pcam_model.core.files import sha256
+from pcam_model.data.source import Archive, SourceConfig
 
 VERSION = 2
 
 
-def pack_name(archive: Archive, plan: SourcePlan, seed: int) -> str:
+def pack_name(archive: Archive, config: SourceConfig, seed: int) -> str:
     """The name of an archive's pack on this machine."""
-    content = {"archive": archive.sha256, **choices(plan, seed)}
+    content = {"archive": archive.sha256, **choices(config, seed)}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def asked(plan: SourcePlan, seed: int) -> dict[str, Any] | None:
+def asked(config: SourceConfig, seed: int) -> dict[str, Any] | None:
     """What names the pack of a source that is downloaded, without a download; None for what lies here anyway."""
-    if plan.kind == "kaggle":
-        return {"source": "kaggle", **choices(plan, seed)}
-    return {"source": plan.path, **choices(plan, seed)} if plan.remote else None
+    if config.kind == "kaggle":
+        return {"source": "kaggle", **choices(config, seed)}
+    return {"source": config.path, **choices(config, seed)} if config.remote else None
 
 
-def choices(plan: SourcePlan, seed: int) -> dict[str, Any]:
+def choices(config: SourceConfig, seed: int) -> dict[str, Any]:
     """Which of a source's patches are taken, and how."""
-    slides = Path(plan.slides).expanduser()
+    slides = Path(config.slides).expanduser()
     return {
         "version": VERSION,
-        "limit": plan.limit,
-        "seed": seed if plan.limit is not None else None,
-        "slides": sha256(slides) if plan.slides and slides.is_file() else plan.slides,
-        "published": plan.published,
-        "on_bad_patch": plan.on_bad_patch,
-        "bad_share": plan.bad_share,
+        "limit": config.max_patches,
+        "seed": seed if config.max_patches is not None else None,
+        "slides": sha256(slides) if config.slides and slides.is_file() else config.slides,
+        "published": config.verify_md5,
+        "on_bad_patch": config.on_bad_patch,
+        "max_bad_fraction": config.max_bad_fraction,
     }

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.image import SIZE, BadPatch, Patch, pixel_digest
+from pcam_model.core.errors import SourceError
 from pcam_model.data.channel_stats import channel_sums, mean_and_std
-from pcam_model.data.source import SourcePlan
-from pcam_model.core.errors import BadSource
+from pcam_model.data.image import SIZE, Patch, PatchError, pixel_digest
+from pcam_model.data.source import SourceConfig
 
 CHUNK = 128
 Bad = tuple[int, str]
@@ -31,7 +31,7 @@ class PatchSource(Protocol):
         """Let go of open files."""
 
     def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Raises BadPatch. Any thread may call it."""
+        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Any thread may call it."""
 
 
 @dataclass
@@ -58,13 +58,13 @@ def stream(
     source: PatchSource,
     rows: pd.DataFrame,
     path: Path,
-    plan: SourcePlan,
+    config: SourceConfig,
     name: str,
     progress: Callable[[int, int], None] | None,
 ) -> Streamed:
-    """Write the rows' patches to an .npy file at `path`. Raises BadSource for the first bad patch, or for too many."""
+    """Write the rows' patches to an .npy file at `path`. Raises SourceError for the first bad patch, or for too many."""
     wanted = [int(row) for row in rows.index]
-    most_bad = int(len(wanted) * plan.bad_share) if plan.on_bad_patch == "quarantine" else 0
+    most_bad = int(len(wanted) * config.max_bad_fraction) if config.on_bad_patch == "quarantine" else 0
     digests: list[str] = []
     bad: list[Bad] = []
     sums = []
@@ -76,7 +76,7 @@ def stream(
             sums.append(chunk.sums)
             bad += chunk.bad
             if len(bad) > most_bad:
-                raise BadSource(complaint(name, source.table, bad, plan, len(wanted)))
+                raise SourceError(complaint(name, source.table, bad, config, len(wanted)))
             if progress:
                 progress(len(digests) + len(bad), len(wanted))
         finish(file, len(digests), len(wanted))
@@ -94,15 +94,15 @@ def chunks(source: PatchSource, wanted: list[int]) -> Iterator[Chunk]:
     """The wanted rows' patches in order; a few chunks are read ahead, no more, so memory stays small."""
     threads = os.cpu_count() or 1
     starts = iter(range(0, len(wanted), CHUNK))
-    ahead: deque[Future[Chunk]] = deque()
+    pending: deque[Future[Chunk]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                while len(ahead) < 2 * threads and (start := next(starts, None)) is not None:
-                    ahead.append(pool.submit(read_chunk, source, wanted[start : start + CHUNK]))
-                if not ahead:
+                while len(pending) < 2 * threads and (start := next(starts, None)) is not None:
+                    pending.append(pool.submit(read_chunk, source, wanted[start : start + CHUNK]))
+                if not pending:
                     return
-                yield ahead.popleft().result()
+                yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -116,7 +116,7 @@ def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
         try:
             pixels[good] = source.patch(row)
             good += 1
-        except BadPatch as error:
+        except PatchError as error:
             bad.append((row, str(error)))
     pixels = pixels[:good]
     digests = [pixel_digest(patch.data) for patch in pixels]
@@ -138,16 +138,16 @@ def finish(file: BufferedWriter, count: int, expected: int) -> None:
     os.fsync(file.fileno())
 
 
-def complaint(name: str, table: pd.DataFrame, bad: list[Bad], plan: SourcePlan, count: int) -> str:
+def complaint(name: str, table: pd.DataFrame, bad: list[Bad], config: SourceConfig, count: int) -> str:
     """The sentence about bad patches."""
     row, why = bad[0]
     first = table["member"][row] if "member" in table else table["id"][row]
-    if plan.on_bad_patch == "stop":
+    if config.on_bad_patch == "stop":
         return (
             f"{name}: {first} is no patch: {why}; every image is a whole 96x96 RGB one; mend or remove it, or set such "
             "patches aside with source.on_bad_patch=quarantine"
         )
     return (
-        f"{name}: more than {plan.bad_share:.2%} of the {count:,} patches are bad ({len(bad):,} so far; first {first}: "
-        f"{why}); get the source again, or allow more with source.bad_share"
+        f"{name}: more than {config.max_bad_fraction:.2%} of the {count:,} patches are bad ({len(bad):,} so far; first {first}: "
+        f"{why}); get the source again, or allow more with source.max_bad_fraction"
     )

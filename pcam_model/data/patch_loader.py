@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pcam_model.data.augment import Sight, augment
+from pcam_model.core.rng import BatchSlice, generator
+from pcam_model.data.augment import ViewConfig, augment
 from pcam_model.data.mmap_reader import Streamed
-from pcam_model.core.rng import Share, generator
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,7 +50,7 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Batches:
+class PatchLoader:
     """One part (train, valid or test) of a pack, ready to be read in batches.
 
     Attributes:
@@ -72,7 +72,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def slice(self, start: int, stop: int) -> "Batches":
+    def slice(self, start: int, stop: int) -> "PatchLoader":
         """The positions start .. stop alone."""
         return replace(self, rows=self.rows[start:stop], labels=self.labels[start:stop], ids=self.ids[start:stop])
 
@@ -93,16 +93,21 @@ class Batches:
         return torch.randperm(len(self), generator=generator(seed, ORDER, stage, epoch))
 
     def augmented(
-        self, which: Tensor, seed: int, *place: int, sight: Sight | None = None, share: Share | None = None
+        self,
+        which: Tensor,
+        seed: int,
+        *place: int,
+        view_config: ViewConfig | None = None,
+        share: BatchSlice | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation.
 
         Of the positions `which`, or of a share of them: it is drawn for all of them. `sight` says how they are seen;
         without it, at this part's own size.
         """
-        share = share or Share(0, len(which), len(which))
+        share = share or BatchSlice(0, len(which), len(which))
         which, draw = share.of(which), generator(seed, AUGMENT, *place)
-        images = augment(self.gather(which), sight or Sight(self.size), draw, standardise, share)
+        images = augment(self.gather(which), view_config or ViewConfig(self.size), draw, standardise, share)
         return images, self.labels[which.to(self.labels.device, non_blocking=True)]
 
     def plain(self, start: int, stop: int) -> Tensor:
@@ -142,10 +147,10 @@ def batches(
     size: int,
     device: torch.device,
     ids: Sequence[str] = (),
-) -> Batches:
+) -> PatchLoader:
     """The part of the pack that `rows` (n,) names; `labels` (n,) are 0 or 1, -1 where unknown; `ids` (n,) names."""
     side = torch.device("cpu") if isinstance(patches, Streamed) else patches.device
-    return Batches(
+    return PatchLoader(
         patches=patches,
         rows=torch.tensor(np.asarray(rows, dtype=np.int64), device=side),
         labels=torch.tensor(np.asarray(labels, dtype=np.int64), device=device),

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from pcam_model.data.pack import Pack, patches, quarantine, table
+from pcam_model.core.errors import SourceError
+from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.schema import Config, Record
 from pcam_model.data.contact_sheet import draw_sheet
-from pcam_model.core.errors import BadSource
-from pcam_model.core.files import room_on_disk, write_whole
-from pcam_model.core.schema import Plan, Record
+from pcam_model.data.pack import Pack, patches, quarantine, table
 
 Three = tuple[float, float, float]
 # Of Kaggle's 220,025 labelled patches, 0..1.
@@ -23,14 +23,14 @@ BLANK, NEARLY_BLANK = 0.004, 0.02
 SHEET, RECORD, ASIDE = "patches.png", "look.json", "quarantine.csv"
 
 
-class LookPlan(Plan):
+class DataChecksConfig(Config):
     """What stops a run, and what is said."""
 
-    most_conflicts: float = Field(default=0.001, ge=0, le=1)
+    max_conflicts: float = Field(default=0.001, ge=0, le=1)
     """Stop when a larger share of the labelled patches has the pixels of one with the other label."""
-    most_blank: float = Field(default=0.2, ge=0, le=1)
+    max_blank: float = Field(default=0.2, ge=0, le=1)
     """Stop when a larger share of the patches is blank or nearly so."""
-    least_class: float = Field(default=0.01, ge=0, le=0.5)
+    min_class: float = Field(default=0.01, ge=0, le=0.5)
     """Stop when a class has a smaller share of the labelled patches."""
     warn_share: float = Field(default=0.01, ge=0, le=1)
     """Say so when a larger share is blank, repeated or set aside."""
@@ -38,7 +38,7 @@ class LookPlan(Plan):
     """Say so when mean or std of a channel is farther than this from Kaggle's set."""
 
 
-class Look(Record):
+class QualityReport(Record):
     """What a pack looks like."""
 
     folder: str
@@ -84,13 +84,13 @@ class Look(Record):
         ]
 
 
-def look_at(pack: Pack, plan: LookPlan, folder: Path, seed: int = 0) -> Look:
+def check_quality(pack: Pack, config: DataChecksConfig, folder: Path, seed: int = 0) -> QualityReport:
     """Count what may be wrong with a pack, draw a sheet of it, write both to `folder`.
 
-    Raises BadSource when more is wrong than the plan allows; what was seen is written all the same.
+    Raises SourceError when more is wrong than the config allows; what was seen is written all the same.
     """
     rows = table(pack)
-    found = Look(
+    found = QualityReport(
         folder=str(folder),
         mean=pack.mean,
         std=pack.std,
@@ -98,14 +98,14 @@ def look_at(pack: Pack, plan: LookPlan, folder: Path, seed: int = 0) -> Look:
         **counted(rows),
         warnings=(),
     )
-    found = found.model_copy(update={"warnings": tuple(warned(found, pack, plan))})
-    with room_on_disk(folder):
+    found = found.model_copy(update={"warnings": tuple(warned(found, pack, config))})
+    with disk_space_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / RECORD, json.dumps(found.model_dump(exclude={"folder"}), indent=1).encode())
+        write_atomic(folder / RECORD, json.dumps(found.model_dump(exclude={"folder"}), indent=1).encode())
         if aside := quarantine(pack):
-            write_whole(folder / ASIDE, pd.DataFrame(aside).to_csv(index=False).encode())
-        write_whole(folder / SHEET, draw_sheet(patches(pack), rows["label"], seed))
-    refuse(found, pack, plan)
+            write_atomic(folder / ASIDE, pd.DataFrame(aside).to_csv(index=False).encode())
+        write_atomic(folder / SHEET, draw_sheet(patches(pack), rows["label"], seed))
+    refuse(found, pack, config)
     return found
 
 
@@ -128,9 +128,9 @@ def counted(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def warned(found: Look, pack: Pack, plan: LookPlan) -> list[str]:
+def warned(found: QualityReport, pack: Pack, config: DataChecksConfig) -> list[str]:
     """A sentence for each thing that is unusual."""
-    most = plan.warn_share * pack.count
+    most = config.warn_share * pack.count
     said = []
     if found.conflicts:
         said.append(f"{found.conflicts:,} patches have the same pixels as one with the other label")
@@ -141,28 +141,28 @@ def warned(found: Look, pack: Pack, plan: LookPlan) -> list[str]:
     if found.quarantined > most:
         said.append(f"{found.quarantined:,} images were set aside as no patches; {ASIDE} lists them")
     for name, here, known in (("mean", found.mean, found.known_mean), ("std", found.std, found.known_std)):
-        if np.abs(np.subtract(here, known)).max() > plan.warn_colour:
+        if np.abs(np.subtract(here, known)).max() > config.warn_colour:
             shown = [", ".join(f"{value:.2f}" for value in values) for values in (here, known)]
             said.append(f"the {name} of red, green and blue is {shown[0]}, in Kaggle's set {shown[1]}")
     return said
 
 
-def refuse(found: Look, pack: Pack, plan: LookPlan) -> None:
-    """Raise BadSource for what is beyond the plan's limits."""
+def refuse(found: QualityReport, pack: Pack, config: DataChecksConfig) -> None:
+    """Raise SourceError for what is beyond the config's limits."""
     labelled = found.counts["0"] + found.counts["1"]
     blank = found.blank + found.nearly_blank
     least = min(found.counts["0"], found.counts["1"])
     for share, limit, what in (
-        (found.conflicts / max(labelled, 1), plan.most_conflicts, "have the pixels of one with the other label"),
-        (blank / max(pack.count, 1), plan.most_blank, "are blank or nearly so"),
+        (found.conflicts / max(labelled, 1), config.max_conflicts, "have the pixels of one with the other label"),
+        (blank / max(pack.count, 1), config.max_blank, "are blank or nearly so"),
     ):
         if share > limit:
-            raise BadSource(
-                f"{pack.source}: {share:.2%} of the patches {what}, more than the {limit:.2%} that the plan allows; "
+            raise SourceError(
+                f"{pack.source}: {share:.2%} of the patches {what}, more than the {limit:.2%} that the config allows; "
                 f"see {found.folder}, and mend the source or raise the limit"
             )
-    if labelled and least / labelled < plan.least_class:
-        raise BadSource(
+    if labelled and least / labelled < config.min_class:
+        raise SourceError(
             f"{pack.source}: one class has {least:,} of {labelled:,} labelled patches, less than the "
-            f"{plan.least_class:.2%} that the plan asks for; mend the labels or lower the limit"
+            f"{config.min_class:.2%} that the config asks for; mend the labels or lower the limit"
         )

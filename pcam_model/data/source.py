@@ -6,33 +6,33 @@ from typing import Literal
 
 from pydantic import Field
 
+from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.files import sha256
+from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
-from pcam_model.data.official_files import has_sum, holds_official, official_files
 from pcam_model.data.official_download import fetch_official
-from pcam_model.core.errors import BadPlan, BadSource
-from pcam_model.core.files import sha256
-from pcam_model.core.schema import Plan, Record
+from pcam_model.data.official_files import has_sum, holds_official, official_files
 
 SAMPLE_COUNT = 2000
 
 
-class SourcePlan(Plan):
+class SourceConfig(Config):
     """Which patches."""
 
     kind: Literal["sample", "kaggle", "path"] = "sample"
     """sample: generated here; kaggle: the competition's archive; path: a .zip or a folder of your own."""
     path: str = ""
     """For kind `path`: a Kaggle-layout .zip or folder, or the folder or web address of PCam's official HDF5 files."""
-    published: bool = True
+    verify_md5: bool = True
     """Refuse official HDF5 files whose MD5 is not the published one."""
-    limit: int | None = Field(default=None, ge=2)
+    max_patches: int | None = Field(default=None, ge=2)
     """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
     slides: str = ""
     """A CSV with the columns id,wsi that names the slide of each patch."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
     """An image that is no patch stops the packing, or is set aside and listed."""
-    bad_share: float = Field(default=0.01, ge=0, le=1)
+    max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches than this stops the packing all the same."""
 
     @property
@@ -52,33 +52,33 @@ class Archive(Record):
     """The source in a person's words."""
 
 
-def fetch(plan: SourcePlan, seed: int, downloads: Path | None = None) -> Archive:
-    """The plan's source, found and its digest taken.
+def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Archive:
+    """The config's source, found and its digest taken.
 
-    `downloads`: the folder for what comes from a web address. Raises BadPlan, BadSource, or Transient where the address
+    `downloads`: the folder for what comes from a web address. Raises ConfigError, SourceError, or Transient where the address
     cannot be reached.
     """
-    if plan.kind == "sample":
-        return sample_archive(plan, seed)
-    if plan.kind == "kaggle":
-        raise BadPlan(
+    if config.kind == "sample":
+        return sample_archive(config, seed)
+    if config.kind == "kaggle":
+        raise ConfigError(
             "source.kind is kaggle, which only a training run downloads; give the path of a downloaded "
             "histopathologic-cancer-detection.zip here (source.kind=path source.path=FILE)"
         )
-    if not plan.path:
-        raise BadPlan("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
-    if not plan.remote:
-        return local_archive(Path(plan.path).expanduser())
+    if not config.path:
+        raise ConfigError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
+    if not config.remote:
+        return local_archive(Path(config.path).expanduser())
     if downloads is None:
-        raise BadPlan(
-            f"source.path is the address {plan.path}, and nothing is downloaded here; give a file or a folder"
+        raise ConfigError(
+            f"source.path is the address {config.path}, and nothing is downloaded here; give a file or a folder"
         )
-    return local_archive(fetch_official(plan.path, downloads, published=plan.published), plan.path)
+    return local_archive(fetch_official(config.path, downloads, published=config.verify_md5), config.path)
 
 
-def sample_archive(plan: SourcePlan, seed: int) -> Archive:
+def sample_archive(config: SourceConfig, seed: int) -> Archive:
     """What the sample is a function of: version, count and seed."""
-    count = plan.limit or SAMPLE_COUNT
+    count = config.max_patches or SAMPLE_COUNT
     recipe = f"pcam sample {sample.VERSION} {count} {seed}"
     return Archive(
         path="", sha256=hashlib.sha256(recipe.encode()).hexdigest(), source=f"sample of {count:,} generated patches"
@@ -110,7 +110,7 @@ def files_digest(folder: Path, names: list[str]) -> str:
         try:
             total.update(f"{name}\0{sha256(folder / name)}\n".encode())
         except OSError as error:
-            raise BadSource(
+            raise SourceError(
                 f"{folder / name}: it cannot be read ({error.strerror}); make it readable, or remove it"
             ) from error
     return total.hexdigest()

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcam_model.data.split_assignment import SplitPlan, assign, best_kind
-from pcam_model.data.pack import Pack, table
-from pcam_model.data.leakage import SIDES, Kind, counted, meaning, prove, refuse_one_class
-from pcam_model.core.errors import BadSplit
-from pcam_model.core.files import room_on_disk, write_whole
+from pcam_model.core.errors import SplitError
+from pcam_model.core.files import disk_space_guard, write_atomic
 from pcam_model.core.schema import Record
+from pcam_model.data.leakage import SIDES, Kind, check_leakage, counted, meaning, refuse_one_class
+from pcam_model.data.pack import Pack, table
+from pcam_model.data.split_assignment import SplitConfig, assign, best_kind
 
 TABLE, RECORD = "split.parquet", "split.json"
 
@@ -33,19 +33,19 @@ class Split(Record):
     """What a figure on this split says, and what it does not."""
 
 
-def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
+def make_split(pack: Pack, config: SplitConfig, folder: Path) -> Split:
     """Divide the pack's labelled patches and write the division and its proof into `folder`.
 
-    Does not depend on the order of the rows. Raises BadSplit where the patches cannot be divided so.
+    Does not depend on the order of the rows. Raises SplitError where the patches cannot be divided so.
     """
     rows = table(pack)
     rows = rows[rows["label"].notna()].rename_axis("row").reset_index()
     rows = rows.sort_values("id", ignore_index=True).astype({"label": int})
-    kind = plan.kind if plan.kind != "auto" else best_kind(rows)
-    side = assign(rows, kind, plan)
+    kind = config.kind if config.kind != "auto" else best_kind(rows)
+    side = assign(rows, kind, config)
     counts = counted(rows, side)
     refuse_one_class(counts, kind)
-    proof = prove(rows, side, kind)
+    proof = check_leakage(rows, side, kind)
     split = Split(
         path=str(folder),
         digest=_digest(rows["id"], side),
@@ -53,17 +53,17 @@ def make_split(pack: Pack, plan: SplitPlan, folder: Path) -> Split:
         counts=counts,
         meaning=meaning(kind, proof),
     )
-    with room_on_disk(folder):
+    with disk_space_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
         content = rows[["id", "row"]].assign(side=side).to_parquet(index=False)
-        write_whole(folder / TABLE, content)
+        write_atomic(folder / TABLE, content)
         written = {
             **split.model_dump(exclude={"path"}),
             "pack": pack.digest,
-            "plan": plan.model_dump(),
+            "config": config.model_dump(),
             "proof": proof.model_dump(),
         }
-        write_whole(folder / RECORD, json.dumps(written, indent=1).encode())
+        write_atomic(folder / RECORD, json.dumps(written, indent=1).encode())
     return split
 
 
@@ -74,7 +74,7 @@ def read_sides(folder: Path) -> pd.DataFrame:
         found.attrs["kind"] = json.loads((folder / RECORD).read_bytes())["kind"]
         return found[["id", "row", "side"]]
     except (OSError, ValueError, KeyError) as error:
-        raise BadSplit(
+        raise SplitError(
             f"{folder}: no whole split lies here ({type(error).__name__}); delete the folder and split again"
         ) from error
 
@@ -82,18 +82,20 @@ def read_sides(folder: Path) -> pd.DataFrame:
 def sides(split: Split, people: pd.DataFrame | None = None) -> dict[str, NDArray[np.int64]]:
     """The rows of the pack on each side (train, valid, test), ascending; test may be empty.
 
-    Raises BadSplit where the file is not the split's own, or its rows are not those of `people`, the pack's table.
+    Raises SplitError where the file is not the split's own, or its rows are not those of `people`, the pack's table.
     """
     folder = Path(split.path)
     found = read_sides(folder)
     digest = _digest(found["id"], found["side"].to_numpy())
     if digest != split.digest:
-        raise BadSplit(
+        raise SplitError(
             f"{folder}: {TABLE} has the digest {digest[:12]}, expected {split.digest[:12]}; it is another split or was "
             "changed; delete the folder and split again"
         )
     if people is not None and not np.array_equal(found["id"].to_numpy(), _ids(people, found["row"].to_numpy())):
-        raise BadSplit(f"{folder}: {TABLE} divides other patches than the pack's; split again, under another run name")
+        raise SplitError(
+            f"{folder}: {TABLE} divides other patches than the pack's; split again, under another run name"
+        )
     found = found.sort_values("row")
     return {side: found["row"][found["side"] == side].to_numpy(np.int64) for side in SIDES}
 
@@ -105,8 +107,8 @@ def _digest(ids: "pd.Series[str]", side: NDArray[np.str_]) -> str:
 
 def _ids(people: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.object_]:
     """The pack's ids in these rows; none where it has no such rows."""
-    within = not len(rows) or rows.max() < len(people)
-    return people["id"].to_numpy(dtype=object)[rows if within else []]
+    retry_policy = not len(rows) or rows.max() < len(people)
+    return people["id"].to_numpy(dtype=object)[rows if retry_policy else []]
 
 
-__all__ = ["Split", "SplitPlan", "make_split", "read_sides", "sides"]
+__all__ = ["Split", "SplitConfig", "make_split", "read_sides", "sides"]

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
-from pcam_model.core.errors import BadSplit
+from pcam_model.core.errors import SplitError
 
 Codes = NDArray[np.int64]
 MOST_FOLDS = 10
@@ -26,12 +26,12 @@ def groups_of(pixels: Codes, slides: Codes) -> Codes:
     return found
 
 
-def enough_groups(groups: Codes, needed: int, named: str) -> None:
-    """Raise BadSplit where there are too few groups for every side, or fold, to have one."""
+def enough_groups(groups: Codes, required: int, named: str) -> None:
+    """Raise SplitError where there are too few groups for every side, or fold, to have one."""
     found = len(np.unique(groups))
-    if found < needed:
-        raise BadSplit(
-            f"there are {found} {named}, and at least {needed} are needed, one a side; give more, or choose another "
+    if found < required:
+        raise SplitError(
+            f"there are {found} {named}, and at least {required} are needed, one a side; give more, or choose another "
             "split.kind"
         )
 
@@ -61,7 +61,7 @@ def fold_rows(labels: Codes, groups: Codes, count: int, seed: int) -> list[Codes
     as_patches = sizes.max() == 1 or len(sizes) > MANY_GROUPS
     classes = commoner_label(labels, group) if as_patches else labels
     if count > np.bincount(classes).max():
-        raise BadSplit(
+        raise SplitError(
             f"{len(labels):,} patches in {len(sizes):,} groups cannot make {count} folds; ask for fewer split.folds"
         )
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ Haematoxylin, eosin and the rest are unmixed (Ruifrok and Johnston 2001), each m
 import torch
 from torch import Tensor
 
-from pcam_model.core.rng import Share
+from pcam_model.core.rng import BatchSlice
 
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 """Optical density of red, green and blue in one unit of haematoxylin, eosin and DAB."""
@@ -15,7 +15,7 @@ SHIFT = 0.5  # of the strength, in natural optical density: even what took no st
 DARKEST = 0.4  # of 255: where the density of black is cut off; it is rounded to black again
 
 
-def jitter(patches: Tensor, strength: float, draw: torch.Generator, share: Share | None = None) -> Tensor:
+def jitter(patches: Tensor, strength: float, draw: torch.Generator, share: BatchSlice | None = None) -> Tensor:
     """Patches with each stain's amount times 1 +- strength, plus up to +- strength / 2; drawn on the host.
 
     Args:
@@ -27,7 +27,7 @@ def jitter(patches: Tensor, strength: float, draw: torch.Generator, share: Share
     Returns:
         uint8 (B, H, W, 3).
     """
-    share = share or Share(0, len(patches), len(patches))
+    share = share or BatchSlice(0, len(patches), len(patches))
     factors, shifts = (share.of(part) for part in drawn(share.whole, strength, draw))
     return restained(patches, factors, shifts)
 

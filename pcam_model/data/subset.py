@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.data.csv_tables import read_listing
-from pcam_model.core.errors import BadPlan, BadSource
 
 
 def chosen(table: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
@@ -37,24 +37,24 @@ def with_slides(table: pd.DataFrame, path: str) -> pd.DataFrame:
     known = read_slides(Path(path).expanduser())
     found = table["id"].map(known)
     if not found.notna().any():
-        raise BadSource(
+        raise SourceError(
             f"{path}: none of its {len(known):,} ids is among the source's patches; is it the map of another set?"
         )
     return table.assign(slide=found.astype(object).where(found.notna(), None))
 
 
 def read_slides(path: Path) -> "pd.Series[str]":
-    """Slides by id. Raises BadPlan when there is no file, BadSource when it is no map."""
+    """Slides by id. Raises ConfigError when there is no file, SourceError when it is no map."""
     if not path.is_file():
-        raise BadPlan(f"source.slides is {path}, but there is no such file; give a CSV with the columns id,wsi")
+        raise ConfigError(f"source.slides is {path}, but there is no such file; give a CSV with the columns id,wsi")
     try:
         table = read_listing(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: it cannot be read as a CSV ({error}); expected the columns id,wsi") from error
+        raise SourceError(f"{path}: it cannot be read as a CSV ({error}); expected the columns id,wsi") from error
     if not {"id", "wsi"} <= set(table.columns):
-        raise BadSource(f"{path}: its columns are {','.join(table.columns)}; expected id,wsi")
+        raise SourceError(f"{path}: its columns are {','.join(table.columns)}; expected id,wsi")
     table = table[table["wsi"] != ""].drop_duplicates(["id", "wsi"])
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
-        raise BadSource(f"{path}: it puts {twice.iat[0]} on two slides; a patch lies on one; remove one of the lines")
+        raise SourceError(f"{path}: it puts {twice.iat[0]} on two slides; a patch lies on one; remove one of the lines")
     return table.set_index("id")["wsi"]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.core.rng import derived_seed
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.calibration import BINS, bin_of
-from pcam_model.core.rng import word
 
 Array = NDArray[Any]
 RESAMPLES = 2000
@@ -22,7 +22,7 @@ BOOTSTRAP, JACKKNIFE = 40, 43  # what the randomness of a place is for
 
 
 @dataclass(frozen=True)
-class Units:
+class ResamplingUnits:
     """What is drawn with replacement: slides where all are known, else patches.
 
     Attributes:
@@ -36,27 +36,27 @@ class Units:
     kind: str
 
 
-def units(slide: pd.Series) -> Units:
+def units(slide: pd.Series) -> ResamplingUnits:
     """Slides, when every patch has one and there are at least two; else patches, as if each stood alone."""
     known = slide.notna() & (slide.astype("string").fillna("") != "")
     if known.all() and slide.nunique() > 1:
         of, names = pd.factorize(slide)
-        return Units(of.astype(np.int64), len(names), "slides")
-    return Units(np.arange(len(slide)), len(slide), "patches")
+        return ResamplingUnits(of.astype(np.int64), len(names), "slides")
+    return ResamplingUnits(np.arange(len(slide)), len(slide), "patches")
 
 
-def draws(of: Units, resamples: int, seed: int, *, patches: int) -> Iterator[Array]:
+def draws(of: ResamplingUnits, resamples: int, seed: int, *, patches: int) -> Iterator[Array]:
     """How often each unit was drawn, int64 (some, units) at a time; the same units give the same draws."""
-    random = np.random.default_rng(word(seed, BOOTSTRAP))
+    random = np.random.default_rng(derived_seed(seed, BOOTSTRAP))
     for rows in _some(resamples, patches):
         drawn = random.integers(0, of.count, (len(rows), of.count)) + of.count * np.arange(len(rows))[:, None]
         yield np.bincount(drawn.ravel(), minlength=len(rows) * of.count).reshape(len(rows), of.count)
 
 
-def left_out(of: Units, seed: int, *, patches: int) -> Iterator[Array]:
+def left_out(of: ResamplingUnits, seed: int, *, patches: int) -> Iterator[Array]:
     """Weights int64 (some, units) at a time, each without one of at most 200 equal groups of units: the jackknife."""
     groups = min(of.count, GROUPS)
-    group = np.random.default_rng(word(seed, JACKKNIFE)).permutation(np.arange(of.count) % groups)
+    group = np.random.default_rng(derived_seed(seed, JACKKNIFE)).permutation(np.arange(of.count) % groups)
     for rows in _some(groups, patches):
         yield (group != rows[:, None]).astype(np.int64)
 
@@ -68,7 +68,7 @@ def _some(rows: int, patches: int) -> Iterator[Array]:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoringResult:
     """Patches that a network has judged.
 
     Attributes:
@@ -85,13 +85,13 @@ class Scored:
     probability: Array
     raw: Array
     called: dict[str, Array]
-    units: Units
+    units: ResamplingUnits
 
 
 class Statistics:
     """Every figure of judged patches for weights on the units: all ones give the value, a draw a resample."""
 
-    def __init__(self, scored: Scored):
+    def __init__(self, scored: ScoringResult):
         self.scored = scored
         columns = [metrics.cells(scored.labels, called) for called in scored.called.values()]
         columns += [_proper(scored.labels, probability) for probability in (scored.probability, scored.raw)]
@@ -131,7 +131,7 @@ class Statistics:
         return figures, {name: np.where(one_class[:, None], np.nan, curve) for name, curve in curves.items()}
 
 
-def _sum_by(of: Units, columns: Array) -> Array:
+def _sum_by(of: ResamplingUnits, columns: Array) -> Array:
     """Rows (N, k) summed by unit (units, k)."""
     if of.kind == "patches":
         return columns

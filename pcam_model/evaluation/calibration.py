@@ -38,4 +38,4 @@ def reliability(labels: Array, probability: Array) -> dict[str, Array]:
     there = count > 0
     said = np.bincount(at, probability, minlength=BINS)[there] / count[there]
     was = np.bincount(at, labels, minlength=BINS)[there] / count[there]
-    return {"count": count[there], "said": said, "was": was}
+    return {"count": count[there], "mean_predicted": said, "observed_fraction": was}

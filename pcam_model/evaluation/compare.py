@@ -11,12 +11,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pcam_model.core.errors import BadModel, BadPlan
+from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.schema import Record
 from pcam_model.evaluation import metrics
+from pcam_model.evaluation.bootstrap import (
+    FEW,
+    RESAMPLES,
+    ResamplingUnits,
+    ScoringResult,
+    Statistics,
+    draws,
+    left_out,
+    units,
+)
 from pcam_model.evaluation.evidence import Figure
 from pcam_model.evaluation.intervals import bca_interval, gathered
-from pcam_model.evaluation.bootstrap import FEW, RESAMPLES, Scored, Statistics, Units, draws, left_out, units
-from pcam_model.core.schema import Record
 
 Array = NDArray[Any]
 SIDES = ("valid", "new")
@@ -36,7 +45,7 @@ class Difference(Record):
     low: float
     """Lower end of the 95 % interval, by a paired bootstrap."""
     high: float
-    over: str
+    unit: str
     """What the bootstrap drew: slides or patches."""
     units: int
     """How many of them there are."""
@@ -55,8 +64,8 @@ def auc_difference(pair: Mapping[str, pd.DataFrame], seed: int = 2, resamples: i
     0.5 is the threshold.
 
     Raises:
-        BadPlan: not two, or they judge different patches.
-        BadSplit: one class only.
+        ConfigError: not two, or they judge different patches.
+        SplitError: one class only.
     """
     (first, one), (second, other) = _same_patches(pair)
     labels = metrics.checked_labels(one["label"].to_numpy(), "compared")
@@ -66,15 +75,15 @@ def auc_difference(pair: Mapping[str, pd.DataFrame], seed: int = 2, resamples: i
     figures = _differences(Statistics(scored[0]), Statistics(scored[1]), resamples, seed)
     low, high = figures["auc"].low or 0.0, figures["auc"].high or 0.0
     return Difference(first=first, second=second, auc_first=areas[0], auc_second=areas[1], value=areas[1] - areas[0],
-                      low=low, high=high, over=of.kind, units=of.count, z=z, p=p,
+                      low=low, high=high, unit=of.kind, units=of.count, z=z, p=p,
                       figures=figures)  # fmt: skip
 
 
-def _scored(table: pd.DataFrame, labels: Array, of: Units) -> Scored:
+def _scored(table: pd.DataFrame, labels: Array, of: ResamplingUnits) -> ScoringResult:
     odds = metrics.margin(table[["logit0", "logit1"]].to_numpy())
     said = table["probability"].to_numpy() if "probability" in table else metrics.sigmoid(odds)
     called = table["called"].to_numpy(bool) if "called" in table else said >= 0.5
-    return Scored(labels, odds, said, said, {OWN: called}, of)
+    return ScoringResult(labels, odds, said, said, {OWN: called}, of)
 
 
 def _differences(first: Statistics, second: Statistics, resamples: int, seed: int) -> dict[str, Figure]:
@@ -124,11 +133,11 @@ def side_by_side(tables: Mapping[str, pd.DataFrame], seed: int = 2) -> list[Diff
     """Every later model against the first.
 
     Raises:
-        BadPlan: fewer than two models, or they judge different patches.
+        ConfigError: fewer than two models, or they judge different patches.
     """
     names = list(tables)
     if len(names) < 2:
-        raise BadPlan(f"There is nothing to compare {' '.join(names)} with, expected two different runs or more")
+        raise ConfigError(f"There is nothing to compare {' '.join(names)} with, expected two different runs or more")
     return [auc_difference({names[0]: tables[names[0]], name: tables[name]}, seed) for name in names[1:]]
 
 
@@ -147,14 +156,16 @@ def compare_reports(folders: Mapping[str, Path], side: str = "") -> Comparison:
     """Compare the reports in these folders, named by their runs, on one side: test where all have it, unless told.
 
     Raises:
-        BadPlan: fewer than two, no such side, or other patches.
-        BadModel: a folder holds no whole report.
+        ConfigError: fewer than two, no such side, or other patches.
+        ModelError: a folder holds no whole report.
     """
     read = {name: _read(folder) for name, folder in folders.items()}
     there = [each for each in ("test", *SIDES) if all(each in figures for figures, _ in read.values())]
     if not there or (side and side not in there):
         had = "; ".join(f"{name} has {', '.join(figures)}" for name, (figures, _) in read.items())
-        raise BadPlan(f"There is no {side or 'side'} that all of these runs were scored on ({had}), choose other runs")
+        raise ConfigError(
+            f"There is no {side or 'side'} that all of these runs were scored on ({had}), choose other runs"
+        )
     side = side or there[0]
     tables = {name: table[table["side"] == side] for name, (_, table) in read.items()}
     differences = side_by_side(tables)
@@ -169,7 +180,7 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, Figure]], pd.DataFrame]:
         figures = {side: {name: Figure(**figure) for name, figure in found["figures"].items()}
                    for side, found in content["sides"].items()}  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
-        raise BadModel(
+        raise ModelError(
             f"{folder} holds no whole report ({type(error).__name__}), expected report.json and predictions.parquet; "
             "score the model again"
         ) from error
@@ -179,10 +190,10 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, Figure]], pd.DataFrame]:
 def sentence(found: Difference) -> str:
     """A difference for people."""
     said = "no difference that chance would not make" if found.low <= 0 <= found.high else "more than chance"
-    few = f", and {found.units} are few" if found.over == "slides" and found.units < FEW else ""
+    few = f", and {found.units} are few" if found.unit == "slides" and found.units < FEW else ""
     return (
         f"{found.second} less {found.first}: AUC {found.value:+.4f} (95 %: {found.low:+.4f} to {found.high:+.4f}, "
-        f"paired bootstrap over {found.units:,} {found.over}{few}): {said}; DeLong over patches: z {found.z:.2f}, "
+        f"paired bootstrap over {found.units:,} {found.unit}{few}): {said}; DeLong over patches: z {found.z:.2f}, "
         f"p {found.p:.2g}"
     )
 
@@ -190,17 +201,17 @@ def sentence(found: Difference) -> str:
 def _same_patches(pair: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
     """Both tables in the order of their ids."""
     if len(pair) != 2:
-        raise BadPlan(f"Got {len(pair)} tables of predictions, expected two of different names")
+        raise ConfigError(f"Got {len(pair)} tables of predictions, expected two of different names")
     sorted_ = [(name, table.sort_values("id").reset_index(drop=True)) for name, table in pair.items()]
     (first, one), (second, other) = sorted_
     shared = len(np.intersect1d(one["id"], other["id"]))
     if not (len(one) == len(other) == shared):
-        raise BadPlan(
+        raise ConfigError(
             f"{first} was scored on {len(one):,} patches and {second} on {len(other):,}, of which {shared:,} are the "
             "same, expected the same patches; score both on one source"
         )
     for column, differ in (("label", "labels"), ("pixels", "pixels under the same names")):
         known = all(column in table and table[column].notna().all() for table in (one, other))
         if known and (one[column].to_numpy() != other[column].to_numpy()).any():
-            raise BadPlan(f"{first} and {second} were scored against different {differ}; score both on one source")
+            raise ConfigError(f"{first} and {second} were scored against different {differ}; score both on one source")
     return sorted_

@@ -40,12 +40,27 @@ def reliability(figure: Figure, sides: Sides) -> None:
     top.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.8, linestyle=":")
     for at, (name, side) in enumerate(sides.items()):
         bins = {key: np.asarray(values) for key, values in side["reliability"].items()}
-        spread = np.sqrt(bins["was"] * (1 - bins["was"]) / bins["count"])
+        spread = np.sqrt(bins["observed_fraction"] * (1 - bins["observed_fraction"]) / bins["count"])
         ece = f"{_name(name)}, ECE {side['figures']['ece']['value']:.3f}"
-        top.vlines(bins["said"], bins["was"] - spread, bins["was"] + spread, color=_colour(name), alpha=0.35, lw=2.5)
-        top.plot(bins["said"], bins["was"], "o-", color=_colour(name), ms=3.5, linewidth=1.1, label=ece)
+        top.vlines(
+            bins["mean_predicted"],
+            bins["observed_fraction"] - spread,
+            bins["observed_fraction"] + spread,
+            color=_colour(name),
+            alpha=0.35,
+            lw=2.5,
+        )
+        top.plot(
+            bins["mean_predicted"],
+            bins["observed_fraction"],
+            "o-",
+            color=_colour(name),
+            ms=3.5,
+            linewidth=1.1,
+            label=ece,
+        )
         width = 0.8 / BINS / len(sides)
-        bottom.bar(bins["said"] + (at - (len(sides) - 1) / 2) * width, bins["count"] / side["count"], width,
+        bottom.bar(bins["mean_predicted"] + (at - (len(sides) - 1) / 2) * width, bins["count"] / side["count"], width,
                    color=_colour(name))  # fmt: skip
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Share that is tumour")
     top.legend(loc="best")

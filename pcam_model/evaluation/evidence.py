@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
+from pcam_model.core.schema import Config, Record
 from pcam_model.evaluation import operating_points as operating
-from pcam_model.core.schema import Plan, Record
 
 ELSEWHERE = "elsewhere"  # the kind of a split that none is: all patches are scored
 
 
-class ScorePlan(Plan):
+class ScoreConfig(Config):
     """How a model is scored."""
 
     tta: bool = True
@@ -30,7 +30,7 @@ class ScorePlan(Plan):
     def _known(cls, value: object) -> str:
         try:
             operating.fixed(str(value))
-        except BadPlan as error:  # pydantic gathers a ValueError with all else that is wrong with a plan
+        except ConfigError as error:  # pydantic gathers a ValueError with all else that is wrong with a config
             raise ValueError(str(error)) from error
         return str(value)
 
@@ -62,7 +62,7 @@ class Example:
     id: str
     slide: str
     label: int
-    predicted: int
+    predict_rows: int
     probability: float
     patch: NDArray[np.uint8]
     heat: NDArray[np.float32] | None
@@ -84,19 +84,19 @@ class Report(Record):
     thresholds: dict[str, float] = {}
     """Operating point to the calibrated probability from which a patch is called tumour; goes with the model."""
     operating_point: str = "0.5"
-    """The plan's own: one of the keys of `thresholds`."""
+    """The config's own: one of the keys of `thresholds`."""
 
 
 class LrCurve(TypedDict):
     """One LR search, as it is drawn."""
 
-    rates: Sequence[float]
+    lrs: Sequence[float]
     losses: Sequence[float]
     """Smoothed, one a rate."""
     suggestion: float | None
-    how: str
+    method: str
     """valley, steep, minimum or given."""
-    rate: float
+    lr: float
     """The rate that training took."""
 
 
@@ -105,7 +105,7 @@ class Evidence:
     """Everything that a report tells, gathered by the run."""
 
     run: str
-    plan: Mapping[str, Any]
+    config: Mapping[str, Any]
     pack: Mapping[str, Any]
     """The fields of the record `Pack`."""
     split: Mapping[str, Any]
@@ -115,8 +115,8 @@ class Evidence:
     history: Sequence[Mapping[str, Any]] = ()
     """The lines of metrics.jsonl, in the order of writing."""
     lr_curves: Mapping[str, LrCurve] = field(default_factory=dict)
-    """Stage (frozen, tuned) to its LR search; a stage whose rate was given has none."""
-    score: ScorePlan = field(default_factory=ScorePlan)
+    """Stage (frozen, finetune) to its LR search; a stage whose rate was given has none."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     versions: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
     """Name to figure in human words or numbers: seconds, images per second, device."""

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pcam_model.core.rng import derived_seed
 from pcam_model.data.patch_loader import normalise
 from pcam_model.evaluation import heatmap, metrics
+from pcam_model.evaluation.cross_fit import judge_splits
 from pcam_model.evaluation.evidence import Evidence, Example
-from pcam_model.evaluation.cross_fit import judge_sides
-from pcam_model.core.rng import word
 
 Array = NDArray[Any]
 EACH = 6
@@ -26,7 +26,7 @@ def choose_examples(labels: Array, odds: Array, called: Array, seed: int, each: 
     The errors with the highest loss are the most confident ones; they are shown by kind.
     """
     order, right = np.argsort(odds, kind="stable"), labels == called
-    hits = np.random.default_rng(word(seed, SHOWN)).permutation(np.flatnonzero(right))
+    hits = np.random.default_rng(derived_seed(seed, SHOWN)).permutation(np.flatnonzero(right))
     half = [hits[labels[hits] == label][: each // 2] for label in (1, 0)]
     groups = {
         "Missed tumours, highest loss": order[(labels[order] == 1) & ~right[order]],
@@ -44,7 +44,7 @@ def explained(
 
     `patches`: the pack, uint8 (N, 96, 96, 3); `rows`: which row of it each prediction of that side is, (n,).
     """
-    chosen, judged = judge_sides(evidence)
+    chosen, judged = judge_splits(evidence)
     side = list(judged)[-1]
     own = evidence.score.operating_point
     table, threshold = judged[side].table, chosen.thresholds.get(own, 0.5)
@@ -131,7 +131,7 @@ def _explained(
         line = table.iloc[int(row)]
         shown.append(Example(
             group=group, id=str(line["id"]), slide="" if pd.isna(line["slide"]) else str(line["slide"]),
-            label=int(line["label"]), predicted=int(called[row]), probability=float(metrics.sigmoid(odds[row])),
+            label=int(line["label"]), predict_rows=int(called[row]), probability=float(metrics.sigmoid(odds[row])),
             patch=np.asarray(patches[number]), heat=heat[number] if heat[number].any() else None,
         ))  # fmt: skip
     return shown

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pcam_model.evaluation import heatmap, style
-
 from pcam_model.evaluation import text as words
 from pcam_model.evaluation.evidence import Example
 
@@ -42,5 +41,5 @@ def _example(axes: Axes, example: Example | None) -> None:
     axes.set(xlim=(0, 2 * side + 3), ylim=(side, 0))
     for left in (0, side + 3)[: 1 + (example.heat is not None)]:
         axes.add_patch(Rectangle((left + side / 3, side / 3), side / 3, side / 3, fill=False, lw=0.8, ec="white"))
-    said = f"{words.CLASS[example.label]}, called {words.CLASS[example.predicted]} ({example.probability:.2f})"
+    said = f"{words.CLASS[example.label]}, called {words.CLASS[example.predict_rows]} ({example.probability:.2f})"
     axes.text(0, side + 4, fill(said, 30), fontsize=5.5, color=style.MUTED, va="top")

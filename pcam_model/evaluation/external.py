@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pcam_model.data.patch_loader import batches, on_device
+from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.model_metadata import Model
 from pcam_model.data.pack import Pack, patches, table
-from pcam_model.core.errors import BadPlan, BadSource
+from pcam_model.data.patch_loader import batches, on_device
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation import operating_points as operating
-from pcam_model.evaluation.evidence import ELSEWHERE, Evidence, ScorePlan
+from pcam_model.evaluation.evidence import ELSEWHERE, Evidence, ScoreConfig
 from pcam_model.evaluation.examples import explained
 from pcam_model.evaluation.forward import as_table, forward
 from pcam_model.evaluation.summary import finite, summarise
-from pcam_model.core.model_metadata import Model
 from pcam_model.training.device import best_device
 from pcam_model.training.model_io import load_model, versions
 
@@ -25,7 +25,7 @@ NOTHING_CHOSEN = "nothing was chosen on these patches: temperature, thresholds a
 TRAINED_ON = "optimistic: the model was trained on a part of this very source"
 
 
-def score_elsewhere(
+def score_external(
     folder: Path,
     pack: Pack,
     *,
@@ -45,24 +45,24 @@ def score_elsewhere(
         tell: is told (done, total) patches.
 
     Raises:
-        BadSource: no labelled patch.
-        BadSplit: one class only.
-        BadModel: the folder holds no whole model, or its output is not finite.
-        BadPlan: no such operating point.
+        SourceError: no labelled patch.
+        SplitError: one class only.
+        ModelError: the folder holds no whole model, or its output is not finite.
+        ConfigError: no such operating point.
     """
     network, model = load_model(folder)
-    score = ScorePlan(tta=model.tta if tta is None else tta, operating_point=_known(operating_point, model))
+    score = ScoreConfig(tta=model.tta if tta is None else tta, operating_point=_known(operating_point, model))
     people = table(pack)
     rows = np.flatnonzero(people["label"].notna())
     if not len(rows):
-        raise BadSource(f"{pack.source} has no labelled patch, so there is nothing to compare with; use pcam predict")
+        raise SourceError(f"{pack.source} has no labelled patch, so there is nothing to compare with; use pcam predict")
     labels = metrics.checked_labels(people["label"].iloc[rows].to_numpy(np.int64), pack.source)
     device = best_device()
     part = batches(on_device(patches(pack), device), rows, labels, model.size, device)
     single, mean = forward(network, part, score.tta, tell)
     evidence = Evidence(
         run=model.run,
-        plan=model.plan,
+        config=model.config,
         pack=pack.model_dump(mode="json", exclude={"folder"}),
         split=_split(model, pack, labels),
         predictions={SIDE: as_table(people, rows, mean)},
@@ -80,7 +80,7 @@ def score_elsewhere(
 def _known(point: str | None, model: Model) -> str:
     point = point or model.operating_point
     if operating.fixed(point) is None and point not in model.thresholds:
-        raise BadPlan(f"The model {model.run} has no threshold for {point}, give a probability between 0 and 1")
+        raise ConfigError(f"The model {model.run} has no threshold for {point}, give a probability between 0 and 1")
     return point
 
 
@@ -110,7 +110,7 @@ def in_short(evidence: Evidence) -> dict[str, Any]:
         "threshold": side["threshold"],
         "figures": {name: figure["value"] for name, figure in side["figures"].items()},
         "intervals": {name: [figure["low"], figure["high"]] for name, figure in side["figures"].items()},
-        "intervals_over": side["intervals"],
+        "intervals_unit": side["intervals"],
         "uncalibrated": {name: figure["value"] for name, figure in side["uncalibrated"].items()},
         "confusion": side["confusion"],
         "points": side["points"],

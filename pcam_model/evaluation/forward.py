@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pcam_model.data.patch_loader import Batches
+from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.evaluation.views import views
 from pcam_model.training.network import PatchNetwork
 
@@ -17,7 +17,7 @@ COLUMNS = ["id", "slide", "label", "pixels"]
 
 @torch.inference_mode()
 def forward(
-    network: PatchNetwork, part: Batches, tta: bool, tell: Callable[[int, int], None] | None = None
+    network: PatchNetwork, part: PatchLoader, tta: bool, tell: Callable[[int, int], None] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, 2) of the part's patches as they are, and with `tta` their mean over the 8 symmetries; on the host.
 

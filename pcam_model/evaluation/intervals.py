@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from pcam_model.evaluation.bootstrap import RESAMPLES, ScoringResult, Statistics, draws, left_out
 from pcam_model.evaluation.calibration import BINS, bin_of
 from pcam_model.evaluation.evidence import Figure
-from pcam_model.evaluation.bootstrap import RESAMPLES, Scored, Statistics, draws, left_out
 
 Array = NDArray[Any]
 PERCENT = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
-class Measured:
+class IntervalEstimates:
     """What was measured on a side.
 
     Attributes:
@@ -33,7 +33,7 @@ class Measured:
     resamples: int
 
 
-def measure(scored: Scored, seed: int, resamples: int = RESAMPLES, *, bands: bool = True) -> Measured:
+def measure(scored: ScoringResult, seed: int, resamples: int = RESAMPLES, *, bands: bool = True) -> IntervalEstimates:
     """All figures of a side, with BCa intervals over its units, and with the pointwise bands of its curves."""
     statistics, of, patches = Statistics(scored), scored.units, len(scored.labels)
     values = statistics(np.ones((1, of.count)), curves=bands)
@@ -44,7 +44,7 @@ def measure(scored: Scored, seed: int, resamples: int = RESAMPLES, *, bands: boo
               for point, figures in values.items() if point != "curves"}  # fmt: skip
     curves = {name: np.vstack([value, np.nanpercentile(drawn["curves", name], PERCENT, axis=0)])
              for name, value in values["curves"].items()}  # fmt: skip
-    return Measured(points, curves, resamples)
+    return IntervalEstimates(points, curves, resamples)
 
 
 def gathered(parts: Iterable[dict[str, dict[str, Array]]]) -> dict[tuple[str, str], Array]:
@@ -57,7 +57,7 @@ def gathered(parts: Iterable[dict[str, dict[str, Array]]]) -> dict[tuple[str, st
     return {key: np.concatenate(each) for key, each in chunks.items()}
 
 
-def _figure(point: str, name: str, value: float, drawn: Array, without: Array, scored: Scored) -> Figure:
+def _figure(point: str, name: str, value: float, drawn: Array, without: Array, scored: ScoringResult) -> Figure:
     low, high = bca_interval(value, drawn, without, scored.units.count)
     if name.startswith("ece"):
         low, high = np.percentile(drawn[np.isfinite(drawn)], PERCENT)
@@ -104,7 +104,7 @@ def _ece_interval(value: float, low: float, high: float, probability: Array) -> 
     return start, max(value, 2 * value - low)
 
 
-def _nothing_seen(point: str, name: str, value: float, scored: Scored) -> tuple[float, float]:
+def _nothing_seen(point: str, name: str, value: float, scored: ScoringResult) -> tuple[float, float]:
     """Where every unit was right (or wrong) no draw differs; the exact binomial bound over the units still does.
 
     The units are those that the figure speaks of: of the tumours, of what was called tumour, of the rarer class.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from pcam_model.core.errors import BadModel, BadSplit
+from pcam_model.core.errors import ModelError, SplitError
 
 Array = NDArray[Any]
 
@@ -32,13 +32,15 @@ def tumour_probability(said: Array) -> Array:
     """Logits (N, 2) become the softmax probability (N,) of class 1; (N,) is taken as probabilities already.
 
     Raises:
-        BadModel: a value is not finite, or a probability is outside 0..1.
+        ModelError: a value is not finite, or a probability is outside 0..1.
     """
     said = np.asarray(said, dtype=np.float64)
     if said.ndim == 2 and said.shape[1] == 2:
         return sigmoid(margin(said))
     if said.ndim != 1 or not ((said >= 0) & (said <= 1)).all():
-        raise BadModel(f"The predictions have shape {said.shape}, expected logits (N, 2) or probabilities (N,) in 0..1")
+        raise ModelError(
+            f"The predictions have shape {said.shape}, expected logits (N, 2) or probabilities (N,) in 0..1"
+        )
     return said
 
 
@@ -46,12 +48,12 @@ def margin(logits: Array) -> Array:
     """Logits (N, 2) as log odds (N,) of tumour, which rank without ever saturating.
 
     Raises:
-        BadModel: a value is not finite.
+        ModelError: a value is not finite.
     """
     logits = np.asarray(logits, dtype=np.float64)
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(broken):
-        raise BadModel(
+        raise ModelError(
             f"The network's output for {len(broken):,} of {len(logits):,} patches is not finite (first: patch "
             f"{broken[0]}, {logits[broken[0]].tolist()}); the training went astray, train again with a lower rate"
         )
@@ -67,12 +69,12 @@ def checked_labels(labels: Array, side: str = "given") -> Array:
     """Labels (N,) as int64, after making sure that both classes are there.
 
     Raises:
-        BadSplit: no patch, a label that is not 0 or 1, or one class only.
+        SplitError: no patch, a label that is not 0 or 1, or one class only.
     """
     found, counts = np.unique(np.asarray(labels), return_counts=True)
     if found.tolist() != [0, 1]:
         there = ", ".join(f"{count:,} of class {label}" for label, count in zip(found, counts, strict=True)) or "none"
-        raise BadSplit(
+        raise SplitError(
             f"The {side} patches to score are {there}, expected both class 0 and class 1; give a larger or a mixed "
             "part, no figure means anything on one class"
         )
@@ -110,8 +112,8 @@ def figures(labels: Array, said: Array, threshold: float = 0.5) -> dict[str, flo
     `labels`: (N,) of 0 and 1; `said`: logits (N, 2) or probabilities (N,). AUC does not depend on the threshold.
 
     Raises:
-        BadSplit: one class only.
-        BadModel: an output that is not finite.
+        SplitError: one class only.
+        ModelError: an output that is not finite.
     """
     labels, probability = checked_labels(labels), tumour_probability(said)
     decided = rates(confusion(labels, probability, threshold))

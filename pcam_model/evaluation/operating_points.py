@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
 
 Array = NDArray[Any]
 CHOSEN = ("youden", "sensitivity95", "specificity95")
@@ -16,7 +16,7 @@ def fixed(point: str) -> float | None:
     """The threshold when the operating point is a number, None when it has to be chosen from data.
 
     Raises:
-        BadPlan: neither a number between 0 and 1 nor a rule that we know.
+        ConfigError: neither a number between 0 and 1 nor a rule that we know.
     """
     if point in CHOSEN:
         return None
@@ -25,7 +25,7 @@ def fixed(point: str) -> float | None:
     except ValueError:
         threshold = float("nan")
     if not 0 < threshold < 1:
-        raise BadPlan(
+        raise ConfigError(
             f"score.operating_point is {point!r}, expected {', '.join(CHOSEN)} or a probability between 0 and 1; "
             "0.5 is the default"
         )

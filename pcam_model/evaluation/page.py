@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pcam_model.evaluation import curves, heatmap, metrics, plots, style
-
 from pcam_model.evaluation import text as words
 from pcam_model.evaluation.evidence import Evidence, Example, LrCurve
 
@@ -78,7 +77,7 @@ def _groups(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
         heat = None if example.heat is None else _picture(heatmap.overlay(example.patch, example.heat))
         groups.setdefault(example.group, []).append({
             "id": example.id, "patch": _picture(example.patch), "heat": heat, "caption": words.caption(example),
-            "predicted": words.CLASS[example.predicted],
+            "predicted": words.CLASS[example.predict_rows],
         })  # fmt: skip
     return groups
 

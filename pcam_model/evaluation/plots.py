@@ -13,7 +13,7 @@ from pcam_model.evaluation.evidence import LrCurve
 from pcam_model.evaluation.metrics import Confusion
 from pcam_model.evaluation.style import STAGE, STAGE_NAME
 
-STAGES = ("frozen", "tuned")
+STAGES = ("frozen", "finetune")
 MOST_DOTS = 600
 History = Sequence[Mapping[str, Any]]
 
@@ -34,7 +34,7 @@ def lr_panel(figure: Figure, stage: str, curve: LrCurve) -> None:
 
 
 def _lr_curve(axes: Axes, stage: str, curve: LrCurve) -> None:
-    rates, losses, taken = np.asarray(curve["rates"], float), np.asarray(curve["losses"], float), curve["rate"]
+    rates, losses, taken = np.asarray(curve["lrs"], float), np.asarray(curve["losses"], float), curve["lr"]
     axes.plot(rates, losses, color=STAGE[stage])
     axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=_loss_range(losses))
     axes.axvline(taken, color=style.RED, linewidth=1)
@@ -73,7 +73,7 @@ def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> N
         at, loss = _thinned(start, steps, "loss")
         top.plot(at, loss, color=STAGE[stage], alpha=0.25, linewidth=0.7)
         top.plot(at, _smooth(loss), color=STAGE[stage], label=f"{STAGE_NAME[stage]}, training")
-        bottom.plot(*_thinned(start, steps, "rate"), color=STAGE[stage])
+        bottom.plot(*_thinned(start, steps, "lr"), color=STAGE[stage])
     if epochs:
         top.plot(*_thinned(start, epochs, "valid_loss"), "o--", ms=4, linewidth=1, color=STAGE[stage], mfc=style.PAPER,
                  label=f"{STAGE_NAME[stage]}, validation")  # fmt: skip

@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pcam_model.data.patch_loader import batches, on_device
+from pcam_model.core.schema import Config, Record
 from pcam_model.data.pack import Pack, patches, table
+from pcam_model.data.patch_loader import batches, on_device
 from pcam_model.data.split import read_sides
 from pcam_model.evaluation.compare import Difference
 from pcam_model.evaluation.forward import as_table, forward
-from pcam_model.core.schema import Plan, Record
 from pcam_model.training.device import best_device
 from pcam_model.training.model_io import load_model
 
@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 SIDE = "valid"  # promotion is a choice, and nothing is chosen on the test part
 
 
-class PromotionPlan(Plan):
+class PromotionConfig(Config):
     """When a newly trained model takes the champion's place."""
 
     channel: str = "champion"
@@ -75,7 +75,7 @@ def judge(model: Path, pack: Pack, rows: Rows, tell: Callable[[int, int], None] 
     """What a model says of these rows of a pack: id, slide, label, logit0, logit1; as it predicts, views included.
 
     Raises:
-        BadModel: the folder holds no whole model.
+        ModelError: the folder holds no whole model.
     """
     network, about = load_model(model)
     people, device = table(pack), best_device()
@@ -89,23 +89,23 @@ def both_classes(pack: Pack, rows: Rows) -> bool:
     return bool(table(pack)["label"].iloc[rows].nunique() == 2)
 
 
-def decide(plan: PromotionPlan, difference: Difference, patches: int, left_out: int) -> Decision:
+def decide(config: PromotionConfig, difference: Difference, patches: int, left_out: int) -> Decision:
     """Promoted where the challenger is better, and the interval says that it is not worse beyond the margin."""
-    better, safe = difference.value > 0, difference.low > -plan.margin
+    better, safe = difference.value > 0, difference.low > -config.margin
     words = f"{'better' if better else 'no better'}, {'and' if better == safe else 'but'} "
-    words += f"a loss beyond the margin of {plan.margin:g} is {'ruled out' if safe else 'possible'}"
+    words += f"a loss beyond the margin of {config.margin:g} is {'ruled out' if safe else 'possible'}"
     reason = (
         f"AUC {difference.auc_second:.4f} against the champion's {difference.auc_first:.4f} on {patches:,} held-out "
         f"patches: {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}, over "
-        f"{difference.over}), {words}"
+        f"{difference.unit}), {words}"
     )
     return Decision(
         verdict="promoted" if better and safe else "rejected",
         reason=reason,
-        channel=plan.channel,
+        channel=config.channel,
         champion=difference.first,
         challenger=difference.second,
-        margin=plan.margin,
+        margin=config.margin,
         patches=patches,
         left_out=left_out,
         difference=difference,

@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from pcam_model.core.errors import BadSplit
+from pcam_model.core.errors import SplitError
+from pcam_model.core.files import disk_space_guard, write_atomic
 from pcam_model.evaluation import curves, metrics, page, plots, style
 from pcam_model.evaluation import examples_sheet as contact
 from pcam_model.evaluation import text as words
-from pcam_model.evaluation.evidence import Evidence, Example, Figure, LrCurve, Report, ScorePlan
+from pcam_model.evaluation.cross_fit import JudgedSplit
+from pcam_model.evaluation.evidence import Evidence, Example, Figure, LrCurve, Report, ScoreConfig
 from pcam_model.evaluation.metrics import Confusion
-from pcam_model.evaluation.cross_fit import Judged
 from pcam_model.evaluation.summary import figure_of, finite, summarise
-from pcam_model.core.files import room_on_disk, write_whole
 
-__all__ = ["Evidence", "Example", "Figure", "LrCurve", "Report", "ScorePlan", "write_report"]
+__all__ = ["Evidence", "Example", "Figure", "LrCurve", "Report", "ScoreConfig", "write_report"]
 
 SHORT = ("format", "run", "published", "headline", "operating_point", "chosen", "split", "tta", "sides")
 LONG = ("curves", "reliability", "slides")
@@ -33,21 +33,21 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     and `submission.csv` where the source has unlabelled test patches.
 
     Raises:
-        BadSplit: a side that is scored holds one class only, or there is no side at all.
-        BadModel: the network's output is not finite.
-        DiskFull: there is no room for the files.
+        SplitError: a side that is scored holds one class only, or there is no side at all.
+        ModelError: the network's output is not finite.
+        DiskFullError: there is no room for the files.
     """
     if not evidence.predictions:
-        raise BadSplit("There is no validation and no test part, expected at least one; give split.valid above 0")
+        raise SplitError("There is no validation and no test part, expected at least one; give split.valid above 0")
     content, judged = summarise(evidence)
     content = finite(content)
     files = _texts(content, evidence)
     if evidence.unlabelled is not None:
         files["submission.csv"] = submission(evidence.unlabelled, content["chosen"]["temperature"])
     files |= {"predictions.parquet": _predictions(judged), **_pictures(content, evidence)}
-    with room_on_disk(folder):
+    with disk_space_guard(folder):
         for name, made in files.items():
-            write_whole(folder / name, made)
+            write_atomic(folder / name, made)
     return Report(
         folder=str(folder),
         figures={side: figure_of(content, side) for side in content["sides"]},
@@ -78,7 +78,7 @@ def submission(unlabelled: pd.DataFrame, temperature: float) -> bytes:
     return lines.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
 
-def _predictions(judged: Mapping[str, Judged]) -> bytes:
+def _predictions(judged: Mapping[str, JudgedSplit]) -> bytes:
     parts = []
     for name, side in judged.items():
         scored = side.scored

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6873", "#e3e6ea", "#fefefe"
 BLUE, RED, TEAL, AMBER = "#2b5c9e", "#b3314a", "#20857a", "#c98a1b"
-STAGE = {"frozen": TEAL, "tuned": BLUE}
-STAGE_NAME = {"frozen": "Frozen body", "tuned": "Fine-tuning"}
+STAGE = {"frozen": TEAL, "finetune": BLUE}
+STAGE_NAME = {"frozen": "Frozen body", "finetune": "Fine-tuning"}
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", RED: "red", TEAL: "teal",
              AMBER: "amber"}  # fmt: skip
 

@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 
 from pcam_model.evaluation import calibration, compare, metrics
-from pcam_model.evaluation.evidence import Evidence, Figure
-from pcam_model.evaluation.intervals import Measured, measure
 from pcam_model.evaluation.bootstrap import GRID
-from pcam_model.evaluation.cross_fit import Chosen, Judged, judge_sides
+from pcam_model.evaluation.cross_fit import ChosenThresholds, JudgedSplit, judge_splits
+from pcam_model.evaluation.evidence import Evidence, Figure
+from pcam_model.evaluation.intervals import IntervalEstimates, measure
 
 FORMAT = 1
 
 
-def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Judged]]:
+def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, JudgedSplit]]:
     """Everything that can be said from the evidence, and the judged sides it was said of.
 
     Raises:
-        BadSplit: a side holds one class only.
-        BadModel: an output is not finite.
+        SplitError: a side holds one class only.
+        ModelError: an output is not finite.
     """
-    chosen, judged = judge_sides(evidence)
+    chosen, judged = judge_splits(evidence)
     sides = {name: _side(side, measure(side.scored, evidence.seed), chosen, evidence.score.operating_point)
              for name, side in judged.items()}  # fmt: skip
     content = {
@@ -30,24 +30,24 @@ def summarise(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Judged]]:
         "published": evidence.chosen is not None,
         "headline": "test" if "test" in sides else next(iter(sides)),
         "operating_point": evidence.score.operating_point,
-        "chosen": {"temperature": chosen.temperature, "thresholds": chosen.thresholds, "how": chosen.how},
+        "chosen": {"temperature": chosen.temperature, "thresholds": chosen.thresholds, "method": chosen.how},
         "split": dict(evidence.split),
         "sides": sides,
         "tta": {name: _gain(judged[name].table, table, evidence.seed) for name, table in evidence.single_view.items()},
         "pointing": dict(evidence.pointing) if evidence.pointing else None,
         "unlabelled": 0 if evidence.unlabelled is None else len(evidence.unlabelled),
         "pack": dict(evidence.pack),
-        "lr": {stage: {name: curve[name] for name in ("suggestion", "how", "rate")}
+        "lr": {stage: {name: curve[name] for name in ("suggestion", "method", "lr")}
                for stage, curve in evidence.lr_curves.items()},
         "epochs": [dict(line) for line in evidence.history if line["kind"] == "epoch"],
         "cost": dict(evidence.cost),
-        "plan": dict(evidence.plan),
+        "config": dict(evidence.config),
         "versions": dict(evidence.versions),
     }  # fmt: skip
     return content, judged
 
 
-def _side(side: Judged, measured: Measured, chosen: Chosen, wanted: str) -> dict[str, Any]:
+def _side(side: JudgedSplit, measured: IntervalEstimates, chosen: ChosenThresholds, wanted: str) -> dict[str, Any]:
     scored = side.scored
     own = wanted if wanted in scored.called else next(iter(scored.called))
     free = {name: figure.model_dump() for name, figure in measured.points[""].items()}
@@ -56,8 +56,8 @@ def _side(side: Judged, measured: Measured, chosen: Chosen, wanted: str) -> dict
     return {
         "count": len(scored.labels),
         "tumour": int(scored.labels.sum()),
-        "intervals": {"over": scored.units.kind, "units": scored.units.count, "resamples": measured.resamples},
-        "how": side.how,
+        "intervals": {"unit": scored.units.kind, "units": scored.units.count, "resamples": measured.resamples},
+        "method": side.how,
         "operating_point": own,
         "threshold": chosen.thresholds.get(own, 0.5),
         "figures": {name: figures[name] for name in metrics.NAMES if name in figures},
@@ -71,7 +71,7 @@ def _side(side: Judged, measured: Measured, chosen: Chosen, wanted: str) -> dict
     }  # fmt: skip
 
 
-def _point(point: str, side: Judged, measured: Measured, chosen: Chosen) -> dict[str, Any]:
+def _point(point: str, side: JudgedSplit, measured: IntervalEstimates, chosen: ChosenThresholds) -> dict[str, Any]:
     cells = metrics.cells(side.scored.labels, side.scored.called[point]).sum(axis=0)
     return {
         "threshold": chosen.thresholds.get(point, 0.5),

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pcam_model.evaluation.bootstrap import FEW
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.evidence import ELSEWHERE, Example, LrCurve
-from pcam_model.evaluation.bootstrap import FEW
 from pcam_model.evaluation.style import STAGE_NAME
 
 SIDE = {"valid": "Validation", "test": "Test", "train": "Training", "new": "New patches"}
@@ -25,15 +25,15 @@ def sentences(content: Mapping[str, Any]) -> dict[str, Any]:
         "point_words": _points(content, side),
         "calibration_words": _calibration(content),
         "no_test_words": _no_test(content),
-        "generated_words": GENERATED if content["plan"].get("source", {}).get("kind") == "sample" else "",
+        "generated_words": GENERATED if content["config"].get("source", {}).get("kind") == "sample" else "",
         "pointing_words": _pointing(content["pointing"]),
         "data": _data(content),
     }
 
 
 def _lead(content: Mapping[str, Any]) -> str:
-    network, source = content["plan"].get("network", {}), content["pack"].get("source", "a source that was not named")
-    name, size = network.get("name", "A network"), network.get("size")
+    network, source = content["config"].get("model", {}), content["pack"].get("source", "a source that was not named")
+    name, size = network.get("arch", "A network"), network.get("image_size")
     seen = f", looking at {size} × {size} pixels" if size else ""
     if content["published"]:
         return f"{name}{seen}, as it was published; scored on {source}."
@@ -42,7 +42,7 @@ def _lead(content: Mapping[str, Any]) -> str:
 
 
 def _intervals(side: Mapping[str, Any]) -> str:
-    over, units = side["intervals"]["over"], side["intervals"]["units"]
+    over, units = side["intervals"]["unit"], side["intervals"]["units"]
     said = (f"Intervals are 95 %, bias-corrected and accelerated, from {side['intervals']['resamples']:,} bootstrap "
             f"resamples of {units:,} {over}.")  # fmt: skip
     if over == "patches":
@@ -57,13 +57,13 @@ def _no_test(content: Mapping[str, Any]) -> str:
         return ""
     return (
         "There is no test part, so the validation part served for choosing as well: temperature and thresholds are "
-        "cross-fitted, but a plan that is kept for these figures was chosen by them. They are optimistic; score the "
+        "cross-fitted, but a config that is kept for these figures was chosen by them. They are optimistic; score the "
         "model on other patches, or give split.test above 0."
     )
 
 
 def _figures(content: Mapping[str, Any]) -> str:
-    hows = "; ".join(f"{SIDE.get(name, name).lower()}: {side['how']}" for name, side in content["sides"].items())
+    hows = "; ".join(f"{SIDE.get(name, name).lower()}: {side['method']}" for name, side in content["sides"].items())
     own = content["sides"][content["headline"]]["operating_point"]
     return (
         f"Accuracy to F1 at the operating point “{point(own)}”; NLL (in nats), Brier score and ECE after calibration, "
@@ -74,14 +74,14 @@ def _figures(content: Mapping[str, Any]) -> str:
 
 def _points(content: Mapping[str, Any], side: Mapping[str, Any]) -> str:
     wanted = content["operating_point"]
-    said = f"Thresholds: {side['how']}. A rule that was met on the part that chose it need not be met here."
+    said = f"Thresholds: {side['method']}. A rule that was met on the part that chose it need not be met here."
     if wanted not in side["points"]:
         said += f" {point(wanted)} was asked for, but could not be chosen: {point(side['operating_point'])} stands in."
     return said
 
 
 def _calibration(content: Mapping[str, Any]) -> str:
-    temperature, how = content["chosen"]["temperature"], content["chosen"]["how"]
+    temperature, how = content["chosen"]["temperature"], content["chosen"]["method"]
     tendency = "too sure of itself" if temperature > 1.02 else "too timid" if temperature < 0.98 else "well calibrated"
     return f"temperature {temperature:.3f}, {how} (the network was {tendency})."
 
@@ -93,7 +93,7 @@ def gain(side: str, found: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
     return (
         f"Averaging 8 views, {SIDE.get(side, side).lower()}: AUC {found['auc_first']:.4f} → {found['auc_second']:.4f}, "
         f"a difference of {found['value']:+.4f} (95 %: {found['low']:+.4f} to {found['high']:+.4f}, over "
-        f"{found['over']}), for 8 forward passes a patch{took}."
+        f"{found['unit']}), for 8 forward passes a patch{took}."
     )
 
 
@@ -127,14 +127,14 @@ def sentence(said: str) -> str:
 
 def search(stage: str, curve: LrCurve) -> str:
     """What an LR search ended in."""
-    return f"LR search, {STAGE_NAME[stage].lower()}: rate {curve['rate']:.3g} ({curve['how']})."
+    return f"LR search, {STAGE_NAME[stage].lower()}: rate {curve['lr']:.3g} ({curve['method']})."
 
 
 def caption(example: Example) -> str:
     """What an example is, what it was called and what its heat explains."""
     slide = f", slide {example.slide}" if example.slide else ""
-    heat = f"Heat: {CLASS[example.predicted]}." if example.heat is not None else ""
-    return (f"Is {CLASS[example.label]}, called {CLASS[example.predicted]} "
+    heat = f"Heat: {CLASS[example.predict_rows]}." if example.heat is not None else ""
+    return (f"Is {CLASS[example.label]}, called {CLASS[example.predict_rows]} "
             f"(tumour {example.probability:.3f}){slide}. {heat}".strip())  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pcam_model.core.errors import BadModel, PcamError
+from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.model_metadata import GRAPH, Model, read_model
 
 Patches = NDArray[np.uint8]
@@ -18,7 +18,7 @@ Name = Literal["torch", "onnx"]
 GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # what Linux calls the devices of NVIDIA, of AMD, and of a GPU under Windows
 
 
-class Runtime(Protocol):
+class Backend(Protocol):
     """A network, ready to compute."""
 
     model: Model
@@ -29,7 +29,7 @@ class Runtime(Protocol):
         """uint8 (B, 96, 96, 3) -> logits (B, 2) in float32; with `tta` their mean over the 8 symmetries."""
 
 
-class TorchRuntime:
+class TorchBackend:
     """The network in torch, on the first GPU where there is one."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class TorchRuntime:
         return logits
 
 
-class OnnxRuntime:
+class OnnxBackend:
     """The network as published in model.onnx; imports no torch."""
 
     batch = 64
@@ -76,7 +76,7 @@ class OnnxRuntime:
                 str(folder / GRAPH), providers=[(name, options) for name, options in wanted if name in there]
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
-            raise BadModel(
+            raise ModelError(
                 f"{folder / GRAPH} cannot be opened ({str(error).splitlines()[0]}); pull it again"
             ) from error
         self.input = self.session.get_inputs()[0].name
@@ -88,27 +88,29 @@ class OnnxRuntime:
         return logits
 
 
-RUNTIMES: dict[str, type[TorchRuntime] | type[OnnxRuntime]] = {"torch": TorchRuntime, "onnx": OnnxRuntime}
+BACKENDS: dict[str, type[TorchBackend] | type[OnnxBackend]] = {"torch": TorchBackend, "onnx": OnnxBackend}
 
 
-class Choice(NamedTuple):
+class BackendChoice(NamedTuple):
     """A runtime that was chosen, and why."""
 
     name: Name
     why: str
 
 
-def choose_runtime(folder: Path) -> Choice:
+def choose_backend(folder: Path) -> BackendChoice:
     """What is the fastest here for the model in a folder: onnxruntime on a processor, torch on a GPU."""
     if find_spec("torch") is None:
-        return Choice("onnx", "torch is not installed")
+        return BackendChoice("onnx", "torch is not installed")
     if not read_model(folder).graph:
-        return Choice("torch", f"the model was published without {GRAPH}")
+        return BackendChoice("torch", f"the model was published without {GRAPH}")
     if find_spec("onnxruntime") is None:
-        return Choice("torch", "onnxruntime, which is faster without a GPU, is missing; pip install 'pcam[onnx]'")
+        return BackendChoice(
+            "torch", "onnxruntime, which is faster without a GPU, is missing; pip install 'pcam[onnx]'"
+        )
     if _torch_has_a_gpu():
-        return Choice("torch", "there is a GPU")
-    return Choice("onnx", "there is no GPU, and it is faster on a processor; the same within 1e-4 in logits")
+        return BackendChoice("torch", "there is a GPU")
+    return BackendChoice("onnx", "there is no GPU, and it is faster on a processor; the same within 1e-4 in logits")
 
 
 def _torch_has_a_gpu() -> bool:

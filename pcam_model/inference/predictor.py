@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from pcam_model.data.image import SIZE, BadPatch, opaque
-from pcam_model.core.errors import BadPlan, BadSource
+from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.model_metadata import Model
-from pcam_model.core.paths import cache_folder, store_address
+from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.data.image import SIZE, PatchError, opaque
+from pcam_model.inference.backends import BACKENDS, Backend, BackendChoice, Logits, Name, Patches, choose_backend
 from pcam_model.registry.resolve import find_model
-from pcam_model.inference.backends import RUNTIMES, Choice, Logits, Name, Patches, Runtime, choose_runtime
 
 
 class Predictions(NamedTuple):
@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
 class Predictor:
     """Predicts with one model; the views (`tta`) are the model's own unless others are asked for."""
 
-    def __init__(self, runtime: Runtime, chosen: Choice, tta: bool | None = None) -> None:
+    def __init__(self, runtime: Backend, chosen: BackendChoice, tta: bool | None = None) -> None:
         self.runtime = runtime
         self.chosen = chosen
         """The name of what computes, and why it does."""
@@ -48,7 +48,7 @@ class Predictor:
                 sequence of any of these.
 
         Raises:
-            BadSource: they are something else.
+            SourceError: they are something else.
         """
         return self.of_logits(self.logits(as_patches(patches)))
 
@@ -86,14 +86,14 @@ def load(
         tta: whether the mean over the 8 symmetries of a patch is taken; as the model was calibrated by default.
 
     Raises:
-        BadModel: there is no such model, or it is damaged.
+        ModelError: there is no such model, or it is damaged.
         StoreError: the store refuses, or does not answer and the model was never fetched before.
     """
-    if runtime not in (*RUNTIMES, "auto"):
-        raise BadPlan(f"there is no runtime {runtime!r}; choose torch, onnx or auto")
-    folder = find_model(str(model), store_address(store), cache_folder())
-    chosen = choose_runtime(folder) if runtime == "auto" else Choice(runtime, "it was asked for")
-    return Predictor(RUNTIMES[chosen.name](folder), chosen, tta)
+    if runtime not in (*BACKENDS, "auto"):
+        raise ConfigError(f"there is no runtime {runtime!r}; choose torch, onnx or auto")
+    folder = find_model(str(model), resolve_store_uri(store), cache_dir())
+    chosen = choose_backend(folder) if runtime == "auto" else BackendChoice(runtime, "it was asked for")
+    return Predictor(BACKENDS[chosen.name](folder), chosen, tta)
 
 
 def as_patches(given: Any) -> Patches:
@@ -104,13 +104,13 @@ def as_patches(given: Any) -> Patches:
     if hasattr(given, "detach"):  # a torch tensor, without importing torch
         given = given.detach().cpu().numpy()
     if isinstance(given, Image) and given.mode in ("RGBA", "P"):
-        with suppress(BadPatch):
+        with suppress(PatchError):
             given = opaque(given)
     mode = given.mode if isinstance(given, Image) else "RGB"
     array = np.asarray(given)
     if mode != "RGB" or array.dtype != np.uint8 or array.shape[-3:] != (SIZE, SIZE, 3) or array.ndim not in (3, 4):
         found = f"an image of mode {mode}" if mode != "RGB" else f"{array.dtype} {array.shape}"
-        raise BadSource(
+        raise SourceError(
             f"a patch is uint8 ({SIZE}, {SIZE}, 3), red, green and blue from 0 to 255, many are (N, {SIZE}, {SIZE}, "
             f"3); this is {found}; convert it, or give image files to pcam predict"
         )

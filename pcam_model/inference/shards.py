@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pcam_model.data.image_inputs import Images
-from pcam_model.core.errors import BadModel, BadPlan, BadSource
-from pcam_model.core.paths import cache_folder
-from pcam_model.inference.streaming import predicted
-from pcam_model.inference.predictor import Predictor, load
-from pcam_model.core.schema import Record
-from pcam_model.registry.resolve import place_of
-from pcam_model.registry.manifest import Published, digest_of, encoded
-from pcam_model.registry.pull import meant
-from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
-from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.core.errors import ConfigError, ModelError, SourceError
+from pcam_model.core.paths import cache_dir
 from pcam_model.core.predictions_csv import Counts, Rows, joined
+from pcam_model.core.schema import Record
+from pcam_model.data.image_inputs import Images
+from pcam_model.inference.predictor import Predictor, load
+from pcam_model.inference.streaming import predict_rows
+from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.registry.manifest import Published, digest_of, encoded
+from pcam_model.registry.pull import resolve_run
+from pcam_model.registry.resolve import parse_run_address
+from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
 
 VERSION = 1
 
 
-class Scoring(Record):
+class ScoringJob(Record):
     """What is scored, and with what."""
 
     source: str
@@ -56,7 +56,7 @@ class Shard(Record):
     """It was done before."""
 
 
-class Scored(Record):
+class ScoringResult(Record):
     """The table of all shards, in the store."""
 
     published: Published
@@ -64,32 +64,32 @@ class Scored(Record):
     counts: Counts
 
 
-def plan_scoring(source: str, model: str, store: str, shard: int, tta: bool | None) -> Scoring:
+def plan_scoring(source: str, model: str, store: str, shard: int, tta: bool | None) -> ScoringJob:
     """Which run the model's name means now, and which patches there are.
 
     Raises:
-        BadSource: there is no image.
-        BadModel: there is no such model.
+        SourceError: there is no image.
+        ModelError: there is no such model.
     """
     if not source:
-        raise BadPlan("source is empty; name a zip, a folder, a pack or an image file with the patches to score")
+        raise ConfigError("source is empty; name a zip, a folder, a pack or an image file with the patches to score")
     if shard < 1:
-        raise BadPlan(f"shard is {shard}, expected at least 1 patch")
-    place = place_of(model, store)
-    found = meant(open_store(place.store), place.name)
+        raise ConfigError(f"shard is {shard}, expected at least 1 patch")
+    place = parse_run_address(model, store)
+    found = resolve_run(open_store(place.store), place.name)
     path = str(Path(source).expanduser().resolve())
-    images, predictor = Images([Path(path)], cache_folder() / "scratch"), _predictor(found.published.uri, tta)
-    return Scoring(
+    images, predictor = Images([Path(path)], cache_dir() / "scratch"), _predictor(found.published.uri, tta)
+    return ScoringJob(
         source=path, listing=_listing(path, images), store=store, model=found.published.uri,
         digest=found.published.digest, tta=predictor.tta, shard=shard, count=len(images),
     )  # fmt: skip
 
 
-def score_shard(scoring: Scoring, number: int) -> Shard:
+def score_shard(scoring: ScoringJob, number: int) -> Shard:
     """Predict the patches of a shard and keep the result in the store, unless that was done before.
 
     Raises:
-        BadSource: the source is not what it was when the scoring was planned.
+        SourceError: the source is not what it was when the scoring was planned.
     """
     images, store = _images(scoring.source, scoring.listing), open_store(scoring.store)
     rows = range(number * scoring.shard, min((number + 1) * scoring.shard, scoring.count))
@@ -97,29 +97,29 @@ def score_shard(scoring: Scoring, number: int) -> Shard:
     again = read_shard(store, digest) is not None
     if not again:
         predictor = _predictor(scoring.model, scoring.tta)
-        write_shard(store, digest, joined(list(predicted(predictor, images, rows))))
+        write_shard(store, digest, joined(list(predict_rows(predictor, images, rows))))
     return Shard(digest=digest, patches=len(rows), again=again)
 
 
-def gather(scoring: Scoring, shards: Sequence[Shard], name: str = "") -> Scored:
+def gather(scoring: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringResult:
     """Publish the table of all shards; a name that is not given is made of the run and of what was scored."""
     store, run = open_store(scoring.store), scoring.model.rpartition("/")[2]
     about = {"model": run, "manifest": scoring.digest, "tta": scoring.tta, "source": Path(scoring.source).name}
     name = name or f"{run[:80]}-{digest_of(encoded([about, [shard.digest for shard in shards]]))[:12]}"
     with tempfile.TemporaryDirectory() as folder:
         published, counts = publish_scores(store, name, about, _whole(store, shards), Path(folder))
-    return Scored(published=published, model=run, counts=counts)
+    return ScoringResult(published=published, model=run, counts=counts)
 
 
 def _whole(store: Store, shards: Sequence[Shard]) -> Iterator[Rows]:
     for shard in shards:
         rows = read_shard(store, shard.digest)
         if rows is None:
-            raise BadModel(f"{store.uri}: shard {shard.digest[:12]} is gone or damaged; run the scoring again")
+            raise ModelError(f"{store.uri}: shard {shard.digest[:12]} is gone or damaged; run the scoring again")
         yield rows
 
 
-def _digest(scoring: Scoring, images: Images, rows: range) -> str:
+def _digest(scoring: ScoringJob, images: Images, rows: range) -> str:
     """Of all that the shard's predictions depend on."""
     total = hashlib.sha256(f"{VERSION} {scoring.digest} {scoring.tta}\n".encode())
     for row in rows:
@@ -138,9 +138,9 @@ def _listing(source: str, images: Images) -> str:
 
 @lru_cache(maxsize=2)
 def _images(source: str, listing: str) -> Images:
-    images = Images([Path(source)], cache_folder() / "scratch")
+    images = Images([Path(source)], cache_dir() / "scratch")
     if _listing(source, images) != listing:
-        raise BadSource(f"{source} has changed since its scoring began; leave it alone meanwhile, and run again")
+        raise SourceError(f"{source} has changed since its scoring began; leave it alone meanwhile, and run again")
     return images
 
 

@@ -6,23 +6,23 @@ from functools import partial
 
 from pcam_model.core.errors import PcamError
 from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import NotFound, Store
+from pcam_model.registry.channel_history import whole_history
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import LIST, read_dataset
-from pcam_model.registry.channel_history import whole_history
 from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
 from pcam_model.registry.score_tables import SCORES
-from pcam_model.registry.backends.base import NotThere, Store
-from pcam_model.registry.transfer import at_once
+from pcam_model.registry.transfer import run_parallel
 
 
-class Fault(Record):
+class AuditFinding(Record):
     """Something in the store that is not what was published."""
 
     place: str
     what: str
 
 
-def verify(store: Store) -> Iterator[Fault]:
+def verify(store: Store) -> Iterator[AuditFinding]:
     """Read every object that a manifest, a pack's list or a channel names, and tell what is missing or different."""
     for room in (RUNS, SCORES):
         for name in store.folders(f"{room}/"):
@@ -33,14 +33,14 @@ def verify(store: Store) -> Iterator[Fault]:
         for channel in list_channels(store):
             try:
                 if read_manifest(store, channel.run)[1].digest != channel.history[-1].digest:
-                    yield Fault(
+                    yield AuditFinding(
                         place=f"channels/{channel.name}.json", what=f"run {channel.run} is another than promoted"
                     )
                 whole_history(store, channel)
             except PcamError as error:
-                yield Fault(place=f"channels/{channel.name}.json", what=str(error))
+                yield AuditFinding(place=f"channels/{channel.name}.json", what=str(error))
     except PcamError as error:
-        yield Fault(place="channels", what=str(error))
+        yield AuditFinding(place="channels", what=str(error))
 
 
 def _files(store: Store, name: str, room: str) -> Files:
@@ -51,21 +51,21 @@ def _pack_files(store: Store, digest: str) -> Files:
     return read_dataset(store, digest).files
 
 
-def _verify_listed(store: Store, prefix: str, listing: str, read: Callable[[], Files]) -> Iterator[Fault]:
+def _verify_listed(store: Store, prefix: str, listing: str, read: Callable[[], Files]) -> Iterator[AuditFinding]:
     """The faults of what a list names; without its list a thing is unfinished, and no fault."""
     if store.stat(prefix + listing) is None:
         return
     try:
         files = read()
     except PcamError as error:
-        yield Fault(place=prefix + listing, what=str(error))
+        yield AuditFinding(place=prefix + listing, what=str(error))
         return
 
-    def check(item: tuple[str, FileRecord]) -> Fault | None:
+    def check(item: tuple[str, FileRecord]) -> AuditFinding | None:
         what = _difference(store, prefix + item[0], item[1])
-        return Fault(place=prefix + item[0], what=what) if what else None
+        return AuditFinding(place=prefix + item[0], what=what) if what else None
 
-    yield from (fault for fault in at_once(check, files.items()) if fault)
+    yield from (fault for fault in run_parallel(check, files.items()) if fault)
 
 
 def _difference(store: Store, key: str, expected: FileRecord) -> str:
@@ -74,7 +74,7 @@ def _difference(store: Store, key: str, expected: FileRecord) -> str:
         for block in store.blocks(key):
             digest.update(block)
             size += len(block)
-    except NotThere:
+    except NotFound:
         return "missing"
     if size != expected.size:
         return f"{size:,} bytes instead of {expected.size:,}"

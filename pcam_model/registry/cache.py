@@ -5,8 +5,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pcam_model.core.errors import BadModel
-from pcam_model.core.files import write_whole
+from pcam_model.core.errors import ModelError
+from pcam_model.core.files import write_atomic
 from pcam_model.registry.manifest import FileRecord, Files, digest_of
 from pcam_model.registry.transfer import same_file
 
@@ -19,7 +19,7 @@ class Cache:
 
     def remember(self, address: str, name: str, manifest: bytes) -> None:
         """What a name of a store stands for just now."""
-        write_whole(self._known(address, name), manifest)
+        write_atomic(self._known(address, name), manifest)
 
     def recall(self, address: str, name: str) -> bytes | None:
         """The manifest that the name stood for when the store last answered, or None."""
@@ -61,6 +61,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, part)
         os.replace(part, target)
     except FileNotFoundError:
-        raise BadModel(f"{source} vanished while it was copied; run again") from None
+        raise ModelError(f"{source} vanished while it was copied; run again") from None
     finally:
         part.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Conflict, Store
 
 
-class Conditions(Record):
+class StoreCapabilities(Record):
     """What a store does with the conditions of `Store.write`."""
 
     absent: bool
@@ -21,10 +21,10 @@ class Conditions(Record):
         return self.absent and self.match
 
 
-_known: dict[str, Conditions] = {}
+_known: dict[str, StoreCapabilities] = {}
 
 
-def probe(store: Store) -> Conditions:
+def probe(store: Store) -> StoreCapabilities:
     """Try the conditions on an object of our own, which is removed again; remembered for this process.
 
     Raises:
@@ -35,14 +35,14 @@ def probe(store: Store) -> Conditions:
     return _known[store.uri]
 
 
-def _probe(store: Store, key: str) -> Conditions:
+def _probe(store: Store, key: str) -> StoreCapabilities:
     first = store.write(key, b"first")
     try:
         absent = _refused(store, key, absent=True) and store.read(key) == b"first"
         etag = store.write(key, b"second")
         wrong = _refused(store, key, etag=first) and store.read(key) == b"second"
         right = wrong and not _refused(store, key, etag=etag)
-        return Conditions(absent=absent, match=wrong and right)
+        return StoreCapabilities(absent=absent, match=wrong and right)
     finally:
         store.delete(key)
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from pcam_model.core.errors import BadModel
+from pcam_model.core.errors import ModelError
 from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import digest_of, encoded, parsed
-from pcam_model.registry.backends.base import NotThere, Store
 
 PAGE = 32  # moves a page; a channel itself holds up to twice as many
 
@@ -26,12 +26,12 @@ class Move(Record):
     kind: Literal["promote", "rollback"]
     when: str
     who: str
-    why: str = ""
+    message: str = ""
     token: str
     """Unique, so that a writer knows its own move again."""
 
 
-class Older(Record):
+class PageRef(Record):
     """Where a line of moves goes on into the past."""
 
     moves: int = Field(ge=1)
@@ -45,7 +45,7 @@ class Page(Record):
 
     channel: str
     history: tuple[Move, ...] = Field(min_length=1)
-    older: Older | None = None
+    older: PageRef | None = None
 
 
 class Channel(Record):
@@ -53,7 +53,7 @@ class Channel(Record):
 
     name: str
     history: tuple[Move, ...] = Field(min_length=1)
-    older: Older | None = None
+    older: PageRef | None = None
 
     @property
     def run(self) -> str:
@@ -75,7 +75,7 @@ def newest_first(store: Store, channel: Channel) -> Iterator[Move]:
     """Every move that the channel has made, from the last to the first; a page is read when it is come to.
 
     Raises:
-        BadModel: a page is missing or damaged.
+        ModelError: a page is missing or damaged.
     """
     yield from reversed(channel.history)
     older = channel.older
@@ -106,17 +106,17 @@ def moved(store: Store, name: str, before: Channel | None, move: Move) -> Channe
     while len(history) > 2 * PAGE:
         page = Page(channel=name, history=history[:PAGE], older=older)
         content = encoded(page.model_dump(mode="json", exclude_none=True))
-        older = Older(moves=PAGE + (older.moves if older else 0), sha256=digest_of(content))
+        older = PageRef(moves=PAGE + (older.moves if older else 0), sha256=digest_of(content))
         store.write(_key(name, older), content)
         history = history[PAGE:]
     return Channel(name=name, history=history, older=older)
 
 
-def _read_page(store: Store, name: str, older: Older) -> Page:
+def _read_page(store: Store, name: str, older: PageRef) -> Page:
     key = _key(name, older)
     try:
         content = store.read(key)
-    except NotThere:
+    except NotFound:
         raise _broken(store, key, "is missing") from None
     if digest_of(content) != older.sha256:
         raise _broken(store, key, "has another SHA-256 than when it was written")
@@ -126,12 +126,12 @@ def _read_page(store: Store, name: str, older: Older) -> Page:
     return page
 
 
-def _broken(store: Store, key: str, what: str) -> BadModel:
-    return BadModel(
+def _broken(store: Store, key: str, what: str) -> ModelError:
+    return ModelError(
         f"{store.uri}/{key}: this page of a channel's history {what}; bring it back from a backup of the store (the "
         "channel itself still points to its run)"
     )
 
 
-def _key(name: str, older: Older) -> str:
+def _key(name: str, older: PageRef) -> str:
     return f"history/{name}/{older.moves:08d}-{older.sha256[:16]}.json"

@@ -8,12 +8,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from pcam_model.core.errors import BadModel, BadPlan, Busy, StoreError
+from pcam_model.core.errors import BusyError, ConfigError, ModelError, StoreError
+from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, Move, back_to, moved, newest_first
 from pcam_model.registry.manifest import encoded, now, read_manifest
 from pcam_model.registry.run_names import NAME, run_name
-from pcam_model.registry.backends.base import Conflict, NotThere, Store
 
 CHAMPION = "champion"
 
@@ -34,7 +34,7 @@ def promote(
     run: str,
     channel: str = CHAMPION,
     *,
-    why: str = "",
+    message: str = "",
     who: str = "",
     alone: bool = False,
     over: str | None = None,
@@ -51,34 +51,36 @@ def promote(
         over: The run that the decision to promote was made against ("": none); None: whichever.
 
     Raises:
-        Busy: Somebody else moved the channel at the same time, or since the decision; nothing was changed.
-        BadModel: The run is not published, or not whole.
+        BusyError: Somebody else moved the channel at the same time, or since the decision; nothing was changed.
+        ModelError: The run is not published, or not whole.
         StoreError: The store ignores the conditions that keep two promotions apart.
     """
     before, etag = _read(store, channel)
     there = before.run if before else ""
     if over is not None and there != over:
-        raise Busy(
+        raise BusyError(
             f"channel {channel!r} points to {there or 'nothing'!r} now and not to {over or 'nothing'!r}, which "
             f"{run!r} was compared with; compare again"
         )
     digest = read_manifest(store, run_name(run))[1].digest
-    return _move(store, channel, before, etag, _made(run, digest, "promote", why, who), alone)
+    return _move(store, channel, before, etag, _made(run, digest, "promote", message, who), alone)
 
 
-def rollback(store: Store, channel: str = CHAMPION, *, why: str = "", who: str = "", alone: bool = False) -> Channel:
+def rollback(
+    store: Store, channel: str = CHAMPION, *, message: str = "", who: str = "", alone: bool = False
+) -> Channel:
     """Let the channel point to what it pointed to before; see `promote`."""
     before, etag = _read(store, channel)
     run = back_to(store, before) if before else None
     if before is None or run is None:
         raise StoreError(f"channel {channel!r} of {store.uri} has nothing before it; promote a run with `pcam promote`")
     digest = read_manifest(store, run)[1].digest
-    return _move(store, channel, before, etag, _made(run, digest, "rollback", why, who), alone)
+    return _move(store, channel, before, etag, _made(run, digest, "rollback", message, who), alone)
 
 
-def _made(run: str, digest: str, kind: Literal["promote", "rollback"], why: str, who: str) -> Move:
+def _made(run: str, digest: str, kind: Literal["promote", "rollback"], message: str, who: str) -> Move:
     who = who or f"{getpass.getuser()}@{socket.gethostname()}"
-    return Move(run=run, digest=digest, kind=kind, when=now(), who=who, why=why, token=uuid.uuid4().hex)
+    return Move(run=run, digest=digest, kind=kind, when=now(), who=who, message=message, token=uuid.uuid4().hex)
 
 
 def _read(store: Store, name: str) -> tuple[Channel | None, str | None]:
@@ -86,10 +88,10 @@ def _read(store: Store, name: str) -> tuple[Channel | None, str | None]:
     try:
         content, etag = store.get(key)
         return Channel.model_validate_json(content), etag
-    except NotThere:
+    except NotFound:
         return None, None
     except ValidationError as error:
-        raise BadModel(f"{store.uri}/{key} is no channel ({error.errors()[0]['msg']}); it was damaged") from None
+        raise ModelError(f"{store.uri}/{key} is no channel ({error.errors()[0]['msg']}); it was damaged") from None
 
 
 def _move(store: Store, name: str, before: Channel | None, etag: str | None, move: Move, alone: bool) -> Channel:
@@ -110,7 +112,7 @@ def _move(store: Store, name: str, before: Channel | None, etag: str | None, mov
         there = read_channel(store, name)
         since = max(0, there.moves - (before.moves if before else 0)) if there else 0
         if there is None or move.token not in {past.token for past in islice(newest_first(store, there), since)}:
-            raise Busy(
+            raise BusyError(
                 f"channel {name!r} was moved to {there.run if there else 'nothing'!r} by "
                 f"{there.history[-1].who if there else 'somebody'} just now; look at it, then decide again"
             ) from None
@@ -120,5 +122,5 @@ def _move(store: Store, name: str, before: Channel | None, etag: str | None, mov
 
 def _key(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise BadPlan(f"{name!r} is no name for a channel; expected small letters, digits, '.', '_' and '-'")
+        raise ConfigError(f"{name!r} is no name for a channel; expected small letters, digits, '.', '_' and '-'")
     return f"channels/{name}.json"

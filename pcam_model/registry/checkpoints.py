@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
-from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.live_sync import LIVE, local_name, read_live
-from pcam_model.registry.safe_formats import refuse_pickle
 from pcam_model.registry.manifest import FileRecord, Step, parse_step
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import NotThere
-from pcam_model.registry.transfer import alone_in, fetch_verified, same_file
+from pcam_model.registry.safe_formats import refuse_pickle
+from pcam_model.registry.transfer import exclusive_dir, fetch_verified, same_file
 
 ROOM, FINAL, LINES, TRIES = "checkpoints", "final.safetensors", "metrics.jsonl", 3
 
 
-class Kept(Record):
+class StoredCheckpoint(Record):
     """The weights of one epoch of a stage."""
 
     stage: str
@@ -33,12 +33,12 @@ class Kept(Record):
     file: FileRecord
 
 
-def list_checkpoints(run: RunStore) -> list[Kept]:
+def list_checkpoints(run: RunStore) -> list[StoredCheckpoint]:
     """Whatever is kept of a run's stages, finished or under way, in the order of stages and epochs."""
     return [kept for stage in run.store.folders(_prefix(run, "")) for kept in _of_stage(run, stage)]
 
 
-def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[Kept, Path]:
+def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[StoredCheckpoint, Path]:
     """Fetch the weights of one epoch, verified, into a folder, as `<stage>-epoch-0003.safetensors`.
 
     Args:
@@ -47,7 +47,7 @@ def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[Kept, Pa
         folder: made where it is not there.
 
     Raises:
-        BadModel: it is not kept, or it is damaged.
+        ModelError: it is not kept, or it is damaged.
         StoreError: `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
@@ -56,10 +56,10 @@ def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[Kept, Pa
         kept = _chosen(run, wanted, list_checkpoints(run))
         path = folder / f"{kept.stage}-{epoch_file(kept.epoch)}"
         try:
-            with alone_in(folder):
+            with exclusive_dir(folder):
                 if not same_file(path, kept.file):
                     fetch_verified(run.store, kept.key, path, kept.file)
-        except NotThere:  # training has gone on, and dropped it
+        except NotFound:  # training has gone on, and dropped it
             if not rest:
                 raise
             continue
@@ -68,28 +68,28 @@ def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[Kept, Pa
     raise AssertionError("every try returns or raises")
 
 
-def _chosen(run: RunStore, wanted: str, kept: list[Kept]) -> Kept:
+def _chosen(run: RunStore, wanted: str, kept: list[StoredCheckpoint]) -> StoredCheckpoint:
     stage, _, which = wanted.rpartition("/")
     stage = stage or (kept[-1].stage if kept else "")
     of_stage = [one for one in kept if one.stage == stage]
     found = [one for one in of_stage if which == str(one.epoch) or (which in ("best", "final") and getattr(one, which))]
     if not found:
         there = ", ".join(f"{one.stage}/{one.epoch}" + " (best)" * one.best for one in kept) or "none"
-        raise BadModel(
+        raise ModelError(
             f"run {run.name!r} keeps no checkpoint {wanted!r}; it has {there}; compute.checkpoint_epochs says how many "
             "of the last epochs are kept beside the best"
         )
     return found[-1]
 
 
-def _of_stage(run: RunStore, stage: str) -> Iterator[Kept]:
+def _of_stage(run: RunStore, stage: str) -> Iterator[StoredCheckpoint]:
     files, final = _files(run, stage)
     rows = {row["epoch"]: row["valid_auc"] for row in _diary(run, stage) if row.get("kind") == "epoch"}
     best = max(rows, key=lambda epoch: rows[epoch], default=None)
     epochs = {final if local == FINAL else epoch_of(local): (key, file) for key, local, file in files}
     for epoch in sorted(epoch for epoch in epochs if epoch is not None):
         key, file = epochs[epoch]
-        yield Kept(
+        yield StoredCheckpoint(
             stage=stage, epoch=epoch, valid_auc=rows.get(epoch), best=epoch == best, final=epoch == final, key=key,
             file=file,
         )  # fmt: skip
@@ -101,11 +101,11 @@ def _files(run: RunStore, stage: str) -> tuple[list[tuple[str, str, FileRecord]]
     try:
         done = parse_step(run.store.read(f"{prefix}step.json"), run.store.uri)
         return [(prefix + name, name, file) for name, file in done.files.items()], int(done.record["made"]["epoch"])
-    except NotThere:
+    except NotFound:
         pass
     try:
         live: Step = read_live(run, f"{ROOM}/{stage}")
-    except NotThere:
+    except NotFound:
         return [], None
     return [(f"{prefix}{LIVE}/{name}", local_name(name), file) for name, file in live.files.items()], None
 
@@ -114,7 +114,7 @@ def _diary(run: RunStore, stage: str) -> list[dict[str, Any]]:
     try:
         lines = run.store.read(_prefix(run, f"{stage}/{LINES}")).splitlines()
         return [json.loads(line) for line in lines]
-    except (NotThere, ValueError):
+    except (NotFound, ValueError):
         return []
 
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pcam_model.core.errors import BadModel, PcamError
+from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.schema import Record
-from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
+from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import Files, digest_of, encoded, files_of, parsed
-from pcam_model.registry.backends.base import NotThere, Store
-from pcam_model.registry.transfer import alone_in, fetch_files, send_files
+from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
+from pcam_model.registry.transfer import exclusive_dir, fetch_files, send_files
 
 LIST = "files.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -37,19 +37,19 @@ class Source(Record):
     digest: Digest
 
 
-def keep_dataset(store: Store, asked: Mapping[str, Any], digest: str, folder: Path) -> None:
+def upload_dataset(store: Store, asked: Mapping[str, Any], digest: str, folder: Path) -> None:
     """Store the files of a pack, then their list, then of which source it is; what is there already is not sent."""
     files = send_files(store, f"datasets/{digest}/", files_of(folder, deep=False))
     store.write(f"datasets/{digest}/{LIST}", encoded(Dataset(digest=digest, files=files).model_dump()))
     store.write(_source(asked), encoded(Source(asked=dict(asked), digest=digest).model_dump()))
 
 
-def dataset_of(store: Store, asked: Mapping[str, Any]) -> str | None:
+def find_dataset(store: Store, asked: Mapping[str, Any]) -> str | None:
     """The digest of the pack that this source has given, or None where the store does not know it."""
     key = _source(asked)
     try:
         return parsed(Source, store.read(key), f"{store.uri}/{key}").digest
-    except NotThere:
+    except NotFound:
         return None
 
 
@@ -63,20 +63,20 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
         check: raises `PcamError` where a folder does not hold the pack of this digest.
 
     Raises:
-        BadModel: the store's pack is not there, not whole, or not what its digest says; nothing is left.
-        DiskFull: there is no room for it.
+        ModelError: the store's pack is not there, not whole, or not what its digest says; nothing is left.
+        DiskFullError: there is no room for it.
     """
     part = folder.with_name(f".{folder.name}.part")
     if _passes(check, folder):
         return
-    with alone_in(part):
+    with exclusive_dir(part):
         if _passes(check, folder):
             return
         shutil.rmtree(folder, ignore_errors=True)
         try:
             _fetch(store, digest, part)
             _check(store, digest, part, check)
-        except BadModel:
+        except ModelError:
             shutil.rmtree(part)
             raise
         (part / ".lock").unlink()
@@ -84,12 +84,12 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
 
 
 def read_dataset(store: Store, digest: str) -> Dataset:
-    """What the store says of a pack. Raises BadModel where it is not whole."""
+    """What the store says of a pack. Raises ModelError where it is not whole."""
     key = f"datasets/{digest}/{LIST}"
     try:
         return parsed(Dataset, store.read(key), f"{store.uri}/{key}")
-    except NotThere:
-        raise BadModel(f"{store.uri} has no whole pack {digest[:12]}") from None
+    except NotFound:
+        raise ModelError(f"{store.uri} has no whole pack {digest[:12]}") from None
 
 
 def _fetch(store: Store, digest: str, part: Path) -> None:
@@ -104,7 +104,7 @@ def _check(store: Store, digest: str, part: Path, check: Callable[[Path], object
     try:
         check(part)
     except PcamError as error:
-        raise BadModel(f"{store.uri}/datasets/{digest} is not what its name says ({error})") from error
+        raise ModelError(f"{store.uri}/datasets/{digest} is not what its name says ({error})") from error
 
 
 def _passes(check: Callable[[Path], object], folder: Path) -> bool:

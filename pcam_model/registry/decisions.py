@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
+from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import encoded
 from pcam_model.registry.run_names import run_name
-from pcam_model.registry.backends.base import NotThere, Store
 
 NOBODY = "nobody"
 
 
-def keep_decision(store: Store, challenger: str, champion: str, content: dict[str, Any]) -> None:
+def save_decision(store: Store, challenger: str, champion: str, content: dict[str, Any]) -> None:
     """Write it down. `champion` may be empty: there was none."""
     store.write(_key(challenger, champion), encoded(content))
 
@@ -19,7 +19,7 @@ def find_decision(store: Store, challenger: str, champion: str) -> dict[str, Any
     """What was decided of this pair, or None."""
     try:
         return dict(json.loads(store.read(_key(challenger, champion))))
-    except NotThere:
+    except NotFound:
         return None
 
 

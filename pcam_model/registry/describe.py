@@ -3,32 +3,32 @@
 import json
 from typing import Any
 
-from pcam_model.core.errors import BadModel
+from pcam_model.core.errors import ModelError
+from pcam_model.registry.backends.base import NotFound, open_store
 from pcam_model.registry.checkpoints import list_checkpoints
-from pcam_model.registry.run_status import find_ending
+from pcam_model.registry.run_status import read_status
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import NotThere, open_store
 
 
 def describe_run(store: str, name: str) -> dict[str, Any]:
-    """Address, publication, plan, finished steps, kept checkpoints and figures of a run.
+    """Address, publication, config, finished steps, kept checkpoints and figures of a run.
 
     Raises:
-        BadModel: the store has no such run.
+        ModelError: the store has no such run.
     """
     run = RunStore(open_store(store), name)
     try:
-        asked = json.loads(run.store.read(f"runs/{name}/plan.json"))
-    except NotThere:
-        raise BadModel(f"there is no run {name!r} in {run.store.uri}; `pcam runs` lists what is there") from None
+        asked = json.loads(run.store.read(f"runs/{name}/config.json"))
+    except NotFound:
+        raise ModelError(f"there is no run {name!r} in {run.store.uri}; `pcam runs` lists what is there") from None
     published, report, split = run.published(), run.step_record("report"), run.step_record("split")
     return {
         "uri": run.uri,
         "published": published[0].published if published else "",
         "steps": run.steps(),
-        "ending": ending.model_dump() if (ending := find_ending(run.store, name)) else None,
+        "ending": ending.model_dump() if (ending := read_status(run.store, name)) else None,
         "checkpoints": [kept.model_dump(mode="json") for kept in list_checkpoints(run)],
-        "plan": asked["plan"],
+        "config": asked["config"],
         "about": asked["about"],
         "split": split["made"]["meaning"] if split else "",
         "figures": report["made"]["figures"] if report else {},

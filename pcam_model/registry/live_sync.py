@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 
 from pcam_model.core.checkpoint_names import epoch_of
-from pcam_model.core.errors import BadModel, PcamError
-from pcam_model.core.files import write_whole
+from pcam_model.core.errors import ModelError, PcamError
+from pcam_model.core.files import write_atomic
+from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.manifest import FileRecord, Step, encoded, parse_step
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import NotThere
 from pcam_model.registry.transfer import fetch_verified
 
 EVERY = 15.0  # seconds between two looks
@@ -22,7 +22,7 @@ LAST_PATIENCE = 60.0  # seconds that an interrupted step waits for its last chec
 STATE, LINES, LIVE = ".safetensors", ".jsonl", "live"
 
 
-class Beside:
+class LiveSync:
     """While it is entered, a thread sends each new checkpoint and all whole lines of each diary in a folder.
 
     Left by an interruption (what is no `Exception`), it sends what is new once more, since nobody may come back here.
@@ -43,7 +43,7 @@ class Beside:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"beside {step}", daemon=True)
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> "LiveSync":
         self._thread.start()
         return self
 
@@ -122,17 +122,19 @@ def restore(run: RunStore, step: str, folder: Path) -> bool:
         if target.exists():
             return False
         for diary in (Path(str(name)).name for name in live.record["diaries"]):
-            write_whole(folder / diary, run.store.read(f"runs/{run.name}/{step}/{diary}"))
+            write_atomic(folder / diary, run.store.read(f"runs/{run.name}/{step}/{diary}"))
         for name in sorted(live.files, key=lambda name: local_name(name) != target.name):
-            with suppress(*(BadModel, NotThere) if target.exists() else ()):  # a single epoch's weights may be missing
+            with suppress(
+                *(ModelError, NotFound) if target.exists() else ()
+            ):  # a single epoch's weights may be missing
                 fetch_verified(run.store, prefix + name, folder / local_name(name), live.files[name])
         return target.exists()
-    except (NotThere, BadModel, KeyError, json.JSONDecodeError):
+    except (NotFound, ModelError, KeyError, json.JSONDecodeError):
         return False
 
 
 def read_live(run: RunStore, step: str) -> Step:
-    """What a step that is under way has in the store, by its names below `live/`; `NotThere` where that is nothing."""
+    """What a step that is under way has in the store, by its names below `live/`; `NotFound` where that is nothing."""
     return parse_step(run.store.read(f"runs/{run.name}/{step}/{LIVE}/live.json"), run.store.uri)
 
 

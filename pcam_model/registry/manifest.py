@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.schema import Record
-from pcam_model.registry.backends.base import NotThere, Store, checked_key
+from pcam_model.registry.backends.base import NotFound, Store, checked_key
 
 R = TypeVar("R", bound=Record)
 RUNS = "runs"
@@ -75,15 +75,15 @@ def digest_of(content: bytes) -> str:
 
 
 def parse_manifest(content: bytes, place: str, run: str | None = None) -> Manifest:
-    """A manifest that can be trusted in form: known keys, plain relative paths, the right run; else `BadModel`."""
+    """A manifest that can be trusted in form: known keys, plain relative paths, the right run; else `ModelError`."""
     manifest = parsed(Manifest, content, place)
     if run is not None and manifest.run != run:
-        raise BadModel(f"{place}: the manifest is of run {manifest.run!r}, not of {run!r}; do not use this run")
+        raise ModelError(f"{place}: the manifest is of run {manifest.run!r}, not of {run!r}; do not use this run")
     return manifest
 
 
 def parse_step(content: bytes, place: str) -> Step:
-    """A step's record that can be trusted in form, else `BadModel`."""
+    """A step's record that can be trusted in form, else `ModelError`."""
     return parsed(Step, content, place)
 
 
@@ -91,14 +91,14 @@ def read_manifest(store: Store, run: str, sizes_too: bool = True, room: str = RU
     """The manifest of a published run (or of what else a `room` holds), checked against what is there (`sizes_too`).
 
     Raises:
-        BadModel: The run is not published, its manifest is not one, or files are missing or have another size.
+        ModelError: The run is not published, its manifest is not one, or files are missing or have another size.
     """
     key = f"{room}/{run}/manifest.json"
     place = f"{store.uri}/{key}"
     try:
         content = store.read(key)
-    except NotThere:
-        raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
+    except NotFound:
+        raise ModelError(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
     manifest = parse_manifest(content, place, run)
     if sizes_too:
         check_sizes(store, run, manifest.files, room)
@@ -106,13 +106,13 @@ def read_manifest(store: Store, run: str, sizes_too: bool = True, room: str = RU
 
 
 def check_sizes(store: Store, run: str, files: Files, room: str = RUNS) -> None:
-    """Raise `BadModel` unless the store holds all these files of the run in these sizes."""
+    """Raise `ModelError` unless the store holds all these files of the run in these sizes."""
     prefix = f"{room}/{run}/"
     there = sizes(store, prefix)
     wrong = [path for path, file in files.items() if there.get(path) != file.size]
     if wrong:
         found = there.get(wrong[0])
-        raise BadModel(
+        raise ModelError(
             f"{store.uri}/{prefix}{wrong[0]}: expected {files[wrong[0]].size:,} bytes, found "
             f"{'nothing' if found is None else f'{found:,}'} ({len(wrong)} such); the run is damaged, train it again"
         )
@@ -131,10 +131,10 @@ def files_of(folder: Path, deep: bool = True) -> dict[str, Path]:
 
 
 def parsed(kind: type[R], content: bytes, place: str) -> R:
-    """A record that can be trusted in form, else `BadModel`."""
+    """A record that can be trusted in form, else `ModelError`."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "all of it"
-        raise BadModel(f"{place} is not to be trusted: {where}: {first['msg']}; nothing was read from it") from None
+        raise ModelError(f"{place} is not to be trusted: {where}: {first['msg']}; nothing was read from it") from None

@@ -2,19 +2,19 @@
 
 import time
 
-from pcam_model.core.errors import BadModel
+from pcam_model.core.errors import ModelError
 from pcam_model.core.schema import Record
-from pcam_model.registry.channels import list_channels
+from pcam_model.registry.backends.base import Entry, Store
 from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.channels import list_channels
 from pcam_model.registry.manifest import RUNS
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
-from pcam_model.registry.backends.base import Entry, Store
 
 DAY = 86_400.0
 
 
-class Leftover(Record):
+class PruneCandidate(Record):
     """A run, or a table of scores, that nothing needs."""
 
     room: str
@@ -26,16 +26,16 @@ class Leftover(Record):
     """Since its last object was written."""
 
 
-def leftovers(store: Store, days: float = 30.0, keep: int = 0) -> list[Leftover]:
+def prune_candidates(store: Store, days: float = 30.0, keep: int = 0) -> list[PruneCandidate]:
     """Runs untouched for so many days that no channel points to, or ever pointed to.
 
     The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
     """
-    needed = _ever_promoted(store) | _last_and_best(store, keep)
-    return [run for run in _old(store, RUNS, days) if run.name not in needed]
+    required = _ever_promoted(store) | _last_and_best(store, keep)
+    return [run for run in _old(store, RUNS, days) if run.name not in required]
 
 
-def old_scores(store: Store, days: float = 30.0) -> list[Leftover]:
+def old_scores(store: Store, days: float = 30.0) -> list[PruneCandidate]:
     """Tables of batch scoring, published or not, untouched for so many days."""
     return _old(store, SCORES, days)
 
@@ -46,7 +46,7 @@ def old_shards(store: Store, days: float = 30.0) -> list[Entry]:
     return [entry for entry in store.entries(f"{SHARDS}/") if entry.modified <= before]
 
 
-def prune(store: Store, leftover: Leftover) -> None:
+def prune(store: Store, leftover: PruneCandidate) -> None:
     """Delete it: its manifest first, so that nobody sees a published thing without its files."""
     if leftover.room == RUNS and leftover.name in _ever_promoted(store):
         return
@@ -72,17 +72,17 @@ def _auc(store: Store, run: str) -> float | None:
     try:
         record = RunStore(store, run).step_record("report")
         return float(record["made"]["figures"]["valid"]["auc"]["value"]) if record else None
-    except (KeyError, TypeError, ValueError, BadModel):
+    except (KeyError, TypeError, ValueError, ModelError):
         return None
 
 
-def _old(store: Store, room: str, days: float) -> list[Leftover]:
+def _old(store: Store, room: str, days: float) -> list[PruneCandidate]:
     found = [_leftover(room, name, list(store.entries(f"{room}/{name}/"))) for name in store.folders(f"{room}/")]
     return [each for each in found if each.days >= days]
 
 
-def _leftover(room: str, name: str, entries: list[Entry]) -> Leftover:
-    return Leftover(
+def _leftover(room: str, name: str, entries: list[Entry]) -> PruneCandidate:
+    return PruneCandidate(
         room=room,
         name=name,
         published=any(entry.key == f"{room}/{name}/manifest.json" for entry in entries),

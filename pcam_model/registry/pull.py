@@ -6,21 +6,21 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pcam_model.core.errors import BadModel, StoreError
-from pcam_model.core.files import room_on_disk, write_whole
+from pcam_model.core.errors import ModelError, StoreError
+from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.registry.backends.base import NotFound, Store, StoreUnavailable
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import read_channel
-from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.manifest import Files, Manifest, Published, check_sizes, digest_of, parse_manifest
 from pcam_model.registry.run_names import NAME, run_name
-from pcam_model.registry.backends.base import NotThere, Store, StoreAway
-from pcam_model.registry.transfer import alone_in, fetch_files, same_file
+from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
+from pcam_model.registry.transfer import exclusive_dir, fetch_files, same_file
 
 PARTS = ("model", "report")
 MANIFEST = "manifest.json"
 
 
-class Meant(NamedTuple):
+class ResolvedRun(NamedTuple):
     """The run that a name stands for."""
 
     manifest: Manifest
@@ -40,22 +40,22 @@ def resolve(store: Store, name: str) -> str:
     return channel.run if channel else name
 
 
-def meant(store: Store, name: str, cache: Cache | None = None) -> Meant:
+def resolve_run(store: Store, name: str, cache: Cache | None = None) -> ResolvedRun:
     """The published run that a channel or a run's name stands for; what it was last, while the store does not answer.
 
     Raises:
-        BadModel: It is not published, or files of it are missing or have another size.
-        StoreAway: The store does not answer, and the cache never saw this name.
+        ModelError: It is not published, or files of it are missing or have another size.
+        StoreUnavailable: The store does not answer, and the cache never saw this name.
     """
     try:
         run = resolve(store, name)
         try:
             content = store.read(f"runs/{run}/{MANIFEST}")
-        except NotThere:
-            raise BadModel(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
+        except NotFound:
+            raise ModelError(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
         found = _meant(store, content, run)
         check_sizes(store, run, found.manifest.files)
-    except StoreAway as error:
+    except StoreUnavailable as error:
         kept = cache.recall(store.uri, name) if cache else None
         if kept is None:
             raise
@@ -82,14 +82,16 @@ def pull(
         cache: What is in it is not fetched again, and while the store is away it is used alone.
 
     Raises:
-        BadModel: It is not published, not whole, holds another size or digest, or a kind of file that may run code.
+        ModelError: It is not published, not whole, holds another size or digest, or a kind of file that may run code.
         StoreError: The folder holds something else.
-        DiskFull: There is no room; nothing is left.
+        DiskFullError: There is no room; nothing is left.
     """
-    return lay(store, meant(store, name, cache), folder, parts, cache)
+    return materialize(store, resolve_run(store, name, cache), folder, parts, cache)
 
 
-def lay(store: Store, found: Meant, folder: Path, parts: tuple[str, ...], cache: Cache | None) -> Published:
+def materialize(
+    store: Store, found: ResolvedRun, folder: Path, parts: tuple[str, ...], cache: Cache | None
+) -> Published:
     """Fetch these parts of a run that was found; see `pull`."""
     manifest, published, _ = found
     files = {path: file for path, file in manifest.files.items() if not parts or path.split("/")[0] in parts}
@@ -98,13 +100,13 @@ def lay(store: Store, found: Meant, folder: Path, parts: tuple[str, ...], cache:
     if _holds(folder, manifest.run, files, published):
         return published
     part = folder.with_name(f".{folder.name}.{published.digest[:16]}.part")
-    with alone_in(part):
+    with exclusive_dir(part):
         if _holds(folder, manifest.run, files, published):
             return published
         try:
-            with room_on_disk(folder):
+            with disk_space_guard(folder):
                 _fill(store, found, files, part, cache)
-        except BadModel:
+        except ModelError:
             shutil.rmtree(part, ignore_errors=True)
             raise
         _appear(part, folder)
@@ -112,27 +114,27 @@ def lay(store: Store, found: Meant, folder: Path, parts: tuple[str, ...], cache:
 
 
 def verify_folder(folder: Path, *parts: str) -> Manifest:
-    """The manifest of a pulled folder, whose files (or only those of some parts) are what it says; else `BadModel`."""
+    """The manifest of a pulled folder, whose files (or only those of some parts) are what it says; else `ModelError`."""
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     for path, file in manifest.files.items():
         wanted = path.split("/")[0] in parts if parts else (folder / path).exists()
         if wanted and not same_file(folder / path, file):
-            raise BadModel(f"{folder / path} is not what was published; delete {folder} and pull again")
+            raise ModelError(f"{folder / path} is not what was published; delete {folder} and pull again")
     return manifest
 
 
-def _meant(store: Store, content: bytes, run: str | None) -> Meant:
+def _meant(store: Store, content: bytes, run: str | None) -> ResolvedRun:
     manifest = parse_manifest(content, f"{store.uri}/runs/{run or ''}/{MANIFEST}", run)
-    return Meant(manifest, Published(uri=f"{store.uri}/runs/{manifest.run}", digest=digest_of(content)), content)
+    return ResolvedRun(manifest, Published(uri=f"{store.uri}/runs/{manifest.run}", digest=digest_of(content)), content)
 
 
-def _fill(store: Store, found: Meant, files: Files, part: Path, cache: Cache | None) -> None:
+def _fill(store: Store, found: ResolvedRun, files: Files, part: Path, cache: Cache | None) -> None:
     if cache:
         cache.take(files, part)
     fetch_files(store, f"runs/{found.manifest.run}/", files, part)
     for path in files:
         refuse_pickle(part / path, f"{found.published.uri}/{path}")
-    write_whole(part / MANIFEST, found.content)
+    write_atomic(part / MANIFEST, found.content)
     if cache:
         cache.keep(files, part)
 

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pcam_model.core.errors import BadModel
+from pcam_model.core.errors import ModelError
+from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import CHAMPION
+from pcam_model.registry.pull import MANIFEST, materialize, resolve_run, verify_folder
 from pcam_model.registry.run_names import NAME
-from pcam_model.registry.pull import MANIFEST, lay, meant, verify_folder
-from pcam_model.registry.backends.base import open_store
 
 MODEL, REPORT = "model", "report"
 MARK = {MODEL: "model.json", REPORT: "report.json"}
 
 
-class Place(NamedTuple):
+class RunAddress(NamedTuple):
     """A name in a store: a channel's or a run's; `runs/<run>` is the run even where a channel has its name."""
 
     store: str
@@ -31,7 +31,7 @@ def find_model(name: str, store: str, cache: Path) -> Path:
         cache: where pulled models are kept, by digest; used without the store while it does not answer, and said so.
 
     Raises:
-        BadModel: there is no such model, or it is not finished, or damaged.
+        ModelError: there is no such model, or it is not finished, or damaged.
     """
     return _find(name, store, cache, MODEL)
 
@@ -41,7 +41,7 @@ def find_report(name: str, store: str, cache: Path) -> Path:
     return _find(name, store, cache, REPORT)
 
 
-def place_of(name: str, store: str) -> Place:
+def parse_run_address(name: str, store: str) -> RunAddress:
     """The store, and the run or channel in it, that a person's words mean; see `find_model`."""
     plain = name.rstrip("/").removesuffix(".json")
     for part in MARK:
@@ -49,21 +49,21 @@ def place_of(name: str, store: str) -> Place:
     for kind in ("/runs/", "/channels/"):
         address, found, last = plain.rpartition(kind)
         if found and address:
-            return Place(address, kind[1:].replace("channels/", "") + _checked(last, name))
+            return RunAddress(address, kind[1:].replace("channels/", "") + _checked(last, name))
     if "://" in name or (Path(name) / "channels").is_dir():
-        return Place(name, CHAMPION)
-    return Place(store, _checked(name, name))
+        return RunAddress(name, CHAMPION)
+    return RunAddress(store, _checked(name, name))
 
 
 def _find(name: str, store: str, cache: Path, part: str) -> Path:
     local = _local(Path(name), part)
     if local is not None:
         return local
-    place = place_of(name, store)
+    place = parse_run_address(name, store)
     kept, known = open_store(place.store), Cache(cache)
-    found = meant(kept, place.name, known)
+    found = resolve_run(kept, place.name, known)
     folder = cache / f"{part}s" / found.published.digest
-    lay(kept, found, folder, (part,), known)
+    materialize(kept, found, folder, (part,), known)
     return folder / part
 
 
@@ -79,5 +79,5 @@ def _local(folder: Path, part: str) -> Path | None:
 
 def _checked(last: str, name: str) -> str:
     if not NAME.fullmatch(last):
-        raise BadModel(f"{name!r} is neither a folder with {MARK[MODEL]} nor a run; `pcam runs` lists what there is")
+        raise ModelError(f"{name!r} is neither a folder with {MARK[MODEL]} nor a run; `pcam runs` lists what there is")
     return last

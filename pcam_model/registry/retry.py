@@ -4,23 +4,23 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pcam_model.registry.backends.base import StoreAway
+from pcam_model.registry.backends.base import StoreUnavailable
 
 R = TypeVar("R")
 SHORTEST, LONGEST = 2.0, 30.0
 
 
-def patiently(work: Callable[[], R], seconds: float, say: Callable[[str], None] = print) -> R:
+def retry_while_unavailable(work: Callable[[], R], seconds: float, say: Callable[[str], None] = print) -> R:
     """The result of `work`, which may be done again: tried until the store answers, or for so many seconds.
 
     Raises:
-        StoreAway: The store did not come back in time.
+        StoreUnavailable: The store did not come back in time.
     """
     begun, pause = time.monotonic(), SHORTEST
     while True:
         try:
             return work()
-        except StoreAway as error:
+        except StoreUnavailable as error:
             left = seconds - (time.monotonic() - begun)
             if left <= 0:
                 raise

@@ -1,10 +1,10 @@
-"""What a run may be called, and how two plans or two manifests differ."""
+"""What a run may be called, and how two configs or two manifests differ."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
 from pcam_model.registry.manifest import Files
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -12,9 +12,9 @@ ABSENT = "nothing"
 
 
 def run_name(name: str) -> str:
-    """The name itself, where a run may have it; else `BadPlan`."""
+    """The name itself, where a run may have it; else `ConfigError`."""
     if not NAME.fullmatch(name):
-        raise BadPlan(
+        raise ConfigError(
             f"{name!r} is no name for a run; expected small letters, digits, '.', '_' and '-', beginning with a letter "
             "or a digit, 100 at most"
         )

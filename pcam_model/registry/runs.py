@@ -1,13 +1,14 @@
-"""A run in the store: its plan, its finished steps, and the manifest that makes it a published one."""
+"""A run in the store: its config, its finished steps, and the manifest that makes it a published one."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.errors import BadPlan, StoreError
+from pcam_model.core.errors import ConfigError, StoreError
 from pcam_model.core.files import sha256
 from pcam_model.core.schema import Record
+from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.manifest import (
     RUNS,
     FileRecord,
@@ -25,8 +26,7 @@ from pcam_model.registry.manifest import (
     sizes,
 )
 from pcam_model.registry.run_names import changed, differences, run_name
-from pcam_model.registry.backends.base import Conflict, NotThere, Store
-from pcam_model.registry.transfer import alone_in, fetch_files, send_files
+from pcam_model.registry.transfer import exclusive_dir, fetch_files, send_files
 
 __all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
 
@@ -47,7 +47,7 @@ class RunStore:
     """One run's rooms in a store."""
 
     def __init__(self, store: Store, name: str, room: str = RUNS) -> None:
-        """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `BadPlan`."""
+        """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `ConfigError`."""
         self.store = store
         self.name = run_name(name)
         self.room = room
@@ -57,23 +57,23 @@ class RunStore:
         """The run's address."""
         return f"{self.store.uri}/{self.room}/{self.name}"
 
-    def claim(self, plan: dict[str, Any], about: dict[str, Any] | None = None) -> None:
-        """Write down what was asked, or see that it is what was asked before; else `BadPlan` names what differs.
+    def reserve_run(self, config: dict[str, Any], about: dict[str, Any] | None = None) -> None:
+        """Write down what was asked, or see that it is what was asked before; else `ConfigError` names what differs.
 
         Args:
-            plan: What decides the result; compared key by key.
+            config: What decides the result; compared key by key.
             about: What is only worth knowing (versions, device); kept from the first time.
         """
-        content = encoded({"plan": plan, "about": about or {}})
+        content = encoded({"config": config, "about": about or {}})
         try:
-            self.store.write(self._key("plan.json"), content, only_if_absent=True)
+            self.store.write(self._key("config.json"), content, only_if_absent=True)
         except Conflict:
-            before = json.loads(self.store.read(self._key("plan.json")))["plan"]
-            different = list(differences(before, json.loads(encoded(plan))))
+            before = json.loads(self.store.read(self._key("config.json")))["config"]
+            different = list(differences(before, json.loads(encoded(config))))
             if different:
-                raise BadPlan(
-                    f"run {self.name!r} was started with another plan: {'; '.join(different)}; "
-                    "choose another run name, or give the same plan"
+                raise ConfigError(
+                    f"run {self.name!r} was started with another config: {'; '.join(different)}; "
+                    "choose another run name, or give the same config"
                 ) from None
 
     def step_record(self, step: str) -> dict[str, Any] | None:
@@ -101,13 +101,13 @@ class RunStore:
         """Download what is missing or different in the folder, verified; returns the step's record.
 
         Raises:
-            NotThere: The step is not done.
-            BadModel: A file that came is not what the record says.
+            NotFound: The step is not done.
+            ModelError: A file that came is not what the record says.
         """
         done = self._step(step)
         if done is None:
-            raise NotThere(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
-        with alone_in(folder):
+            raise NotFound(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
+        with exclusive_dir(folder):
             fetch_files(self.store, self._key(f"{step}/"), done.files, folder)
         return done.record
 
@@ -162,18 +162,18 @@ class RunStore:
         key = self._key(f"{step}/step.json")
         try:
             done = parse_step(self.store.read(key), f"{self.store.uri}/{key}")
-        except NotThere:
+        except NotFound:
             return None
         there = sizes(self.store, self._key(f"{step}/"))
         return done if all(there.get(name) == file.size for name, file in done.files.items()) else None
 
     def _contents(self, steps: Mapping[str, Step]) -> Files:
-        """The files of the steps, their records and the plan, by their path under the run."""
+        """The files of the steps, their records and the config, by their path under the run."""
         contents = {f"{step}/{name}": file for step, done in steps.items() for name, file in done.files.items()}
-        for name in ["plan.json", *(f"{step}/step.json" for step in steps)]:
+        for name in ["config.json", *(f"{step}/step.json" for step in steps)]:
             try:
                 content = self.store.read(self._key(name))
-            except NotThere:
+            except NotFound:
                 continue
             contents[name] = FileRecord(size=len(content), sha256=digest_of(content))
         return contents

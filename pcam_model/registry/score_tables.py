@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.errors import BadModel
-from pcam_model.core.files import write_whole
+from pcam_model.core.errors import ModelError
+from pcam_model.core.files import write_atomic
+from pcam_model.core.predictions_csv import Counts, Rows, tables
+from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import Published, encoded, files_of, parsed
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import NotThere, Store
-from pcam_model.core.predictions_csv import Counts, Rows, tables
 
 SCORES, SHARDS = "scores", "shards"
 TABLE, ABOUT = "predictions.csv", "about.json"
@@ -24,7 +24,7 @@ def read_shard(store: Store, digest: str) -> Rows | None:
     key = f"{SHARDS}/{digest}.json"
     try:
         return parsed(Rows, store.read(key), f"{store.uri}/{key}")
-    except (NotThere, BadModel):
+    except (NotFound, ModelError):
         return None
 
 
@@ -44,5 +44,5 @@ def publish_scores(
     with tables(folder / TABLE) as made:
         for shard in shards:
             made.add(shard)
-    write_whole(folder / ABOUT, encoded({**about, **made.counts.model_dump()}))
+    write_atomic(folder / ABOUT, encoded({**about, **made.counts.model_dump()}))
     return RunStore(store, name, SCORES).publish(files_of(folder)), made.counts

@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from pcam_model.core.errors import BadModel, DiskFull, StoreError
-from pcam_model.core.files import room_on_disk, sha256, whole
-from pcam_model.registry.manifest import FileRecord, Files
+from pcam_model.core.errors import DiskFullError, ModelError, StoreError
+from pcam_model.core.files import disk_space_guard, sha256, whole
 from pcam_model.registry.backends.base import Store
+from pcam_model.registry.manifest import FileRecord, Files
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def save_whole(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
+def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
     """Write the blocks beside, then replace; `durable`: flushed to the disk before. Returns the SHA-256."""
     digest = hashlib.sha256()
-    with room_on_disk(path.parent), whole(path, durable) as part, part.open("wb") as file:
+    with disk_space_guard(path.parent), whole(path, durable) as part, part.open("wb") as file:
         for block in blocks:
             digest.update(block)
             file.write(block)
@@ -34,8 +34,8 @@ def fetch_verified(store: Store, key: str, path: Path, expected: FileRecord) -> 
     Only one process may do this for a path at a time, see `alone_in`.
 
     Raises:
-        BadModel: What came is not what was expected; nothing is left.
-        DiskFull: There is no room; nothing is left.
+        ModelError: What came is not what was expected; nothing is left.
+        DiskFullError: There is no room; nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{expected.sha256[:16]}.part")
@@ -45,12 +45,12 @@ def fetch_verified(store: Store, key: str, path: Path, expected: FileRecord) -> 
         if begun and not good:
             part.unlink()
             good = _go_on(store, key, part, expected)
-    except DiskFull:
+    except DiskFullError:
         part.unlink(missing_ok=True)
         raise
     if not good:
         part.unlink()
-        raise BadModel(
+        raise ModelError(
             f"{store.uri}/{key}: size or SHA-256 is not the recorded one ({expected.size:,} bytes, "
             f"{expected.sha256[:12]}); the object is damaged, `pcam verify` lists what else is"
         )
@@ -64,7 +64,7 @@ def fetch_files(store: Store, prefix: str, files: Files, folder: Path) -> None:
         if not same_file(folder / name, files[name]):
             fetch_verified(store, prefix + name, folder / name, files[name])
 
-    at_once(fetch, files)
+    run_parallel(fetch, files)
 
 
 def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
@@ -78,10 +78,10 @@ def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
             raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
         return FileRecord(size=after.st_size, sha256=digest)
 
-    return dict(zip(paths, at_once(lambda item: send(*item), paths.items()), strict=True))
+    return dict(zip(paths, run_parallel(lambda item: send(*item), paths.items()), strict=True))
 
 
-def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def run_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """`work` over all items, four at a time; the first failure stops what has not begun."""
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(work, item) for item in items]
@@ -94,7 +94,7 @@ def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 def _go_on(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
     digest = hashlib.sha256()
-    with room_on_disk(part.parent), part.open("a+b") as file:
+    with disk_space_guard(part.parent), part.open("a+b") as file:
         file.seek(0)
         while block := file.read(1 << 20):
             digest.update(block)
@@ -116,9 +116,9 @@ def same_file(path: Path, expected: FileRecord) -> bool:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def exclusive_dir(folder: Path) -> Iterator[None]:
     """Wait until no other process fetches into this folder, and keep others waiting."""
-    with room_on_disk(folder):
+    with disk_space_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("ab")
     with lock:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcam_model.core.errors import BadPlan
-from pcam_model.core.files import room_on_disk, write_whole
+from pcam_model.core.errors import ConfigError
+from pcam_model.core.files import disk_space_guard, write_atomic
 from pcam_model.core.schema import Record
-from pcam_model.registry.live_sync import Beside, forget, restore
+from pcam_model.registry.backends.base import StoreUnavailable, open_store
 from pcam_model.registry.capabilities import probe
+from pcam_model.registry.live_sync import LiveSync, forget, restore
 from pcam_model.registry.manifest import Published, encoded, files_of
-from pcam_model.registry.retry import patiently
+from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import StoreAway, open_store
 
 PATIENCE = 600.0  # seconds that the end of a run waits for a store that is away
 WAITING = ".step.json"  # the record of a step that is not in the store yet
@@ -41,13 +41,13 @@ class Workspace(Record):
         """Whether the store knows the run; a store that cannot be read or written is found out first."""
         store = self.run_store.store
         probe(store)
-        return store.stat(f"runs/{self.run}/plan.json") is not None
+        return store.stat(f"runs/{self.run}/config.json") is not None
 
     def room(self, step: str) -> Path:
         """The step's folder on this machine."""
         return Path(self.folder) / step
 
-    def once(self, step: str, kind: type[R], make: Callable[[Path], R], inputs: Mapping[str, Any]) -> R:
+    def run_step(self, step: str, kind: type[R], make: Callable[[Path], R], inputs: Mapping[str, Any]) -> R:
         """The step's record: from the store where the step is done, else made now and committed.
 
         Args:
@@ -57,7 +57,7 @@ class Workspace(Record):
             inputs: what the step rests on; a step that was done on something else is refused.
 
         Raises:
-            BadPlan: the step is done, but rested on something else.
+            ConfigError: the step is done, but rested on something else.
         """
         done = self._done(step)
         given = json.loads(json.dumps(dict(inputs), default=str))
@@ -65,7 +65,7 @@ class Workspace(Record):
             return self._make(step, make, given)
         changed = [key for key in given if done["inputs"].get(key) != given[key]]
         if changed:
-            raise BadPlan(
+            raise ConfigError(
                 f"run {self.run!r} has done its step {step} on {changed[0]} {done['inputs'].get(changed[0])}, "
                 f"which is now {given[changed[0]]}; choose another run name"
             )
@@ -77,16 +77,16 @@ class Workspace(Record):
 
     def _make(self, step: str, make: Callable[[Path], R], inputs: dict[str, Any]) -> R:
         room = self.room(step)
-        with room_on_disk(room):
+        with disk_space_guard(room):
             room.mkdir(parents=True, exist_ok=True)
             self._restore(step)
-            with Beside(self.run_store, step, room):
+            with LiveSync(self.run_store, step, room):
                 made = make(room)
             text = made.model_dump_json().replace(json.dumps(str(room))[1:-1], HERE)
-            write_whole(self._waiting(step), encoded({"made": json.loads(text), "inputs": inputs}))
+            write_atomic(self._waiting(step), encoded({"made": json.loads(text), "inputs": inputs}))
         try:
             self._send(step)
-        except StoreAway as error:
+        except StoreUnavailable as error:
             print(f"{error}. Going on: {step} is kept in {room}, and goes to the store when the run is published")
         return made
 
@@ -97,12 +97,12 @@ class Workspace(Record):
             patience: seconds to wait for a store that is away.
 
         Raises:
-            StoreAway: it did not come back; everything stays on this disk.
+            StoreUnavailable: it did not come back; everything stays on this disk.
         """
         try:
-            return patiently(self._publish, patience)
-        except StoreAway as error:
-            raise StoreAway(
+            return retry_while_unavailable(self._publish, patience)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
                 f"{error}. All of run {self.run} is kept in {self.folder}: `pcam publish {self.run}` finishes it"
             ) from error
 
@@ -122,7 +122,7 @@ class Workspace(Record):
         try:
             if restore(self.run_store, step, self.room(step)):
                 print(f"{step}: going on from the last checkpoint in the store")
-        except StoreAway as error:
+        except StoreUnavailable as error:
             print(f"{error}. Going on: what this machine has of run {self.run} is used")
 
     def _done(self, step: str) -> dict[str, Any] | None:
@@ -130,7 +130,7 @@ class Workspace(Record):
         waiting = self._waiting(step)
         try:
             record = self.run_store.step_record(step)
-        except StoreAway as error:
+        except StoreUnavailable as error:
             print(f"{error}. Going on: what this machine has of run {self.run} is used")
             record = None
         if record is None and waiting.exists():

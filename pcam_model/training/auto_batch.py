@@ -1,13 +1,13 @@
-"""The largest batch that fits into memory, where the plan leaves the batch to it."""
+"""The largest batch that fits into memory, where the config leaves the batch to it."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
 from pcam_model.core.schema import Record
-from pcam_model.training.device import ComputePlan, out_of_memory
+from pcam_model.training.device import ComputeConfig, out_of_memory
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.stage import Stage
 from pcam_model.training.step import new_state, train_step
@@ -21,10 +21,10 @@ class Batch(Record):
     """How many patches a step of a stage has, chosen for a device."""
 
     stage: str
-    batch: int
+    batch_size: int
 
 
-def largest_batch(stage: Stage, network: PatchNetwork, patches: int, size: int, compute: ComputePlan) -> Batch:
+def find_batch_size(stage: Stage, network: PatchNetwork, patches: int, size: int, compute: ComputeConfig) -> Batch:
     """The largest power of two whose step fits into the device's memory.
 
     At most 1,024, and at most an 8th of the training part, so that an epoch still has steps.
@@ -37,33 +37,35 @@ def largest_batch(stage: Stage, network: PatchNetwork, patches: int, size: int, 
         compute: in which numbers.
 
     Raises:
-        BadPlan: not even two patches fit.
+        ConfigError: not even two patches fit.
     """
-    batch = 1 << (max(2, min(MOST, patches // SHARE)).bit_length() - 1)
-    while batch >= 2 and not _fits(stage, network, batch, size, compute):
-        batch //= 2
-    if batch < 2:
-        raise BadPlan(f"not even 2 patches of {size} pixels a side fit into memory; take a smaller network.size")
-    return Batch(stage=stage.name, batch=batch)
+    batch_size = 1 << (max(2, min(MOST, patches // SHARE)).bit_length() - 1)
+    while batch_size >= 2 and not _fits(stage, network, batch_size, size, compute):
+        batch_size //= 2
+    if batch_size < 2:
+        raise ConfigError(
+            f"not even 2 patches of {size} pixels a side fit into memory; take a smaller model.image_size"
+        )
+    return Batch(stage=stage.name, batch_size=batch_size)
 
 
-def _fits(stage: Stage, network: PatchNetwork, batch: int, size: int, compute: ComputePlan) -> bool:
+def _fits(stage: Stage, network: PatchNetwork, batch_size: int, size: int, compute: ComputeConfig) -> bool:
     device = next(network.parameters()).device
     if device.type != "cuda":
-        return batch * bytes_a_patch(stage, network, size, compute) < SPARE * free_memory()
+        return batch_size * bytes_a_patch(stage, network, size, compute) < SPARE * free_memory()
     try:
-        _step(stage, network, batch, size, compute)
+        _step(stage, network, batch_size, size, compute)
         return network.parts == 1
-    except (RuntimeError, BadPlan) as error:
-        if not (out_of_memory(error) or isinstance(error, BadPlan)):
+    except (RuntimeError, ConfigError) as error:
+        if not (out_of_memory(error) or isinstance(error, ConfigError)):
             raise
         return False
     finally:
-        network.in_parts(1)
+        network.set_microbatches(1)
         torch.cuda.empty_cache()
 
 
-def bytes_a_patch(stage: Stage, network: PatchNetwork, size: int, compute: ComputePlan) -> float:
+def bytes_a_patch(stage: Stage, network: PatchNetwork, size: int, compute: ComputeConfig) -> float:
     """What a step keeps for its way back, for each patch of its batch, and as much again for its gradients."""
     kept = dict[int, int]()
 
@@ -78,10 +80,10 @@ def bytes_a_patch(stage: Stage, network: PatchNetwork, size: int, compute: Compu
     return 2 * max(sum(kept.values()) - own, 3 * size * size * 4) / 4
 
 
-def _step(stage: Stage, network: PatchNetwork, batch: int, size: int, compute: ComputePlan) -> None:
+def _step(stage: Stage, network: PatchNetwork, batch_size: int, size: int, compute: ComputeConfig) -> None:
     device = next(network.parameters()).device
-    images = torch.zeros(batch, 3, size, size, device=device)
-    labels = torch.arange(batch, device=device) % 2
+    images = torch.zeros(batch_size, 3, size, size, device=device)
+    labels = torch.arange(batch_size, device=device) % 2
     train_step(new_state(network.train(), stage.multipliers, device, compute), images, labels, 0.0, 0.9, 0, 0, 0, 0)
 
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pcam_model.core.errors import BadModel, BadPlan
-from pcam_model.core.files import room_on_disk, whole
+from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.files import disk_space_guard, whole
 from pcam_model.core.schema import Record
 from pcam_model.training.step import TrainState
 
@@ -32,7 +32,7 @@ class Checkpoint(Record):
     stage: str
     epoch: int
     step: int
-    rate: float
+    lr: float
     figures: dict[str, float]
     """Of the epoch that is left, on the validation part."""
 
@@ -47,8 +47,8 @@ def snapshot(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
-    if state.average:
-        tensors |= {f"average.{name}": tensor for name, tensor in state.average.tensors.items()}
+    if state.ema:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.ema.tensors.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     about = {"step": state.step, "parts": state.network.parts, "precision": state.precision, **place}
     if state.scale:
@@ -61,29 +61,29 @@ def snapshot(path: Path, state: TrainState, place: dict[str, Any]) -> Callable[[
     return write
 
 
-def identical(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise BadPlan where a checkpoint is of another training, naming what differs."""
+def refuse_other_training(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise ConfigError where a checkpoint is of another training, naming what differs."""
     before, now = _flat(found), _flat(expected)
     for key in sorted({*before, *now}):
         if before.get(key) == now.get(key):
             continue
-        if key == "plan.epochs":
+        if key == "config.epochs":
             remedy = (
                 "lengthening the training is a new stage, not a silent change of the cycle; give this run another name"
             )
         else:
-            remedy = "give this run another name, or the same plan"
-        raise BadPlan(
+            remedy = "give this run another name, or the same config"
+        raise ConfigError(
             f"{path} is a checkpoint of another training: its {key} is {before.get(key)}, here it is {now.get(key)}; "
             f"{remedy}"
         )
 
 
-def read_place(path: Path) -> dict[str, Any]:
+def read_checkpoint_metadata(path: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, without its tensors.
 
     Raises:
-        BadModel: the file is damaged.
+        ModelError: the file is damaged.
     """
     with _undamaged(path), safe_open(path, "pt") as file:
         place: dict[str, Any] = json.loads((file.metadata() or {}).get("pcam", "{}"))
@@ -94,18 +94,18 @@ def load_state(path: Path, state: TrainState) -> None:
     """Bring `state`, made for the same stage, to where it was when the checkpoint was written.
 
     Raises:
-        BadModel: the file is damaged, or belongs to another network.
+        ModelError: the file is damaged, or belongs to another network.
     """
     with _undamaged(path):
         tensors = load_file(path)
         state.network.load_state_dict(_under("network.", tensors))
-        if state.average:
-            state.average.load(_under("average.", tensors))
+        if state.ema:
+            state.ema.load(_under("average.", tensors))
         state.best = _under("best.", tensors)
         _load_optimizer(state.optimizer, tensors)
-    place = read_place(path)
+    place = read_checkpoint_metadata(path)
     state.step = place["step"]
-    state.network.in_parts(place["parts"])
+    state.network.set_microbatches(place["parts"])
     if state.scale and "scale" in place:
         state.scale.scale.fill_(place["scale"][0])
         state.scale.good.fill_(place["scale"][1])
@@ -130,15 +130,15 @@ def load_weights(path: Path, network: torch.nn.Module) -> None:
     """Read what `save_weights` wrote.
 
     Raises:
-        BadModel: the file is damaged or holds another network.
+        ModelError: the file is damaged or holds another network.
     """
     with _undamaged(path):
         network.load_state_dict(load_file(path))
 
 
 def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Straight from the tensors' memory, and without Python's lock: training goes on. Raises DiskFull."""
-    with room_on_disk(path.parent), whole(path) as part:
+    """Straight from the tensors' memory, and without Python's lock: training goes on. Raises DiskFullError."""
+    with disk_space_guard(path.parent), whole(path) as part:
         try:
             save_file(tensors, part, {"pcam": json.dumps(about)})
         except SafetensorError as error:  # the system's own is in its words only
@@ -154,7 +154,7 @@ def _undamaged(path: Path) -> Iterator[None]:
     except (SafetensorError, RuntimeError, KeyError, OSError, TypeError) as error:
         lines = str(error).strip().splitlines()  # torch names the tensors from its second line on
         reason = lines[min(1, len(lines) - 1)].strip().rstrip(":.")[:200] if lines else type(error).__name__
-        raise BadModel(
+        raise ModelError(
             f"{path} is damaged, or not this network's ({reason}); delete it and run again, or pull it again"
         ) from error
 
@@ -168,7 +168,7 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flat(identity: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested keys as one: {"plan": {"epochs": 3}} -> {"plan.epochs": 3}."""
+    """Nested keys as one: {"config": {"epochs": 3}} -> {"config.epochs": 3}."""
     flat: dict[str, Any] = {}
     for key, value in identity.items():
         flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from pcam_model.core.schema import Plan
+from pcam_model.core.schema import Config
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
@@ -18,7 +18,7 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
-class ComputePlan(Plan):
+class ComputeConfig(Config):
     """How training computes, and how often it saves itself."""
 
     precision: Precision = "auto"
@@ -27,11 +27,11 @@ class ComputePlan(Plan):
     """Only kernels that give the same result each time, on a GPU too, so that a resumed run ends equal to the bit."""
     compile: bool = False
     """Compile the network first (torch.compile), which may pay on a GPU; the warm-up is timed, counted and printed."""
-    ranks: int = Field(0, ge=0, le=64)
+    nproc_per_node: int = Field(0, ge=0, le=64)
     """Processes that share every batch on this machine; 0: one for each GPU, one on a processor."""
-    machines: int = Field(1, ge=1, le=64)
+    nnodes: int = Field(1, ge=1, le=64)
     """How many machines take part in the training stages; they share PCAM_CACHE."""
-    rendezvous: str = "localhost:29400"
+    rdzv_endpoint: str = "localhost:29400"
     """Where they meet: host:port of the first."""
     checkpoint_seconds: float = Field(60, gt=0)
     """How often the whole state is saved, beside training; it is at the end of each epoch and on a signal too."""
@@ -46,12 +46,12 @@ def best_device() -> torch.device:
     """The first GPU, else the processor."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    keep_memory()
+    tune_malloc()
     return torch.device("cpu")
 
 
 @cache
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let the C library keep what it was given: activations are freed and asked for again at every step.
 
     Otherwise glibc hands each large block back to the kernel, which clears every page anew: half of the time of a
@@ -86,7 +86,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def make_deterministic(asked: bool) -> None:
-    """Only kernels that give the same each time, where the plan asks for it; else the fastest.
+    """Only kernels that give the same each time, where the config asks for it; else the fastest.
 
     cuBLAS reads its part from the environment when it is first used, so this stands before anything is multiplied.
     """
@@ -96,9 +96,9 @@ def make_deterministic(asked: bool) -> None:
     torch.backends.cudnn.benchmark = not asked
 
 
-def ranks_here(plan: ComputePlan) -> int:
+def local_world_size(config: ComputeConfig) -> int:
     """How many processes train on this machine."""
-    return plan.ranks or max(1, torch.cuda.device_count())
+    return config.nproc_per_node or max(1, torch.cuda.device_count())
 
 
 def describe(device: torch.device, asked: Precision = "auto") -> str:

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pcam_model.core.rng import Share
+from pcam_model.core.rng import BatchSlice
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistContext:
     """Which of how many processes this one is; alone by default."""
 
     rank: int = 0
@@ -26,9 +26,9 @@ class Ranks:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def share(self, count: int) -> Share:
+    def share(self, count: int) -> BatchSlice:
         """This process's rows of so many."""
-        return Share(count * self.rank // self.world, count * (self.rank + 1) // self.world, count)
+        return BatchSlice(count * self.rank // self.world, count * (self.rank + 1) // self.world, count)
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes, in place."""
@@ -36,7 +36,7 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
-    def largest(self, value: int, device: torch.device) -> int:
+    def max_over_ranks(self, value: int, device: torch.device) -> int:
         """The largest of what the processes have; all of them wait for it."""
         if self.world == 1:
             return value
@@ -52,15 +52,15 @@ class Ranks:
         return DistributedDataParallel(network, **options)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = DistContext()
 
 
-def joined_here() -> Ranks:
+def dist_context() -> DistContext:
     """Which process this is, once the group is there; alone where there is none."""
-    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+    return DistContext(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else SINGLE_PROCESS
 
 
-def with_common_statistics(network: nn.Module, device: torch.device) -> None:
+def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> None:
     """Every BatchNorm normalises by the statistics of the whole batch, whichever process holds its rows; in place."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -18,57 +18,57 @@ import torch
 import torch.distributed as dist
 
 from pcam_model.core import errors
-from pcam_model.core.errors import Interrupted, PcamError, Transient
-from pcam_model.core.files import write_whole
+from pcam_model.core.errors import Interrupted, PcamError, TransientError
+from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Record
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.device import keep_memory
-from pcam_model.training.trainer import Fit, Watch
-from pcam_model.training.interrupt import GO_ON, Stop, stoppable
-from pcam_model.training.context import Material, network_at, parts
-from pcam_model.training.distributed import joined_here
+from pcam_model.training.context import TrainingContext, load_network, parts
+from pcam_model.training.device import tune_malloc
+from pcam_model.training.distributed import dist_context
+from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_stop
 from pcam_model.training.stage import Stage
+from pcam_model.training.trainer import Callbacks, Trainer
 
 JOB, MADE, FAILED = ".job.json", ".made.json", ".failed.json"
 TOLD = "@pcam "  # begins a line that tells of progress
 GRACE = 20  # seconds that a stopped group has to save itself
 
 
-class Job(Record):
+class DistributedJob(Record):
     """All that a process needs to know to take part."""
 
-    material: Material
+    context: TrainingContext
     stage: Stage
-    highest: float
+    max_lr: float
     start: Checkpoint | None
     folder: str
 
-    def fit(self, watch: Watch) -> Fit:
+    def fit(self, callbacks: Callbacks) -> Trainer:
         """The training, in this process, with its share of every batch where it is one of several."""
-        read = parts(self.material)
-        return Fit(
-            self.stage.prepare(network_at(self.material, self.start)), read.batches["train"], read.batches["valid"],
-            self.stage, self.highest, self.material.seed, Path(self.folder), watch, self.material.compute,
-            joined_here(),
+        read = parts(self.context)
+        return Trainer(
+            self.stage.prepare(load_network(self.context, self.start)), read.batches["train"], read.batches["valid"],
+            self.stage, self.max_lr, self.context.seed, Path(self.folder), callbacks, self.context.compute,
+            dist_context(),
         )  # fmt: skip
 
 
-def run_job(job: Job, ranks: int, watch: Watch) -> Checkpoint:
-    """Train in so many processes on this machine, and on others where the plan has more; the end's checkpoint.
+def run_distributed(job: DistributedJob, dist: int, callbacks: Callbacks) -> Checkpoint:
+    """Train in so many processes on this machine, and on others where the config has more; the end's checkpoint.
 
     Raises:
         PcamError: what a process found wrong.
         Interrupted: SIGTERM or SIGINT asked to stop; the whole state is saved.
-        Transient: a process died; trying again goes on from the last checkpoint, with as many as there are then.
+        TransientError: a process died; trying again goes on from the last checkpoint, with as many as there are then.
     """
     folder = Path(job.folder)
     for name in (MADE, FAILED):
         (folder / name).unlink(missing_ok=True)
-    path = write_whole(folder / JOB, job.model_dump_json().encode())
-    with stoppable() as stop:
-        code = _follow(_command(job, ranks, path), stop, watch)
+    path = write_atomic(folder / JOB, job.model_dump_json().encode())
+    with graceful_stop() as stop:
+        code = _follow(_command(job, dist, path), stop, callbacks)
         if stop.asked and not (folder / MADE).exists():
-            raise Interrupted(f"{job.stage.name} training stopped by {stop.asked.name}; {GO_ON}")
+            raise Interrupted(f"{job.stage.name} training stopped by {stop.asked.name}; {RESUME_HINT}")
     if (folder / MADE).exists():
         made = Checkpoint.model_validate_json((folder / MADE).read_bytes())
         for name in (JOB, MADE):
@@ -77,31 +77,31 @@ def run_job(job: Job, ranks: int, watch: Watch) -> Checkpoint:
     if (folder / FAILED).exists():
         failed = json.loads((folder / FAILED).read_bytes())
         raise getattr(errors, failed["kind"])(failed["sentence"])
-    raise Transient(
-        f"one of the {ranks} processes of the {job.stage.name} training died (torchrun ended with {code}); what was "
+    raise TransientError(
+        f"one of the {dist} processes of the {job.stage.name} training died (torchrun ended with {code}); what was "
         "saved is kept, and the training goes on from there"
     )
 
 
-def _command(job: Job, ranks: int, path: Path) -> list[str]:
-    compute = job.material.compute
+def _command(job: DistributedJob, dist: int, path: Path) -> list[str]:
+    compute = job.context.compute
     where = ["--standalone"]
-    if compute.machines > 1:
-        where = ["--nnodes", str(compute.machines), "--rdzv-backend", "c10d", "--rdzv-endpoint", compute.rendezvous]
-        print(f"Waiting for {compute.machines} machines: on the others, with this folder shared, run\n"
-              f"torchrun {' '.join(where)} --nproc-per-node {ranks} -m pcam_model.training.distributed_job {path}")  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(ranks)]
+    if compute.nnodes > 1:
+        where = ["--nnodes", str(compute.nnodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", compute.rdzv_endpoint]
+        print(f"Waiting for {compute.nnodes} machines: on the others, with this folder shared, run\n"
+              f"torchrun {' '.join(where)} --nproc-per-node {dist} -m pcam_model.training.distributed_job {path}")  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(dist)]
     return [*torchrun, "--shutdown-timeout", str(GRACE), "-m", "pcam_model.training.distributed_job", str(path)]
 
 
-def _follow(command: list[str], stop: Stop, watch: Watch) -> int:
+def _follow(command: list[str], stop: StopRequest, callbacks: Callbacks) -> int:
     """Start the group and tell what its first process tells; its exit code. A signal is handed to it once."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as group:
         try:
             for line in _lines(group, stop):
                 if line.startswith(TOLD):
                     what, content = json.loads(line.removeprefix(TOLD))
-                    watch.progress(*content) if what == "progress" else watch.epoch(content)
+                    callbacks.progress(*content) if what == "progress" else callbacks.epoch(content)
                 else:
                     print(line)
             return group.wait()
@@ -110,7 +110,7 @@ def _follow(command: list[str], stop: Stop, watch: Watch) -> int:
                 group.terminate()
 
 
-def _lines(group: "subprocess.Popen[bytes]", stop: Stop) -> Iterator[str]:
+def _lines(group: "subprocess.Popen[bytes]", stop: StopRequest) -> Iterator[str]:
     """What the group prints, while it lives; looks up often enough to hand on a signal at once."""
     assert group.stdout
     told, rest = False, b""
@@ -132,23 +132,23 @@ def _lines(group: "subprocess.Popen[bytes]", stop: Stop) -> Iterator[str]:
 def _take_part(path: Path) -> None:
     """What each process of the group does."""
     gpu = torch.cuda.is_available()
-    keep_memory()
+    tune_malloc()
     dist.init_process_group("nccl" if gpu else "gloo")
     if gpu:
         torch.cuda.set_device(dist.get_node_local_rank())
-    job = Job.model_validate_json(path.read_bytes())
+    job = DistributedJob.model_validate_json(path.read_bytes())
     first = dist.get_rank() == 0
     if not first:
         sys.stdout = Path(os.devnull).open("w")  # what all would say is said once
     try:
-        fit = job.fit(Watch(_tell_progress, _tell_epoch) if first else Watch())
+        fit = job.fit(Callbacks(_tell_progress, _tell_epoch) if first else Callbacks())
         made = fit.run()
         if first:
-            write_whole(Path(job.folder) / MADE, made.model_dump_json().encode())
+            write_atomic(Path(job.folder) / MADE, made.model_dump_json().encode())
         dist.barrier()
     except PcamError as error:  # whoever finds it first says it: the others are ended then
         content = {"kind": type(error).__name__, "sentence": str(error)}
-        write_whole(Path(job.folder) / FAILED, json.dumps(content).encode())
+        write_atomic(Path(job.folder) / FAILED, json.dumps(content).encode())
         sys.exit(1)
     dist.destroy_process_group()
 

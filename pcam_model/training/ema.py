@@ -1,4 +1,4 @@
-"""The mean of the weights over the end of a cycle: what a stage leaves, where the plan asks for it."""
+"""The mean of the weights over the end of a cycle: what a stage leaves, where the config asks for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class WeightEMA:
     """An exponential mean of a network's weights and statistics, over about `horizon` steps."""
 
     def __init__(self, network: nn.Module, horizon: float):

@@ -11,13 +11,13 @@ from types import FrameType
 from pcam_model.core.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GO_ON = "what was done is saved, and the same command goes on from there"
+RESUME_HINT = "what was done is saved, and the same command goes on from there"
 
 
 AGAIN = 0.1  # seconds
 
 
-class Stop:
+class StopRequest:
     """Whether somebody has asked training to stop."""
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Stop:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
+def graceful_stop() -> Iterator[StopRequest]:
     """Inside, SIGTERM and SIGINT only set `asked`: who sees it saves, raises Interrupted, and the signal is handed on.
 
     Signals belong to the main thread: in another one nothing is changed, and a signal does what it always did.
     """
-    stop = Stop()
+    stop = StopRequest()
     try:
         for number in stop.before:
             signal.signal(number, stop.ask)
@@ -69,10 +69,10 @@ def stoppable() -> Iterator[Stop]:
         stop.restore()
     if stop.asked:  # too late for another step: what was done is whole
         stop.hand_on()
-        raise Interrupted(f"interrupted by {stop.asked.name}; {GO_ON}")
+        raise Interrupted(f"interrupted by {stop.asked.name}; {RESUME_HINT}")
 
 
-def never_lost() -> None:
+def requeue_dropped_signals() -> None:
     """Have a signal come again whose exception Python had to drop, so that the process went on as if nobody had asked.
 
     A handler runs wherever the main thread is, and in a finaliser or a weak reference's callback what it raises goes

@@ -6,7 +6,7 @@ from typing import Any
 from pcam_model.core.checkpoint_names import epoch_of
 
 
-def drop_others(folder: Path, epochs: list[dict[str, Any]], last: int, best: dict[str, Any]) -> None:
+def prune_epoch_weights(folder: Path, epochs: list[dict[str, Any]], last: int, best: dict[str, Any]) -> None:
     """Remove the weights of every epoch but the last so many and the best of those that are measured."""
     stay = {row["epoch"] for row in [*epochs[-last:], best]} if last else set()
     for path in folder.iterdir():

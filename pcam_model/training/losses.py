@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcam_model.core.errors import BadPlan
-from pcam_model.training.schedule import Course
-from pcam_model.training.metrics_log import Diary
-from pcam_model.training.nan_guard import IN_A_ROW
+from pcam_model.core.errors import ConfigError
+from pcam_model.training.metrics_log import MetricsLog
+from pcam_model.training.nan_guard import MAX_SKIPPED_STEPS
+from pcam_model.training.schedule import Schedule
 
 
-class Losses:
+class LossBuffer:
     """The losses of the last steps."""
 
-    def __init__(self, course: Course, diary: Diary):
-        self.course, self.diary, self.name = course, diary, course.stage.name
+    def __init__(self, schedule: Schedule, metrics_log: MetricsLog):
+        self.schedule, self.metrics_log, self.name = schedule, metrics_log, schedule.stage.name
         self.waiting: list[Tensor] = []
-        self.bad = diary.skipped_last()
+        self.bad = metrics_log.skipped_last()
 
     def add(self, loss: Tensor) -> None:
         """One step's: a scalar, left on the device; not a number where the step was skipped."""
@@ -28,42 +28,42 @@ class Losses:
         """Note down what waits after so many steps; whether anything did.
 
         Raises:
-            BadPlan: too many steps in a row were skipped.
+            ConfigError: too many steps in a row were skipped.
         """
         if not self.waiting:
             return False
         losses = torch.stack(self.waiting).tolist()
         self.waiting.clear()
         rows = [self._row(done - len(losses) + i, loss) for i, loss in enumerate(losses)]
-        self.diary.add(rows)
+        self.metrics_log.add(rows)
         self._stop_where_broken(rows)
         return True
 
     def of_epoch(self, epoch: int) -> list[float]:
         """What is noted down of an epoch, counted from 1."""
-        return [row["loss"] for row in self.diary.rows() if row["kind"] == "step" and row["epoch"] == epoch]
+        return [row["loss"] for row in self.metrics_log.rows() if row["kind"] == "step" and row["epoch"] == epoch]
 
     def _row(self, step: int, loss: float) -> dict[str, Any]:
-        _, epoch, _ = self.course.place(step)
-        row = {"stage": self.name, "epoch": epoch + 1, "step": step + 1, "rate": self.course.rate(step)}
+        _, epoch, _ = self.schedule.place(step)
+        row = {"stage": self.name, "epoch": epoch + 1, "step": step + 1, "lr": self.schedule.lr(step)}
         if math.isfinite(loss):
             return {"kind": "step", **row, "loss": loss}
-        return {"kind": "skipped", **row, "patches": self.course.patches(step)}
+        return {"kind": "skipped", **row, "patches": self.schedule.patches(step)}
 
     def _stop_where_broken(self, rows: list[dict[str, Any]]) -> None:
         """Say which steps were skipped; a few in a row are no accident."""
         for row in rows:
             self.bad = self.bad + 1 if row["kind"] == "skipped" else 0
-            if self.bad == IN_A_ROW:
-                raise BadPlan(self._broken(row))
+            if self.bad == MAX_SKIPPED_STEPS:
+                raise ConfigError(self._broken(row))
             if self.bad:
                 print(f"{self.name}: step {row['step']} is skipped, its loss or gradient is not finite")
 
     def _broken(self, row: dict[str, Any]) -> str:
         some, count = ", ".join(map(str, row["patches"][:5])), len(row["patches"])
         return (
-            f"{self.name} training broke down at step {row['step']} of {self.course.steps}: {IN_A_ROW} steps in a row "
-            f"had a loss or gradient that is not finite, at rate {row['rate']:.2g}, this one with {count} patches "
-            f"({some}, ...; {self.diary.path} names all); the checkpoint before them is kept; "
-            f"set {self.name}.rate lower than {self.course.highest:.2g} and choose another run name"
+            f"{self.name} training broke down at step {row['step']} of {self.schedule.steps}: {MAX_SKIPPED_STEPS} steps in a row "
+            f"had a loss or gradient that is not finite, at lr {row['lr']:.2g}, this one with {count} patches "
+            f"({some}, ...; {self.metrics_log.path} names all); the checkpoint before them is kept; "
+            f"set {self.name}.lr lower than {self.schedule.max_lr:.2g} and choose another run name"
         )

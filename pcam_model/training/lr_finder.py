@@ -14,14 +14,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcam_model.data.augment import Sight
-from pcam_model.data.patch_loader import Batches
-from pcam_model.core.errors import BadPlan, Interrupted
-from pcam_model.core.files import write_whole
-from pcam_model.core.schema import Plan, Record
-from pcam_model.training.checkpoint import LATEST, identical, load_state, read_place, save_state
-from pcam_model.training.device import ComputePlan
-from pcam_model.training.interrupt import GO_ON, Stop, stoppable
+from pcam_model.core.errors import ConfigError, Interrupted
+from pcam_model.core.files import write_atomic
+from pcam_model.core.schema import Config, Record
+from pcam_model.data.augment import ViewConfig
+from pcam_model.data.patch_loader import PatchLoader
+from pcam_model.training.checkpoint import (
+    LATEST,
+    load_state,
+    read_checkpoint_metadata,
+    refuse_other_training,
+    save_state,
+)
+from pcam_model.training.device import ComputeConfig
+from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_stop
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.step import ENGINE, loss_of, new_state, train_step
 
@@ -33,15 +39,15 @@ PLATEAU = 0.5
 LOOK = 5  # steps between two looks at the losses, which the device has to finish for
 SEARCH = 10  # added to a stage's number: a place of its own
 
-Suggest = Literal["valley", "steep", "minimum"]
+SuggestionMethod = Literal["valley", "steep", "minimum"]
 
 
-class SearchPlan(Plan):
-    """How the learning rate is looked for, where a stage's rate is `search`."""
+class LrFinderConfig(Config):
+    """How the learning rate is looked for, where a stage's rate is `find`."""
 
     steps: int = Field(100, ge=20, le=2000)
     """Steps from 1e-7 to 10, exponentially spaced."""
-    suggest: Suggest = "valley"
+    method: SuggestionMethod = "valley"
     """valley: two thirds from the plateau to the lowest loss; steep: the steepest fall; minimum: lowest loss / 10."""
 
 
@@ -50,27 +56,27 @@ class LrCurve(Record):
 
     path: str
     stage: str
-    rates: list[float]
+    lrs: list[float]
     losses: list[float]
     """Smoothed (debiased exponential mean, 0.98)."""
     suggestion: float
-    how: Suggest
+    method: SuggestionMethod
     suggestions: dict[str, float]
     """What each of the ways would have suggested."""
 
 
-def search_lr(
+def find_lr(
     network: PatchNetwork,
-    part: Batches,
-    plan: SearchPlan,
+    part: PatchLoader,
+    config: LrFinderConfig,
     multipliers: list[float],
-    batch: int,
+    batch_size: int,
     seed: int,
     stage: tuple[str, int],
     folder: Path,
-    watch: Callable[[int, int], None] | None = None,
-    sight: Sight | None = None,
-    compute: ComputePlan | None = None,
+    callbacks: Callable[[int, int], None] | None = None,
+    view_config: ViewConfig | None = None,
+    compute: ComputeConfig | None = None,
     inputs: dict[str, Any] | None = None,
 ) -> LrCurve:
     """Train with a growing rate until the loss explodes; network and random state are left as they were.
@@ -79,52 +85,58 @@ def search_lr(
     search does.
 
     Raises:
-        BadPlan: the loss was not finite from the start, so nothing can be suggested; or the checkpoint is of another
+        ConfigError: the loss was not finite from the start, so nothing can be suggested; or the checkpoint is of another
             search.
         Interrupted: SIGTERM or SIGINT asked to stop; the whole state is saved.
     """
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
-        with stoppable() as stop:
+        with graceful_stop() as stop:
             place = (seed, stage[1] + SEARCH)
-            search = Search(network, part, plan, multipliers, batch, place, folder, sight, compute, inputs)
-            rates, losses = search.run(stop, watch or (lambda done, steps: None))
+            lr_finder = LrFinder(
+                network, part, config, multipliers, batch_size, place, folder, view_config, compute, inputs
+            )
+            lrs, losses = lr_finder.run(stop, callbacks or (lambda done, steps: None))
     finally:
         network.load_state_dict(before)
-        network.in_parts(1)
-    suggestions = suggest(np.array(rates), np.array(losses), stage[0])
+        network.set_microbatches(1)
+    suggestions = suggest(np.array(lrs), np.array(losses), stage[0])
     curve = LrCurve(
         path=str(folder / "lr.json"),
         stage=stage[0],
-        rates=rates,
+        lrs=lrs,
         losses=losses,
-        suggestion=suggestions[plan.suggest],
-        how=plan.suggest,
+        suggestion=suggestions[config.method],
+        method=config.method,
         suggestions=suggestions,
     )
-    write_whole(folder / "lr.json", json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
+    write_atomic(folder / "lr.json", json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
     (folder / LATEST).unlink(missing_ok=True)
     return curve
 
 
-class Search:
+class LrFinder:
     """The steps of a search, and what they lost."""
 
     def __init__(
         self,
         network: PatchNetwork,
-        part: Batches,
-        plan: SearchPlan,
+        part: PatchLoader,
+        config: LrFinderConfig,
         multipliers: list[float],
-        batch: int,
+        batch_size: int,
         place: tuple[int, int],
         folder: Path,
-        sight: Sight | None,
-        compute: ComputePlan | None,
+        view_config: ViewConfig | None,
+        compute: ComputeConfig | None,
         inputs: dict[str, Any] | None,
     ):
-        self.part, self.steps, self.batch, self.place = part, plan.steps, batch, place
-        self.sight, self.path, self.compute = sight or Sight(part.size), folder / LATEST, compute or ComputePlan()
+        self.part, self.steps, self.batch_size, self.place = part, config.steps, batch_size, place
+        self.view_config, self.path, self.compute = (
+            view_config or ViewConfig(part.size),
+            folder / LATEST,
+            compute or ComputeConfig(),
+        )
         self.untrained = deepcopy(network).train()
         self.state = new_state(network.train(), multipliers, part.device, self.compute)
         self.losses, self.starts = list[float](), list[float]()
@@ -133,22 +145,22 @@ class Search:
         self.identity = {
             **(inputs or {}),
             "multipliers": multipliers,
-            "steps": plan.steps,
-            "batch": batch,
+            "steps": config.steps,
+            "batch": batch_size,
             "place": list(place),
             "patches": len(part),
-            "sight": asdict(self.sight),
+            "sight": asdict(self.view_config),
             "engine": ENGINE,
         }
         if self.path.is_file():
-            found = read_place(self.path)
-            identical(self.path, found["identity"], self.identity)
+            found = read_checkpoint_metadata(self.path)
+            refuse_other_training(self.path, found["identity"], self.identity)
             load_state(self.path, self.state)
-            self.untrained.in_parts(self.state.network.parts)
+            self.untrained.set_microbatches(self.state.network.parts)
             self.losses, self.starts = found["losses"], found["starts"]
             print(f"LR search: going on from step {self.state.step} of {self.steps}")
 
-    def run(self, stop: Stop, tell: Callable[[int, int], None]) -> tuple[list[float], list[float]]:
+    def run(self, stop: StopRequest, tell: Callable[[int, int], None]) -> tuple[list[float], list[float]]:
         """Rates and smoothed losses until the loss explodes."""
         while self.state.step < self.steps and not exploded(self.losses):
             self._one_step()
@@ -160,19 +172,19 @@ class Search:
                 self._checkpoint()
             if stop.asked:
                 where = f"LR search stopped by {stop.asked.name} after step {self.state.step} of {self.steps}"
-                print(f"{where}; {GO_ON}")
-                raise Interrupted(f"{where}; {GO_ON}")
+                print(f"{where}; {RESUME_HINT}")
+                raise Interrupted(f"{where}; {RESUME_HINT}")
         return curve_of(self.losses, self.starts, self.steps)
 
     def _one_step(self) -> None:
         step = self.state.step
-        epoch, k = divmod(step, len(self.part) // self.batch)
-        which = self.part.order(*self.place, epoch)[k * self.batch : (k + 1) * self.batch]
-        images, labels = self.part.augmented(which, *self.place, epoch, k, sight=self.sight)
+        epoch, k = divmod(step, len(self.part) // self.batch_size)
+        which = self.part.order(*self.place, epoch)[k * self.batch_size : (k + 1) * self.batch_size]
+        images, labels = self.part.augmented(which, *self.place, epoch, k, view_config=self.view_config)
         place = (*self.place, epoch, k)
         with torch.no_grad():
             start = loss_of(self.untrained, images, labels, *place, precision=self.state.precision)
-        loss = train_step(self.state, images, labels, rate_at(step, self.steps), MOMENTUM, *place)
+        loss = train_step(self.state, images, labels, lr_at(step, self.steps), MOMENTUM, *place)
         self.unread.append((loss, start))
 
     def _look(self) -> None:
@@ -181,7 +193,7 @@ class Search:
             self.starts.append(start)
         self.unread.clear()
 
-    def _due(self, stop: Stop) -> bool:
+    def _due(self, stop: StopRequest) -> bool:
         """Whether it is time for a checkpoint."""
         every = self.compute.checkpoint_steps
         late = time.monotonic() - self.saved > self.compute.checkpoint_seconds
@@ -193,7 +205,7 @@ class Search:
         self.saved = time.monotonic()
 
 
-def rate_at(step: int, steps: int) -> float:
+def lr_at(step: int, steps: int) -> float:
     """The rate of a step (0 .. steps - 1): exponentially from 1e-7 to 10."""
     return float(LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1)))
 
@@ -218,8 +230,8 @@ def curve_of(losses: list[float], starts: list[float], steps: int) -> tuple[list
     kept = end - 1 if end else len(losses)
     gains = [loss - start for loss, start in zip(losses, starts, strict=True)]
     level = sum(starts[: end or None]) / max(len(starts[: end or None]), 1)
-    rates = [rate_at(step, steps) for step in range(kept)]
-    return rates, [level + gain for gain in smoothed(gains[:kept])]
+    lrs = [lr_at(step, steps) for step in range(kept)]
+    return lrs, [level + gain for gain in smoothed(gains[:kept])]
 
 
 def smoothed(values: list[float]) -> list[float]:
@@ -231,22 +243,22 @@ def smoothed(values: list[float]) -> list[float]:
     return means
 
 
-def suggest(rates: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str, float]:
+def suggest(lrs: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str, float]:
     """The rate that each way suggests, for a smoothed curve: rates (n,), losses (n,).
 
     Raises:
-        BadPlan: fewer than four points are left once the first 10 and the last 5 are dropped.
+        ConfigError: fewer than four points are left once the first 10 and the last 5 are dropped.
     """
-    rates, losses = rates[DROP_FIRST:-DROP_LAST], losses[DROP_FIRST:-DROP_LAST]
-    if len(rates) < 4:
-        raise BadPlan(
-            f"the LR search of the {stage} stage saw the loss explode after {len(rates) + DROP_FIRST + DROP_LAST} "
-            f"steps, too few to suggest a rate; set {stage}.rate yourself, or raise search.steps"
+    lrs, losses = lrs[DROP_FIRST:-DROP_LAST], losses[DROP_FIRST:-DROP_LAST]
+    if len(lrs) < 4:
+        raise ConfigError(
+            f"the LR search of the {stage} stage saw the loss explode after {len(lrs) + DROP_FIRST + DROP_LAST} "
+            f"steps, too few to suggest a rate; set {stage}.rate yourself, or raise lr_finder.steps"
         )
     return {
-        "valley": float(rates[_valley(losses)]),
-        "steep": float(rates[(np.diff(losses) / np.diff(np.log(rates))).argmin()]),
-        "minimum": float(rates[losses.argmin()] / 10),
+        "valley": float(lrs[_valley(losses)]),
+        "steep": float(lrs[(np.diff(losses) / np.diff(np.log(lrs))).argmin()]),
+        "minimum": float(lrs[losses.argmin()] / 10),
     }
 
 

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.files import write_whole
+from pcam_model.core.files import write_atomic
 
 NAME = "metrics.jsonl"
 
 
-class Diary:
+class MetricsLog:
     """Lines of one stage; a run that goes on from a checkpoint first forgets what came after it.
 
     Where several processes train together one of them writes, and the others keep the same lines in memory.
@@ -19,9 +19,9 @@ class Diary:
     def __init__(self, folder: Path, step: int, writes: bool = True):
         self.path = folder / NAME
         self.kept: list[dict[str, Any]] | None = None
-        kept = [row for row in read_diary(self.path) if row["step"] <= step] if step else []
+        kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
         if writes:
-            write_whole(self.path, _lines(kept))
+            write_atomic(self.path, _lines(kept))
         else:
             self.kept = kept
 
@@ -37,7 +37,7 @@ class Diary:
 
     def rows(self) -> list[dict[str, Any]]:
         """All that is noted down so far."""
-        return read_diary(self.path) if self.kept is None else self.kept
+        return read_metrics(self.path) if self.kept is None else self.kept
 
     def skipped_last(self) -> int:
         """How many steps were skipped one after the other just before now."""
@@ -53,7 +53,7 @@ class Diary:
         return max(self.epochs(), key=lambda row: row["valid_auc"], default={})
 
 
-def read_diary(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a diary; none where there is no file."""
     if not path.is_file():
         return []
@@ -63,7 +63,7 @@ def read_diary(path: Path) -> list[dict[str, Any]]:
 def cost(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Seconds that each stage trained, and its images a second."""
     spent: dict[str, float] = {}
-    for stage in ("frozen", "tuned"):
+    for stage in ("frozen", "finetune"):
         epochs = [row for row in rows if row["kind"] == "epoch" and row["stage"] == stage]
         if epochs:
             seconds = sum(row["seconds"] for row in epochs)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from pcam_model import __version__
-from pcam_model.core.errors import BadModel
-from pcam_model.core.files import write_whole
+from pcam_model.core.errors import ModelError
+from pcam_model.core.files import write_atomic
 from pcam_model.core.model_metadata import ABOUT, WEIGHTS, Model, read_model
 from pcam_model.training.checkpoint import Checkpoint, load_weights
 from pcam_model.training.device import best_device, describe
@@ -45,7 +45,7 @@ def save_model(folder: Path, checkpoint: Checkpoint, model: Model) -> Model:
     """Lay the model's two files into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint.path, folder / WEIGHTS)
-    write_whole(folder / ABOUT, model.model_dump_json(indent=1, exclude={"folder"}).encode())
+    write_atomic(folder / ABOUT, model.model_dump_json(indent=1, exclude={"folder"}).encode())
     return model.model_copy(update={"folder": str(folder)})
 
 
@@ -53,11 +53,11 @@ def load_model(folder: Path) -> tuple[PatchNetwork, Model]:
     """A model's network, ready to predict, and what is said of it.
 
     Raises:
-        BadModel: a file is missing or damaged, or it is of a network that this version does not know.
+        ModelError: a file is missing or damaged, or it is of a network that this version does not know.
     """
     model = read_model(folder, WEIGHTS)
     if model.architecture not in BODIES:
-        raise BadModel(f"{folder}: no network {model.architecture!r} is known here; use the pcam that trained it")
+        raise ModelError(f"{folder}: no network {model.architecture!r} is known here; use the pcam that trained it")
     network = PatchNetwork(model.architecture)
     load_weights(folder / WEIGHTS, network)
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), model

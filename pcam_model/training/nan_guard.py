@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pcam_model.training.network import BATCHNORMS
 
-IN_A_ROW = 3  # so many skipped steps one after the other end a training
+MAX_SKIPPED_STEPS = 3  # so many skipped steps one after the other end a training
 SCALE, DOUBLE_AFTER = 2.0**16, 2000  # PyTorch's GradScaler's
 
 

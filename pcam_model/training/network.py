@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from pcam_model.core.errors import BadPlan
-from pcam_model.core.rng import Share, at_place
-from pcam_model.core.schema import Plan
+from pcam_model.core.errors import ConfigError
+from pcam_model.core.rng import BatchSlice, seeded
+from pcam_model.core.schema import Config
 from pcam_model.training import weights
 from pcam_model.training.depthwise import spare_bfloat16
 
@@ -27,14 +27,14 @@ MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's own
 INITIAL, DROPOUT = 3, 4  # what the randomness of a place is for
 
 
-class NetworkPlan(Plan):
+class ModelConfig(Config):
     """Which network, from which weights, looking at patches of which size."""
 
-    name: Name = "resnet50"
+    arch: Name = "resnet50"
     """The body, by torchvision's name."""
     weights: str = "imagenet"
     """The body's first weights: `imagenet` (torchvision's own), `none`, or a file (.pth, .safetensors)."""
-    size: int = Field(224, ge=32, le=1024)
+    image_size: int = Field(224, ge=32, le=1024)
     """The side of the images that the network sees, in pixels; patches are resampled to it."""
 
 
@@ -78,7 +78,7 @@ class Dropout(nn.Module):
         self.p, self.columns = p, columns
         self.kept: Tensor | None = None
 
-    def draw(self, share: Share, draw: torch.Generator) -> None:
+    def draw(self, share: BatchSlice, draw: torch.Generator) -> None:
         """Choose for these rows; the next forward pass sees as many."""
         self.kept = share.of(torch.rand(share.whole, self.columns, generator=draw, device=draw.device) >= self.p)
 
@@ -114,7 +114,7 @@ class PatchNetwork(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
-    def in_parts(self, parts: int) -> None:
+    def set_microbatches(self, parts: int) -> None:
         """A batch comes in so many parts, and BatchNorm's running statistics still move as far as in a whole one.
 
         Through a body that does not learn the parts go by themselves, and the head sees the whole batch.
@@ -124,7 +124,7 @@ class PatchNetwork(nn.Module):
             if isinstance(layer, BATCHNORMS) and self.body_learns:
                 layer.momentum = 1 - (1 - MOMENTUM) ** (1 / parts)
 
-    def draw_dropout(self, share: Share, draw: torch.Generator) -> None:
+    def set_dropout_rng(self, share: BatchSlice, draw: torch.Generator) -> None:
         """Choose what dropout drops in the next forward pass, on these rows of a batch."""
         for module in self.modules():
             if isinstance(module, Dropout):
@@ -158,27 +158,27 @@ class PatchNetwork(nn.Module):
         return self
 
 
-def build_network(plan: NetworkPlan, seed: int, say: Callable[[str], None] | None = None) -> PatchNetwork:
-    """A network with the plan's first weights; the head (and a body from `none`) are drawn from the seed.
+def build_network(config: ModelConfig, seed: int, say: Callable[[str], None] | None = None) -> PatchNetwork:
+    """A network with the config's first weights; the head (and a body from `none`) are drawn from the seed.
 
     Raises:
-        BadWeights: the weights cannot be had or fit nothing.
+        WeightsError: the weights cannot be had or fit nothing.
     """
     say = say or print  # looked up now: who runs this may have replaced `print`
-    with at_place(seed, INITIAL):
-        network = PatchNetwork(plan.name)
-    if plan.weights == "imagenet":
-        weights.into_body(network.body, weights.imagenet(plan.name), plan.name, say)
-    elif plan.weights == "none":
-        say(f"{plan.name} starts from random weights (network.weights=none)")
+    with seeded(seed, INITIAL):
+        network = PatchNetwork(config.arch)
+    if config.weights == "imagenet":
+        weights.into_body(network.body, weights.imagenet(config.arch), config.arch, say)
+    elif config.weights == "none":
+        say(f"{config.arch} starts from random weights (model.weights=none)")
     else:
-        weights.into_body(network.body, weights.from_file(Path(plan.weights)), plan.name, say)
+        weights.into_body(network.body, weights.from_file(Path(config.weights)), config.arch, say)
     return network.to(memory_format=torch.channels_last)
 
 
 def _body(name: str) -> nn.Module:
     if name not in BODIES:
-        raise BadPlan(f"network.name: there is no network {name!r}; choose one of {', '.join(BODIES)}")
+        raise ConfigError(f"model.arch: there is no network {name!r}; choose one of {', '.join(BODIES)}")
     whole = models.get_model(name, weights=None)
     for module in list(whole.modules()):
         for child, depth in module.named_children():

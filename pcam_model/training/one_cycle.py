@@ -7,7 +7,7 @@ DIV, FINAL_DIV = 25.0, 1e5
 MOMENTUM = (0.95, 0.85)
 
 
-def rate(step: int, steps: int, maximum: float) -> float:
+def lr(step: int, steps: int, maximum: float) -> float:
     """The learning rate of `step` (0 .. steps - 1): from maximum / 25 up to maximum, then down to maximum / 1e5."""
     return _cycle(step, steps, maximum / DIV, maximum, maximum / FINAL_DIV)
 

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pcam_model.core.errors import ModelError
 from pcam_model.data.patch_loader import normalise
-from pcam_model.core.errors import BadModel
 from pcam_model.training.network import PatchNetwork
 
 PATCHES, LOGITS = "patches", "logits"
 CLOSE = 1e-4  # of a logit, or of the largest one where that is more than 1
 
 
-class WithNormalisation(nn.Module):
+class NormalisedNetwork(nn.Module):
     """uint8 (B, H, W, 3) -> logits (B, 2): resize and normalisation inside."""
 
     def __init__(self, network: PatchNetwork, size: int) -> None:
@@ -35,7 +35,7 @@ class WithNormalisation(nn.Module):
         return logits
 
 
-def write_graph(path: Path, network: PatchNetwork, size: int, patches: NDArray[np.uint8]) -> float:
+def export_onnx(path: Path, network: PatchNetwork, size: int, patches: NDArray[np.uint8]) -> float:
     """Write the network as ONNX, any number of patches at a time; returns the largest difference of a logit to torch's.
 
     Args:
@@ -45,12 +45,12 @@ def write_graph(path: Path, network: PatchNetwork, size: int, patches: NDArray[n
         patches: uint8 (N, 96, 96, 3), N >= 2, on which both are compared.
 
     Raises:
-        BadModel: onnx, onnxscript or onnxruntime is not installed, or the graph is not the network.
+        ModelError: onnx, onnxscript or onnxruntime is not installed, or the graph is not the network.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
-            raise BadModel(f"{path.name} needs {package}, which is not installed; pip install 'pcam[pipeline]'")
-    whole = WithNormalisation(copy.deepcopy(network).cpu().float(), size).eval()
+            raise ModelError(f"{path.name} needs {package}, which is not installed; pip install 'pcam[pipeline]'")
+    whole = NormalisedNetwork(copy.deepcopy(network).cpu().float(), size).eval()
     part = path.with_name(f".{path.name}")
     try:
         with torch.inference_mode():
@@ -58,7 +58,7 @@ def write_graph(path: Path, network: PatchNetwork, size: int, patches: NDArray[n
         _export(whole, torch.from_numpy(patches[:2]), part)
         difference = _difference(part, patches, expected)
         if not difference <= CLOSE:
-            raise BadModel(f"{path.name} differs from the network by {difference:.1e}, allowed is {CLOSE:.0e}")
+            raise ModelError(f"{path.name} differs from the network by {difference:.1e}, allowed is {CLOSE:.0e}")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def _export(whole: nn.Module, example: Tensor, path: Path) -> None:
             verbose=False, external_data=False,
         )  # fmt: skip
     if program is None:
-        raise BadModel(f"{path.name}: torch exported nothing")
+        raise ModelError(f"{path.name}: torch exported nothing")
     program.save(str(path))
 
 

@@ -26,14 +26,14 @@ def make_optimizer(network: PatchNetwork, multipliers: list[float]) -> torch.opt
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.95, BETA2), eps=EPS, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
     """The highest group gets `rate`, the others their share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["multiplier"]
+        group["lr"] = lr * group["multiplier"]
         group["betas"] = (momentum, BETA2)
 
 
-def spread(ratio: float, groups: int = 3) -> list[float]:
+def layer_lr_multipliers(ratio: float, groups: int = 3) -> list[float]:
     """Discriminative rates: geometric from 1 / ratio (input) to 1 (head); 10 gives 0.1, 0.316, 1."""
     return [float(ratio ** ((i - groups + 1) / (groups - 1))) for i in range(groups)]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
-class Saver:
+class AsyncWriter:
     """One write at a time, in order; what goes wrong with it is raised where the next one is asked for."""
 
     def __init__(self) -> None:

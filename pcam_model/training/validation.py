@@ -7,30 +7,30 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from pcam_model.data.patch_loader import Batches
+from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.training.device import Precision, mixed
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.step import TrainState
 
 
-def predict_together(state: TrainState, part: Batches, tell: Callable[[], object]) -> Tensor:
+def predict_distributed(state: TrainState, part: PatchLoader, tell: Callable[[], object]) -> Tensor:
     """Logits float32 (n, 2) of a whole part, each process computing its share; `tell` as in `predict`, where one does.
 
     Several processes cannot leave in the middle: they stop together, after a step.
     """
-    if state.ranks.world == 1:
+    if state.dist.world == 1:
         return predict(state.network, part, precision=state.precision, tell=tell)
-    mine, logits = state.ranks.share(len(part)), torch.zeros(len(part), 2)
+    mine, logits = state.dist.share(len(part)), torch.zeros(len(part), 2)
     share = part.slice(mine.start, mine.stop)
     logits[mine.start : mine.stop] = predict(state.network, share, precision=state.precision)
-    return state.ranks.total(logits.to(part.device)).cpu()
+    return state.dist.total(logits.to(part.device)).cpu()
 
 
 @torch.inference_mode()
 def predict(
     network: PatchNetwork,
-    part: Batches,
-    batch: int = 64,
+    part: PatchLoader,
+    batch_size: int = 64,
     precision: Precision = "auto",
     tell: Callable[[], object] | None = None,
 ) -> Tensor:
@@ -40,20 +40,20 @@ def predict(
         network: left in evaluation mode.
         part: read in its own order, without augmentation.
         batch: patches at a time; does not change the result beyond rounding.
-        precision: of the plan.
+        precision: of the config.
         tell: called before each batch.
     """
     network.eval()
     logits = []
     with mixed(part.device, precision):
-        for images, _ in part.in_order(batch):
+        for images, _ in part.in_order(batch_size):
             if tell:
                 tell()
             logits.append(network(images).float())
     return torch.cat(logits).cpu()
 
 
-def quick_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def validation_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Loss, accuracy and AUC of logits (n, 2) for labels (n,), named as in `metrics.jsonl`."""
     chance = logits.double().softmax(1)[:, 1]
     return {

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from pcam_model.core.errors import BadWeights
+from pcam_model.core.errors import WeightsError
 from pcam_model.core.files import sha256
 
 PATIENCE = 10.0  # seconds without an answer or a byte
@@ -31,7 +31,7 @@ def imagenet(name: str) -> dict[str, Tensor]:
     """Torchvision's ImageNet weights: from torch's cache, else downloaded, their digest checked.
 
     Raises:
-        BadWeights: neither here nor to be had.
+        WeightsError: neither here nor to be had.
     """
     url, cached = imagenet_file(name)
     try:
@@ -40,9 +40,9 @@ def imagenet(name: str) -> dict[str, Tensor]:
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise BadWeights(
-            f"network.weights=imagenet: {cached} is not a whole file of weights and {url} could not be downloaded "
-            f"({_reason(error)}); connect this machine, or put that file there, or set network.weights to a file, "
+        raise WeightsError(
+            f"model.weights=imagenet: {cached} is not a whole file of weights and {url} could not be downloaded "
+            f"({_reason(error)}); connect this machine, or put that file there, or set model.weights to a file, "
             "or to none"
         ) from error
     return weights
@@ -52,23 +52,23 @@ def from_file(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict: .safetensors, or what `torch.save` wrote (read with `weights_only=True`).
 
     Raises:
-        BadWeights: not there, not readable, or not a state dict of finite tensors.
+        WeightsError: not there, not readable, or not a state dict of finite tensors.
     """
     if not path.is_file():
-        raise BadWeights(f"network.weights: there is no file {path}; give imagenet, none, or the path of a state dict")
+        raise WeightsError(f"model.weights: there is no file {path}; give imagenet, none, or the path of a state dict")
     try:
         held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BadWeights(
-            f"network.weights: {path} is not a state dict that can be read safely ({_reason(error)}); "
+        raise WeightsError(
+            f"model.weights: {path} is not a state dict that can be read safely ({_reason(error)}); "
             "save one with torch.save(model.state_dict(), path) or as .safetensors"
         ) from error
     tensors = _unwrapped(held)
     if not tensors:
-        raise BadWeights(f"network.weights: {path} holds no tensors by name; a state dict is expected")
+        raise WeightsError(f"model.weights: {path} holds no tensors by name; a state dict is expected")
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise BadWeights(f"network.weights: {path}: {broken[0]} is not finite everywhere; use an undamaged file")
+        raise WeightsError(f"model.weights: {path}: {broken[0]} is not finite everywhere; use an undamaged file")
     return tensors
 
 
@@ -81,21 +81,21 @@ def into_body(body: nn.Module, given: Mapping[str, Tensor], name: str, say: Call
     """Load what fits into the body, and say what was missing or left over.
 
     Raises:
-        BadWeights: nothing fits, or a tensor of a known name has another shape.
+        WeightsError: nothing fits, or a tensor of a known name has another shape.
     """
     own = body.state_dict()
     fitting = {key: tensor for key, tensor in given.items() if key in own}
     for key, tensor in fitting.items():
         if tensor.shape != own[key].shape:
-            raise BadWeights(
-                f"network.weights: {key} is {tuple(tensor.shape)} in the file and {tuple(own[key].shape)} in {name}; "
-                "give the weights of this network, or name the network that they belong to in network.name"
+            raise WeightsError(
+                f"model.weights: {key} is {tuple(tensor.shape)} in the file and {tuple(own[key].shape)} in {name}; "
+                "give the weights of this network, or name the network that they belong to in model.arch"
             )
     if not any(key in fitting for key, _ in body.named_parameters()):
         first = next(iter(given), "nothing")
-        raise BadWeights(
-            f"network.weights: none of the {len(given)} tensors (first: {first}) fits {name}; "
-            "give the weights of this network, or name the network that they belong to in network.name"
+        raise WeightsError(
+            f"model.weights: none of the {len(given)} tensors (first: {first}) fits {name}; "
+            "give the weights of this network, or name the network that they belong to in model.arch"
         )
     body.load_state_dict(fitting, strict=False)
     missing = [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]

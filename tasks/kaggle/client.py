@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pcam_model.core.errors import SourceError, TransientError
+from pcam_model.core.files import disk_space_guard, exclusive_lock, sha256, write_atomic
 from pcam_model.data.archive_check import verify_archive
-from pcam_model.data.source import Archive
 from pcam_model.data.http_download import backoff
-from pcam_model.core.errors import BadSource, Transient
-from pcam_model.core.files import one_at_a_time, room_on_disk, sha256, write_whole
+from pcam_model.data.source import Archive
 from tasks.kaggle.answers import COMPETITION, verdict
 from tasks.kaggle.session import signed_in
 
@@ -30,12 +30,12 @@ def download_competition(
     Goes on with an interrupted download; a file verified before is not asked for again.
 
     Raises:
-        BadSource: Kaggle refuses, for want of credentials or of accepted rules, or what it sends stays broken.
-        Transient: Kaggle cannot be reached, after several attempts.
+        SourceError: Kaggle refuses, for want of credentials or of accepted rules, or what it sends stays broken.
+        TransientError: Kaggle cannot be reached, after several attempts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{COMPETITION}.zip"
-    with room_on_disk(folder), one_at_a_time(folder):
+    with disk_space_guard(folder), exclusive_lock(folder):
         known = seen_before(path)
         if known is None:
             known = fetched(path, labelled, unlabelled, wait)
@@ -50,7 +50,7 @@ def fetched(path: Path, labelled: int, unlabelled: int, wait: Callable[[float], 
         try:
             verify_archive(path, labelled, unlabelled)
             return sha256(path)
-        except BadSource:
+        except SourceError:
             discard(path)
             if last:
                 raise
@@ -73,7 +73,7 @@ def with_patience(folder: Path, wait: Callable[[float], None]) -> None:
             discard(folder / f"{COMPETITION}.zip")
         if attempt + 1 < ATTEMPTS:
             wait(pause)
-    raise Transient(f"Kaggle cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}") from trouble
+    raise TransientError(f"Kaggle cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}") from trouble
 
 
 def download_once(folder: Path) -> None:
@@ -83,7 +83,7 @@ def download_once(folder: Path) -> None:
 
 
 def may_download() -> None:
-    """Ask for the archive and read none of it. Raises BadSource where Kaggle refuses, or requests' own errors."""
+    """Ask for the archive and read none of it. Raises SourceError where Kaggle refuses, or requests' own errors."""
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
     from requests import HTTPError
 
@@ -111,7 +111,7 @@ def mark(path: Path, digest: str) -> None:
     """Remember that the file was verified."""
     now = path.stat()
     content = {"sha256": digest, "size_and_time": [now.st_size, now.st_mtime_ns]}
-    write_whole(path.with_suffix(".json"), json.dumps(content).encode())
+    write_atomic(path.with_suffix(".json"), json.dumps(content).encode())
 
 
 def discard(path: Path) -> None:

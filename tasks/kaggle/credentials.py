@@ -4,25 +4,25 @@ import os
 import stat
 from pathlib import Path
 
-from pcam_model.core.errors import BadSource
+from pcam_model.core.errors import SourceError
 
 FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 def refuse_missing() -> None:
-    """Raise BadSource when there are no credentials, or when they lie in a file that others can read."""
+    """Raise SourceError when there are no credentials, or when they lie in a file that others can read."""
     if os.environ.get("KAGGLE_API_TOKEN") or (os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY")):
         return
     files = credential_files()
     for path in files:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise BadSource(
+            raise SourceError(
                 f"{path}: these Kaggle credentials can be read by other users of this machine; close the file with "
                 f"`chmod 600 {path}`, and better make new ones at https://www.kaggle.com/settings"
             )
     if not files:
         half = " (KAGGLE_USERNAME needs KAGGLE_KEY beside it)" if os.environ.get("KAGGLE_USERNAME") else ""
-        raise BadSource(
+        raise SourceError(
             f"there are no Kaggle credentials{half}; make a token at https://www.kaggle.com/settings and set "
             "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into ~/.kaggle"
         )

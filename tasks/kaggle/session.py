@@ -13,7 +13,7 @@ from tasks.kaggle.credentials import refuse_missing
 SILENCE = (30.0, 300.0)  # seconds to wait for a connection, and for the next bytes
 
 
-class Impatient(HTTPAdapter):
+class TimeoutAdapter(HTTPAdapter):
     """Kaggle's client would wait for ever for a server that is silent."""
 
     def send(
@@ -30,7 +30,7 @@ class Impatient(HTTPAdapter):
 
 
 def signed_in() -> Any:
-    """Kaggle's client with the user's credentials. Raises BadSource when there are none that it accepts."""
+    """Kaggle's client with the user's credentials. Raises SourceError when there are none that it accepts."""
     refuse_missing()
     # The import itself signs in, and prints a help text where it cannot.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -53,7 +53,7 @@ def signed_in() -> Any:
             http = client.http_client()
             http._init_session()
             for scheme in ("http://", "https://"):
-                http._session.mount(scheme, Impatient())
+                http._session.mount(scheme, TimeoutAdapter())
             return client
 
     api = Client()

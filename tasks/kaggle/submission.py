@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.errors import NotSubmitted
+from pcam_model.core.errors import SubmissionError
 from pcam_model.core.schema import Record
 from tasks.kaggle.answers import COMPETITION, refused
 from tasks.kaggle.session import signed_in
@@ -34,12 +34,12 @@ class Submission(Record):
 
 
 def submit(
-    path: Path, message: str, *, patience: float = 600.0, wait: Callable[[float], None] = time.sleep
+    path: Path, message: str, *, timeout: float = 600.0, wait: Callable[[float], None] = time.sleep
 ) -> Submission:
     """Send a file of predictions, and wait for its scores; what still has none after `patience` seconds says so.
 
     Raises:
-        BadSource: no credentials, or Kaggle refuses them or the account.
+        SourceError: no credentials, or Kaggle refuses them or the account.
         NotSubmitted: no such file, Kaggle does not take it or cannot score it, or cannot be reached.
     """
     _refuse_other(path)
@@ -48,39 +48,39 @@ def submit(
         answer = api.competition_submit(str(path), message, COMPETITION, quiet=True)
         if answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
             reason = " ".join(trouble.getvalue().split()) or "the upload broke off"
-            raise NotSubmitted(f"Kaggle did not take the file {path.name} ({reason[:200]}); submit again later")
+            raise SubmissionError(f"Kaggle did not take the file {path.name} ({reason[:200]}); submit again later")
     sent = Submission(ref=answer.ref, message=message, said=answer.message)
-    return _scored(api, sent, patience, wait)
+    return _scored(api, sent, timeout, wait)
 
 
 def _refuse_other(path: Path) -> None:
     """A submission is Kaggle's form; what is none is not sent."""
     if not path.is_file():
-        raise NotSubmitted(
-            f"{path.parent} has no {path.name}: the source of this run had no unlabelled test patches (source.limit "
+        raise SubmissionError(
+            f"{path.parent} has no {path.name}: the source of this run had no unlabelled test patches (source.max_patches "
             "leaves them out too); train on the whole competition's archive"
         )
     with path.open() as file:
         first = file.readline().strip()
     if first != HEADER:
-        raise NotSubmitted(f"{path} starts with {first[:60]!r}, expected {HEADER}; score the model again")
+        raise SubmissionError(f"{path} starts with {first[:60]!r}, expected {HEADER}; score the model again")
 
 
-def _scored(api: Any, sent: Submission, patience: float, wait: Callable[[float], None]) -> Submission:
+def _scored(api: Any, sent: Submission, timeout: float, wait: Callable[[float], None]) -> Submission:
     pause, waited = FIRST_PAUSE, 0.0
     while True:
         with _in_one_sentence(f"The file was submitted ({SUBMISSIONS}), but its score could not be asked for"):
             found = next((each for each in api.competition_submissions(COMPETITION) if each.ref == sent.ref), None)
         status = found.status.name if found else "PENDING"
         if found and status == "ERROR":
-            raise NotSubmitted(
+            raise SubmissionError(
                 f"Kaggle could not score the submission ({found.error_description or 'no reason was given'}); "
                 f"see {SUBMISSIONS}"
             )
         if found and status == "COMPLETE":
             public, private = _number(found.public_score), _number(found.private_score)
             return sent.model_copy(update={"scored": True, "public": public, "private": private})
-        if waited >= patience:
+        if waited >= timeout:
             return sent
         wait(pause)
         waited, pause = waited + pause, min(2 * pause, LONGEST_PAUSE)
@@ -101,9 +101,9 @@ def _in_one_sentence(so_far: str) -> Iterator[None]:
         if status in (401, 403, 404):
             raise refused(status, f"a submission to {COMPETITION}") from error
         if status == 400:
-            raise NotSubmitted(f"{so_far}: Kaggle refuses it ({_reason(error)}); see {SUBMISSIONS}") from error
+            raise SubmissionError(f"{so_far}: Kaggle refuses it ({_reason(error)}); see {SUBMISSIONS}") from error
         what = f"Kaggle answered {status}" if status else "Kaggle cannot be reached"
-        raise NotSubmitted(f"{so_far}: {what} ({_reason(error)}); submit again later") from error
+        raise SubmissionError(f"{so_far}: {what} ({_reason(error)}); submit again later") from error
 
 
 def _reason(error: Exception) -> str:

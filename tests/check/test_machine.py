@@ -12,14 +12,15 @@ from pcam_model.check import Finding, refuse
 from pcam_model.check import hardware as looking
 from pcam_model.check import storage as keeping
 from pcam_model.check.inputs import source, weights
-from pcam_model.core.errors import NotReady
-from pcam_model.config import TrainPlan, read_plan
-from pcam_model.registry.capabilities import Conditions
-from pcam_model.registry.backends.base import StoreAway
+from pcam_model.config import TrainConfig
+from pcam_model.config_reader import read_config
+from pcam_model.core.errors import MachineCheckError
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.capabilities import StoreCapabilities
 
 
-def asked(*keys: str) -> TrainPlan:
-    return read_plan(None, keys)
+def asked(*keys: str) -> TrainConfig:
+    return read_config(None, keys)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def driver(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "cuda", "todo"),
+    ("version", "cuda", "remedy"),
     [
         ("535.129.03", "13.0", "update the NVIDIA driver to 580"),
         ("580.65.06", "13.0", "nvidia-smi"),
@@ -46,12 +47,12 @@ def driver(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_gpu_that_torch_does_not_reach_fails_with_the_reason(
-    version: str, cuda: str | None, todo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, cuda: str | None, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver(tmp_path, version, monkeypatch)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     found = looking.device()
-    assert found.level == "failed" and version in found.found and todo in found.todo
+    assert found.level == "failed" and version in found.found and remedy in found.remedy
 
 
 def test_no_gpu_is_said_aloud_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +76,7 @@ def test_the_disk_must_hold_the_archive_and_the_pack(cache: Path, monkeypatch: p
     monkeypatch.setattr(keeping.shutil, "disk_usage", lambda _: usage(20e9, 10e9, 10e9))
     assert keeping.disk(asked()).level == "fine"
     short = keeping.disk(asked("source.kind=kaggle"))
-    assert short.level == "failed" and "17.5 GB" in short.expected and "PCAM_CACHE" in short.todo
+    assert short.level == "failed" and "17.5 GB" in short.expected and "PCAM_CACHE" in short.remedy
     (cache / "packs" / "x").mkdir(parents=True)
     (cache / "packs" / "x" / "pack.json").write_text(f'{{"count": {keeping.KAGGLE_PATCHES}}}')
     assert keeping.disk(asked("source.kind=kaggle")).level == "fine"
@@ -85,7 +86,7 @@ def test_a_cache_that_cannot_be_written_to_fails(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").touch()
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "file" / "cache"))
     found = keeping.cache()
-    assert found.level == "failed" and "PCAM_CACHE" in found.todo
+    assert found.level == "failed" and "PCAM_CACHE" in found.remedy
 
 
 def test_a_good_cache_and_store_are_fine_and_left_as_they_were(cache: Path, tmp_path: Path) -> None:
@@ -95,25 +96,25 @@ def test_a_good_cache_and_store_are_fine_and_left_as_they_were(cache: Path, tmp_
 
 
 def test_a_store_is_asked_whether_it_keeps_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "probe", lambda _: Conditions(absent=False, match=True))
+    monkeypatch.setattr(keeping, "probe", lambda _: StoreCapabilities(absent=False, match=True))
     found = keeping.store(asked(f"store.uri={tmp_path}"))
-    assert found.level == "warning" and "If-None-Match" in found.found and "promotion" in found.todo
+    assert found.level == "warning" and "If-None-Match" in found.found and "promotion" in found.remedy
     assert keeping.store(asked("store.uri=ftp://x")).level == "failed"
 
 
 def test_source_and_weights_are_looked_for_before_the_run(tmp_path: Path, kaggle_zip: Path) -> None:
     assert source(asked("source.kind=path", f"source.path={kaggle_zip}")).level == "fine"
     assert source(asked("source.kind=path", "source.path=no.zip")).level == "failed"
-    assert weights(asked("network.weights=none")).level == "fine"
-    assert weights(asked(f"network.weights={tmp_path}/no.pth")).level == "failed"
+    assert weights(asked("model.weights=none")).level == "fine"
+    assert weights(asked(f"model.weights={tmp_path}/no.pth")).level == "failed"
 
 
 def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
-    fine = Finding(what="a", found="b", expected="c", level="warning", todo="d")
-    bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", todo="free some")
+    fine = Finding(what="a", found="b", expected="c", level="warning", remedy="d")
+    bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", remedy="free some")
     away = bad.model_copy(update={"what": "store", "passing": True})
     assert refuse([fine]) == [fine]
-    with pytest.raises(NotReady, match="^disk: found 1 GB, expected 2 GB; free some; store: found"):
+    with pytest.raises(MachineCheckError, match="^disk: found 1 GB, expected 2 GB; free some; store: found"):
         refuse([fine, bad, away])
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         refuse([fine, away])

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from pcam_model.data.pack import Pack, build_pack
-from pcam_model.data.source import SourcePlan, fetch
+from pcam_model.data.source import SourceConfig, fetch
 
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[..., Pack]:
-    """pack(path, **source plan) -> Pack, below tmp_path/packs."""
+    """pack(path, **source config) -> Pack, below tmp_path/packs."""
 
     def packed(path: Path | None = None, *, seed: int = 2, **asked: object) -> Pack:
         place = {"kind": "path", "path": str(path)} if path else {"kind": "sample"}
-        plan = SourcePlan.model_validate({**place, **asked})
-        return build_pack(fetch(plan, seed), plan, tmp_path / "packs", seed)
+        config = SourceConfig.model_validate({**place, **asked})
+        return build_pack(fetch(config, seed), config, tmp_path / "packs", seed)
 
     return packed

@@ -11,7 +11,7 @@ import pytest
 import torch
 from patch_sets import PatchSet, encoded, make_patch_set, plain_tiff
 
-from pcam_model.core.errors import BadPlan, BadSource, DiskFull, PcamError
+from pcam_model.core.errors import ConfigError, DiskFullError, PcamError, SourceError
 
 
 def first(made: PatchSet) -> str:
@@ -112,7 +112,7 @@ CASES: list[tuple[Callable[[PatchSet], None], str]] = [
 
 
 def refused(pack: Callable[..., object], path: Path, sentence: str, packs: Path) -> None:
-    with pytest.raises(BadSource, match=sentence) as caught:
+    with pytest.raises(SourceError, match=sentence) as caught:
         pack(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -170,7 +170,7 @@ def test_flipped_bytes_in_an_image_are_seen(tmp_path, pack):
 
 @pytest.mark.parametrize("asked", [{"kind": "kaggle"}, {"kind": "path", "path": ""}])
 def test_what_is_not_supported_says_so(pack, asked):
-    with pytest.raises(BadPlan, match=r"source\.kind"):
+    with pytest.raises(ConfigError, match=r"source\.kind"):
         pack(**asked)
 
 
@@ -193,11 +193,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_named_and_left_clean(small_disk, kaggle_zip):
     from pcam_model.data.pack import build_pack
-    from pcam_model.data.source import SourcePlan, fetch
+    from pcam_model.data.source import SourceConfig, fetch
 
-    plan = SourcePlan(kind="path", path=str(kaggle_zip))
-    with pytest.raises(DiskFull, match="the disk is full") as caught:
-        build_pack(fetch(plan, 2), plan, small_disk / "packs", 2)
+    config = SourceConfig(kind="path", path=str(kaggle_zip))
+    with pytest.raises(DiskFullError, match="the disk is full") as caught:
+        build_pack(fetch(config, 2), config, small_disk / "packs", 2)
     assert isinstance(caught.value, PcamError)
     assert not list((small_disk / "packs").iterdir())
 
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_last_one(small_disk):
     path = small_disk / "latest.safetensors"
     save_weights(path, state(10), {"step": 1})
     before = path.read_bytes()
-    with pytest.raises(DiskFull, match="the disk is full"):
+    with pytest.raises(DiskFullError, match="the disk is full"):
         save_weights(path, state(100_000), {"step": 2})
     assert [path.read_bytes()] == [file.read_bytes() for file in small_disk.iterdir() if file.is_file()]
     assert path.read_bytes() == before and load_file(path)

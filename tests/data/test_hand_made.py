@@ -7,8 +7,8 @@ import zipfile
 import pytest
 from patch_sets import make_patch_set
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.pack import table
-from pcam_model.core.errors import BadSource
 
 
 def relabelled(made, change):
@@ -53,7 +53,7 @@ MISREAD = {
 @pytest.mark.parametrize("how", MISREAD)
 def test_labels_that_mean_nothing_are_refused(tmp_path, pack, how):
     change, sentence = MISREAD[how]
-    with pytest.raises(BadSource, match=sentence) as caught:
+    with pytest.raises(SourceError, match=sentence) as caught:
         pack(relabelled(make_patch_set(8), change).zip(tmp_path / "a.zip"))
     assert "\n" not in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_a_link_to_nothing_and_a_pipe_are_no_images(tmp_path, pack):
     lost = next((folder / "train").glob("*[0-9a-f].tif"))
     lost.unlink()
     os.symlink(tmp_path / "nowhere", lost)
-    with pytest.raises(BadSource, match="names 1 patches that are not in train/"):
+    with pytest.raises(SourceError, match="names 1 patches that are not in train/"):
         pack(folder)
 
 
@@ -104,7 +104,7 @@ def test_a_link_to_nothing_and_a_pipe_are_no_images(tmp_path, pack):
 def test_an_unreadable_file_is_named(tmp_path, pack):
     folder = make_patch_set(6).folder(tmp_path / "a")
     next((folder / "train").iterdir()).chmod(0)
-    with pytest.raises(BadSource, match="cannot be read .Permission denied"):
+    with pytest.raises(SourceError, match="cannot be read .Permission denied"):
         pack(folder)
 
 
@@ -122,13 +122,13 @@ def patched(path, at, *changes):
 
 def test_an_encrypted_archive_is_refused(tmp_path, pack):
     path = patched(make_patch_set(6).zip(tmp_path / "a.zip"), 0, (8, b"\1\0"))
-    with pytest.raises(BadSource, match="it is encrypted"):
+    with pytest.raises(SourceError, match="it is encrypted"):
         pack(path)
 
 
 @pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_unusual_compression_is_refused(tmp_path, pack, kind):
-    with pytest.raises(BadSource, match="another way than deflate"):
+    with pytest.raises(SourceError, match="another way than deflate"):
         pack(make_patch_set(6).zip(tmp_path / "a.zip", kind))
 
 
@@ -138,7 +138,7 @@ def test_a_link_in_an_archive_is_refused(tmp_path, pack):
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(BadSource, match=r"train/x\.tif is a link"):
+    with pytest.raises(SourceError, match=r"train/x\.tif is a link"):
         pack(path)
 
 

@@ -7,10 +7,10 @@ import pytest
 from official_files import COUNTS, official_folder
 from patch_sets import some_patches
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import patches, table
-from pcam_model.data.split import SplitPlan, make_split
-from pcam_model.core.errors import BadSource
+from pcam_model.data.split import SplitConfig, make_split
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_official_files_bring_labels_slides_and_sides(tmp_path, official, pack, 
         pixels, labels = some_patches(count, seed)
         assert np.array_equal(patches(made)[part.index], pixels) and part["label"].tolist() == labels.tolist()
         assert part["slide"].tolist() == [f"{side}_{i % 3}" for i in range(count)]
-    split = make_split(made, SplitPlan(), tmp_path / "split")
+    split = make_split(made, SplitConfig(), tmp_path / "split")
     assert split.kind == "official" and split.meaning.endswith("no slide and no identical patch stands on two sides")
     assert sorted(path.name for path in (tmp_path / "packs").glob("*/*")) == [
         "pack.json",
@@ -42,7 +42,7 @@ def test_without_meta_the_slides_are_not_known(official, pack):
 
 
 def test_files_that_are_not_the_published_ones_are_refused(tmp_path, official, pack):
-    with pytest.raises(BadSource, match="1571f514728f59376b705fc836ff4b63 was published"):
+    with pytest.raises(SourceError, match="1571f514728f59376b705fc836ff4b63 was published"):
         pack(official())
     assert not list((tmp_path / "packs").iterdir())
 
@@ -86,7 +86,7 @@ SPOILT = [
 def test_broken_official_files_are_refused_in_one_sentence(tmp_path, official, pack, spoil, sentence):
     folder = official()
     spoil(folder)
-    with pytest.raises(BadSource, match=sentence) as caught:
+    with pytest.raises(SourceError, match=sentence) as caught:
         pack(folder, published=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "packs").exists() or not list((tmp_path / "packs").iterdir())

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.pack import open_pack, patches, table
-from pcam_model.core.errors import BadSource
 
 
 @pytest.mark.parametrize("suffix", ["tif", "tiff", "png", "jpg"])
@@ -56,7 +56,7 @@ def test_a_damaged_pack_does_not_open_and_is_made_anew(kaggle_zip, pack):
     first = pack(kaggle_zip)
     with (Path(first.folder) / "patches.npy").open("r+b") as file:
         file.truncate(5000)
-    with pytest.raises(BadSource, match="delete the folder and pack again"):
+    with pytest.raises(SourceError, match="delete the folder and pack again"):
         open_pack(Path(first.folder))
     assert pack(kaggle_zip) == first
     assert patches(first).shape == (24, 96, 96, 3)
@@ -91,7 +91,7 @@ def test_quarantine_sets_bad_patches_aside_and_lists_them(tmp_path, patch_set, p
     made = patch_set(20)
     bad = made.ids[3]
     made.files[f"train/{bad}.tif"] = b"no image"
-    found = pack(made.zip(tmp_path / "a.zip"), on_bad_patch="quarantine", bad_share=0.1)
+    found = pack(made.zip(tmp_path / "a.zip"), on_bad_patch="quarantine", max_bad_fraction=0.1)
     assert found.count == 19 and bad not in set(table(found)["id"])
     assert patches(found).shape[0] == 19
     assert bad in (Path(found.folder) / "pack.json").read_text()
@@ -101,8 +101,8 @@ def test_too_much_quarantine_stops_the_packing(tmp_path, patch_set, pack):
     made = patch_set(20)
     for name in made.ids[:5]:
         made.files[f"train/{name}.tif"] = b"no image"
-    with pytest.raises(BadSource, match=r"more than 10\.00% of the 20 patches are bad"):
-        pack(made.zip(tmp_path / "a.zip"), on_bad_patch="quarantine", bad_share=0.1)
+    with pytest.raises(SourceError, match=r"more than 10\.00% of the 20 patches are bad"):
+        pack(made.zip(tmp_path / "a.zip"), on_bad_patch="quarantine", max_bad_fraction=0.1)
 
 
 def test_unlabelled_patches_stand_as_the_sample_submission_asks(tmp_path, patch_set):
@@ -111,5 +111,5 @@ def test_unlabelled_patches_stand_as_the_sample_submission_asks(tmp_path, patch_
     made.files["sample_submission.csv"] = "\n".join(["id,label", *(f"{each},0" for each in asked)]).encode()
     assert KagglePatches(made.zip(tmp_path / "a.zip")).table["id"].tolist() == made.ids[:6] + asked
     made.files["sample_submission.csv"] += b"\nmissing,0"
-    with pytest.raises(BadSource, match="names 1 patches that are not in test/ .first: missing."):
+    with pytest.raises(SourceError, match="names 1 patches that are not in test/ .first: missing."):
         KagglePatches(made.zip(tmp_path / "b.zip"))

@@ -14,10 +14,10 @@ import pytest
 from fuzzing import fuzz
 from patch_sets import make_patch_set, plain_tiff
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.pack import build_pack, open_pack, patches
-from pcam_model.data.source import SourcePlan, fetch
 from pcam_model.data.pack_verification import verify_pack
-from pcam_model.core.errors import BadSource
+from pcam_model.data.source import SourceConfig, fetch
 
 
 @pytest.mark.timeout(3600)
@@ -42,7 +42,7 @@ def test_a_zip_bomb_is_refused_before_it_grows(tmp_path, pack, name):
     path = bomb(tmp_path / "a.zip", name, 1 << 29)
     assert path.stat().st_size < 1 << 21
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BadSource, match="bytes large"):
+    with pytest.raises(SourceError, match="bytes large"):
         pack(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
@@ -56,7 +56,7 @@ def test_a_member_that_holds_more_than_it_says_is_refused(tmp_path, pack):
     at = content.rindex(b"PK\1\2", 0, content.rindex(member.filename.encode()))
     content[at + 24 : at + 28] = (1000).to_bytes(4, "little")
     path.write_bytes(content)
-    with pytest.raises(BadSource, match="checksum in the archive is wrong"):
+    with pytest.raises(SourceError, match="checksum in the archive is wrong"):
         pack(path)
 
 
@@ -68,7 +68,7 @@ def test_a_changed_pixel_in_a_pack_is_found(kaggle_zip, pack):
         byte = file.read(1)[0]
         file.seek(200_000)
         file.write(bytes([byte ^ 1]))
-    with pytest.raises(BadSource, match=r"1 of 24 patches are not those that were packed \(first: row 7\)"):
+    with pytest.raises(SourceError, match=r"1 of 24 patches are not those that were packed \(first: row 7\)"):
         verify_pack(made)
 
 
@@ -77,8 +77,8 @@ def slow(done: int, total: int) -> None:
 
 
 def pack_slowly(path: str, packs: str) -> None:
-    plan = SourcePlan(kind="path", path=path)
-    build_pack(fetch(plan, 2), plan, Path(packs), 2, slow)
+    config = SourceConfig(kind="path", path=path)
+    build_pack(fetch(config, 2), config, Path(packs), 2, slow)
 
 
 def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
@@ -111,8 +111,8 @@ def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
 
 
 def build(place: Path, packs: str):
-    plan = SourcePlan(kind="path", path=str(place / "a.zip"))
-    return build_pack(fetch(plan, 2), plan, place / packs, 2)
+    config = SourceConfig(kind="path", path=str(place / "a.zip"))
+    return build_pack(fetch(config, 2), config, place / packs, 2)
 
 
 def test_two_builders_at_once_make_one_pack(tmp_path):

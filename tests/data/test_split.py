@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pcam_model.core.errors import ConfigError, SplitError
 from pcam_model.data.pack import Pack, table
-from pcam_model.data.split import SplitPlan, make_split, sides
-from pcam_model.core.errors import BadPlan, BadSplit
+from pcam_model.data.split import SplitConfig, make_split, sides
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def side_of(pack: Pack, split) -> pd.Series:
 
 def test_a_random_split_keeps_the_classes_in_proportion(known, tmp_path):
     pack = known([0] * 600 + [1] * 400)
-    split = make_split(pack, SplitPlan(kind="random", valid=0.2, test=0.1), tmp_path / "s")
+    split = make_split(pack, SplitConfig(kind="random", valid=0.2, test=0.1), tmp_path / "s")
     assert split.counts == {"train": {"0": 420, "1": 280}, "valid": {"0": 120, "1": 80}, "test": {"0": 60, "1": 40}}
     assert split.meaning.startswith("optimistic")
 
@@ -57,7 +57,7 @@ def test_identical_pixels_stand_on_one_side(known, tmp_path, kind):
     if kind == "slide":
         pixels = np.arange(900) % 60 // 2
         pack = known(np.arange(900) // 3 % 2, slides=[f"s{i % 60}" for i in range(900)], pixels=pixels)
-    split = make_split(pack, SplitPlan(kind=kind), tmp_path / "s")
+    split = make_split(pack, SplitConfig(kind=kind), tmp_path / "s")
     side = side_of(pack, split)
     assert pd.Series(side.to_numpy()).groupby(pixels).nunique().max() == 1
     assert 0.1 < (side == "valid").mean() < 0.35
@@ -67,16 +67,16 @@ def test_identical_pixels_stand_on_one_side(known, tmp_path, kind):
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(known, tmp_path, kind):
     labels, slides = np.arange(1500) % 3 == 0, [f"s{i % 40}" for i in range(1500)]
     plain, mixed = known(labels, slides), known(labels, slides, order=np.random.default_rng(1).permutation(1500))
-    splits = [make_split(p, SplitPlan(kind=kind), tmp_path / f"s{i}") for i, p in enumerate((plain, mixed))]
+    splits = [make_split(p, SplitConfig(kind=kind), tmp_path / f"s{i}") for i, p in enumerate((plain, mixed))]
     assert splits[0].digest == splits[1].digest
     assert side_of(plain, splits[0]).equals(side_of(mixed, splits[1]))
-    assert make_split(plain, SplitPlan(kind=kind, seed=3), tmp_path / "s2").digest != splits[0].digest
+    assert make_split(plain, SplitConfig(kind=kind, seed=3), tmp_path / "s2").digest != splits[0].digest
 
 
 def test_no_slide_stands_on_two_sides(known, tmp_path):
     slides = [f"s{i % 37}" for i in range(2000)]
     pack = known(np.random.default_rng(0).random(2000) < 0.4, slides)
-    split = make_split(pack, SplitPlan(valid=0.3, test=0.1), tmp_path / "s")
+    split = make_split(pack, SplitConfig(valid=0.3, test=0.1), tmp_path / "s")
     assert split.kind == "slide" and "slides that were not trained on" in split.meaning
     assert pd.Series(side_of(pack, split).to_numpy()).groupby(slides).nunique().max() == 1
     proof = json.loads((tmp_path / "s" / "split.json").read_text())["proof"]
@@ -87,47 +87,47 @@ def test_no_slide_stands_on_two_sides(known, tmp_path):
 def test_auto_takes_the_sources_own_sides_where_it_brings_them(known, tmp_path):
     origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
     pack = known(np.arange(100) % 2, origin=origin)
-    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    split = make_split(pack, SplitConfig(), tmp_path / "s")
     assert split.kind == "official" and {k: len(v) for k, v in sides(split).items()} == {
         "train": 60,
         "valid": 20,
         "test": 20,
     }
-    assert make_split(known(np.arange(100) % 2), SplitPlan(), tmp_path / "t").kind == "random"
+    assert make_split(known(np.arange(100) % 2), SplitConfig(), tmp_path / "t").kind == "random"
 
 
 def test_an_official_split_leaves_repeats_out_and_says_so(known, tmp_path):
     origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
     pack = known(np.arange(100) % 2, origin=origin, pixels=[99, 60, *range(2, 100)])
-    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    split = make_split(pack, SplitConfig(), tmp_path / "s")
     assert "2 patches that repeat one of a later side were left out" in split.meaning
     assert sides(split)["train"].tolist() == list(range(2, 60))
 
 
 def test_unlabelled_patches_stand_on_no_side(known, tmp_path):
     pack = known([0, 1] * 20 + [None] * 10, origin=["train"] * 40 + ["test"] * 10)
-    split = make_split(pack, SplitPlan(), tmp_path / "s")
+    split = make_split(pack, SplitConfig(), tmp_path / "s")
     assert sum(map(len, sides(split).values())) == 40
 
 
 def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
     slides = [None, None] + [f"s{i % 20}" for i in range(198)]
     pack = known(np.arange(200) % 2, slides)
-    with pytest.raises(BadSplit, match="does not name 2 of 200 patches"):
-        make_split(pack, SplitPlan(kind="slide"), tmp_path / "s")
-    split = make_split(pack, SplitPlan(kind="slide", without_slide="alone"), tmp_path / "s")
+    with pytest.raises(SplitError, match="does not name 2 of 200 patches"):
+        make_split(pack, SplitConfig(kind="slide"), tmp_path / "s")
+    split = make_split(pack, SplitConfig(kind="slide", unmapped_slides="alone"), tmp_path / "s")
     assert sum(map(len, sides(split).values())) == 200
     assert "optimistic where 2 patches of unknown slides" in split.meaning
 
 
 def test_folds_are_a_plan_option(known, tmp_path):
     pack = known(np.arange(300) % 2, [f"s{i % 30}" for i in range(300)])
-    plans = [SplitPlan(kind="slide", folds=3, fold=fold, test=0.1) for fold in range(3)]
-    splits = [make_split(pack, plan, tmp_path / f"s{plan.fold}") for plan in plans]
+    plans = [SplitConfig(kind="slide", folds=3, fold=fold, test=0.1) for fold in range(3)]
+    splits = [make_split(pack, config, tmp_path / f"s{config.fold}") for config in plans]
     valid = np.concatenate([sides(split)["valid"] for split in splits])
     assert len(valid) == len(set(valid)) == 270
-    with pytest.raises(BadPlan, match=r"split\.fold 3; give two folds or more"):
-        make_split(pack, SplitPlan(kind="slide", folds=3, fold=3), tmp_path / "s")
+    with pytest.raises(ConfigError, match=r"split\.fold 3; give two folds or more"):
+        make_split(pack, SplitConfig(kind="slide", folds=3, fold=3), tmp_path / "s")
 
 
 REFUSED = [
@@ -142,40 +142,40 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("plan", "rows", "sentence"), REFUSED)
-def test_what_cannot_be_divided_says_why(known, tmp_path, plan, rows, sentence):
-    with pytest.raises(BadSplit, match=sentence):
-        make_split(known(np.arange(40) % 2, **rows), SplitPlan(**plan), tmp_path / "s")
+@pytest.mark.parametrize(("config", "rows", "sentence"), REFUSED)
+def test_what_cannot_be_divided_says_why(known, tmp_path, config, rows, sentence):
+    with pytest.raises(SplitError, match=sentence):
+        make_split(known(np.arange(40) % 2, **rows), SplitConfig(**config), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
 def test_one_class_only_is_refused(known, tmp_path):
     for labels in ([0] * 40, [1] * 40, [0] * 39 + [1]):
-        with pytest.raises(BadSplit, match="both"):
-            make_split(known(labels), SplitPlan(kind="random"), tmp_path / "s")
+        with pytest.raises(SplitError, match="both"):
+            make_split(known(labels), SplitConfig(kind="random"), tmp_path / "s")
 
 
 def test_nothing_left_for_training_is_refused(known, tmp_path):
-    with pytest.raises(BadPlan, match="less than 1 must remain"):
-        make_split(known([0, 1] * 20), SplitPlan(kind="random", valid=0.5, test=0.5), tmp_path / "s")
+    with pytest.raises(ConfigError, match="less than 1 must remain"):
+        make_split(known([0, 1] * 20), SplitConfig(kind="random", valid=0.5, test=0.5), tmp_path / "s")
 
 
 def test_a_split_that_is_not_there_is_named(known, tmp_path):
-    split = make_split(known([0, 1] * 20), SplitPlan(), tmp_path / "s")
+    split = make_split(known([0, 1] * 20), SplitConfig(), tmp_path / "s")
     (Path(split.path) / "split.parquet").unlink()
-    with pytest.raises(BadSplit, match="delete the folder and split again"):
+    with pytest.raises(SplitError, match="delete the folder and split again"):
         sides(split)
 
 
 def test_a_split_of_other_patches_or_a_changed_one_is_refused(known, tmp_path):
     pack = known([0, 1] * 30)
-    split = make_split(pack, SplitPlan(kind="random"), tmp_path / "split")
+    split = make_split(pack, SplitConfig(kind="random"), tmp_path / "split")
     people = table(pack)
     assert sum(map(len, sides(split, people).values())) == 60
     for other in (people.iloc[::-1], people.iloc[:40], people.assign(id="x" + people["id"])):
-        with pytest.raises(BadSplit, match="divides other patches than the pack's"):
+        with pytest.raises(SplitError, match="divides other patches than the pack's"):
             sides(split, other)
     file = tmp_path / "split" / "split.parquet"
     pd.read_parquet(file).replace({"side": {"train": "valid"}}).to_parquet(file, index=False)
-    with pytest.raises(BadSplit, match="another split or was changed"):
+    with pytest.raises(SplitError, match="another split or was changed"):
         sides(split, people)

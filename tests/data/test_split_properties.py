@@ -7,8 +7,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcam_model.data.split_assignment import SplitPlan, assign
-from pcam_model.core.errors import BadSplit
+from pcam_model.core.errors import SplitError
+from pcam_model.data.split_assignment import SplitConfig, assign
 
 
 @st.composite
@@ -27,7 +27,7 @@ def rows(draw) -> pd.DataFrame:
 
 
 plans = st.builds(
-    SplitPlan,
+    SplitConfig,
     kind=st.sampled_from(["random", "slide"]),
     valid=st.floats(0.05, 0.5),
     test=st.sampled_from([0.0, 0.1, 0.25]),
@@ -35,10 +35,10 @@ plans = st.builds(
 )
 
 
-def sides_of(table: pd.DataFrame, plan: SplitPlan) -> np.ndarray | None:
+def sides_of(table: pd.DataFrame, config: SplitConfig) -> np.ndarray | None:
     try:
-        return assign(table, plan.kind, plan)
-    except BadSplit as error:
+        return assign(table, config.kind, config)
+    except SplitError as error:
         assert "\n" not in str(error)
         return None
 
@@ -56,38 +56,38 @@ def largest_group(table: pd.DataFrame, kind: str) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(rows(), plans)
-def test_sides_share_nothing_and_cover_everything(table, plan):
-    side = sides_of(table, plan)
+def test_sides_share_nothing_and_cover_everything(table, config):
+    side = sides_of(table, config)
     if side is None:
         return
     assert set(side) <= {"train", "valid", "test"} and len(side) == len(table)
     kept = table.assign(side=side)
     assert kept.groupby("pixels")["side"].nunique().max() == 1
-    if plan.kind == "slide":
+    if config.kind == "slide":
         assert kept.groupby("slide")["side"].nunique().max() == 1
-    assert {"train", "valid"} <= set(side) and ("test" in side) == (plan.test > 0)
+    assert {"train", "valid"} <= set(side) and ("test" in side) == (config.test > 0)
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows(), plans.filter(lambda plan: plan.test == 0))
-def test_sizes_and_classes_are_in_proportion_as_far_as_the_groups_allow(table, plan):
-    side = sides_of(table, plan)
+@given(rows(), plans.filter(lambda config: config.test == 0))
+def test_sizes_and_classes_are_in_proportion_as_far_as_the_groups_allow(table, config):
+    side = sides_of(table, config)
     if side is None:
         return
-    largest = largest_group(table, plan.kind)
-    rounding = abs(float(Fraction(plan.valid).limit_denominator(10)) - plan.valid)
+    largest = largest_group(table, config.kind)
+    rounding = abs(float(Fraction(config.valid).limit_denominator(10)) - config.valid)
     for part in (table["label"] >= 0, table["label"] == 0, table["label"] == 1):
-        missed = abs((side[part] == "valid").sum() - plan.valid * part.sum())
+        missed = abs((side[part] == "valid").sum() - config.valid * part.sum())
         assert missed <= 2 * largest + 10 + rounding * part.sum(), (missed, largest, part.sum())
 
 
 @settings(max_examples=30, deadline=None)
 @given(rows(), plans, st.randoms(use_true_random=False))
-def test_the_sides_are_those_of_the_ids_not_of_their_order(table, plan, random):
-    side = sides_of(table, plan)
+def test_the_sides_are_those_of_the_ids_not_of_their_order(table, config, random):
+    side = sides_of(table, config)
     order = list(range(len(table)))
     random.shuffle(order)
-    again = sides_of(table.iloc[order].sort_values("id", ignore_index=True), plan)
+    again = sides_of(table.iloc[order].sort_values("id", ignore_index=True), config)
     assert (side is None) == (again is None)
     assert side is None or np.array_equal(side, again)
 
@@ -95,7 +95,7 @@ def test_the_sides_are_those_of_the_ids_not_of_their_order(table, plan, random):
 @settings(max_examples=30, deadline=None)
 @given(rows(), st.integers(2, 6), st.sampled_from(["random", "slide"]), st.sampled_from([0.0, 0.2]))
 def test_folds_divide_all_that_is_not_test_once(table, folds, kind, test):
-    sides = [sides_of(table, SplitPlan(kind=kind, folds=folds, fold=fold, test=test)) for fold in range(folds)]
+    sides = [sides_of(table, SplitConfig(kind=kind, folds=folds, fold=fold, test=test)) for fold in range(folds)]
     if sides[0] is None:
         assert all(side is None for side in sides)
         return
@@ -108,5 +108,5 @@ def test_folds_divide_all_that_is_not_test_once(table, folds, kind, test):
 def test_three_slides_make_three_sides():
     table = pd.DataFrame({"id": [f"p{i}" for i in range(6)], "label": [0, 0, 1, 0, 1, 0], "pixels": list("abcdef")})
     table = table.assign(slide=["s3", "s1", "s0", "s0", "s3", "s3"], origin="train")
-    side = assign(table, "slide", SplitPlan(kind="slide", valid=0.5, test=0.1, seed=0))
+    side = assign(table, "slide", SplitConfig(kind="slide", valid=0.5, test=0.1, seed=0))
     assert set(side) == {"train", "valid", "test"}

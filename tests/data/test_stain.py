@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from pcam_model.data.augment import Sight, augment
-from pcam_model.data.stain import SHIFT, amounts, drawn, jitter, restained
 from pcam_model.core.rng import generator
+from pcam_model.data.augment import ViewConfig, augment
+from pcam_model.data.stain import SHIFT, amounts, drawn, jitter, restained
 
 LOG_1E6 = 13.815510557964274  # scikit-image gives amounts in units of -ln(1e-6)
 # skimage.color.rgb2hed of single pixels, scikit-image 0.26.0
@@ -56,6 +56,6 @@ def test_jitter_is_another_in_each_row_and_depends_on_its_place_alone() -> None:
 
 def test_augmentation_without_stain_draws_what_it_always_drew() -> None:
     patches = some(4, 96)
-    plain, stained, strong = (augment(patches, Sight(32, True, stain), generator(5)) for stain in (0.0, 1e-7, 0.2))
+    plain, stained, strong = (augment(patches, ViewConfig(32, True, stain), generator(5)) for stain in (0.0, 1e-7, 0.2))
     assert torch.equal(plain, stained)
     assert (strong - plain).abs().max() > 0.01

@@ -24,9 +24,9 @@ from pcam_model.registry.backends.base import open_store
 Group = dict[str, Any]
 
 @flow(name="pcam")
-def full_train(source: Group, look: Group, split: Group, network: Group, search: Group, frozen: Group, tuned: Group,
+def full_train(source: Group, look: Group, split: Group, network: Group, search: Group, frozen: Group, finetune: Group,
                compute: Group, score: Group, store: Group, run: str = "", seed: int = 2):
-    for epoch in range(tuned["epochs"]):
+    for epoch in range(finetune["epochs"]):
         get_run_logger().info("epoch %d of %s", epoch, source["path"] or source["kind"])
         time.sleep(1)
     if seed == 13:
@@ -45,9 +45,9 @@ from prefect import flow
 Group = dict[str, Any]
 
 @flow(name="pcam")
-def retrain(source: Group, split: Group, network: Group, search: Group, frozen: Group, tuned: Group, promotion: Group,
+def retrain(source: Group, split: Group, network: Group, search: Group, frozen: Group, finetune: Group, promotion: Group,
             seed: int = 2):
-    time.sleep(tuned["epochs"])
+    time.sleep(finetune["epochs"])
     if seed == 13:
         raise ValueError("an unlucky seed")
 """

@@ -21,13 +21,13 @@ pytestmark = [
 LARGE = 300e6
 SMALL: dict[str, Any] = {
     "source": {"kind": "sample", "limit": 240},
-    "network": {"name": "mobilenet_v2", "weights": "none", "size": 32},
+    "model": {"arch": "mobilenet_v2", "weights": "none", "image_size": 32},
     "frozen": {"epochs": 1, "batch": 32, "rate": 1e-3},
-    "tuned": {"epochs": 1, "batch": 32, "rate": 1e-3},
+    "finetune": {"epochs": 1, "batch": 32, "rate": 1e-3},
 }
 # Seconds to its second stage, then long enough on any machine: an epoch is three steps, a checkpoint and a table.
 EPOCHS = 40
-LONG = SMALL | {"tuned": {"epochs": EPOCHS, "batch": 64, "rate": 1e-3}}
+LONG = SMALL | {"finetune": {"epochs": EPOCHS, "batch": 64, "rate": 1e-3}}
 
 
 def inside(*command: str, check: bool = True) -> str:
@@ -170,7 +170,7 @@ def under_way(engine: Engine, name: str) -> tuple[str, str]:
     """A run in the middle of its second stage, and its container."""
     run = engine.deploy("full-train", LONG, name)
     container = engine.container(run)
-    assert until(lambda: f"tuned epoch 3/{EPOCHS}" in engine.said(run), 600), engine.said(run)
+    assert until(lambda: f"finetune epoch 3/{EPOCHS}" in engine.said(run), 600), engine.said(run)
     assert engine.state(run) == "RUNNING", engine.said(run)
     return run, container
 
@@ -188,8 +188,8 @@ def goes_on(engine: Engine, name: str) -> None:
     assert until(lambda: engine.state(again) == "RUNNING", 180), "the slot is taken"
     assert engine.ended(again) == "COMPLETED", engine.said(again)
     said = engine.said(again)
-    assert "checkpoints/frozen: already done" in said and "tuned: going on from step" in said
-    assert "frozen epoch" not in said and f"tuned epoch 1/{EPOCHS}:" not in said
+    assert "checkpoints/frozen: already done" in said and "finetune: going on from step" in said
+    assert "frozen epoch" not in said and f"finetune epoch 1/{EPOCHS}:" not in said
     assert frozen(engine, name) == before
 
 
@@ -234,8 +234,8 @@ def test_a_server_that_is_away_for_a_minute_costs_no_run(engine: Engine) -> None
 
 
 def test_a_cancelled_run_saves_itself_and_is_gone_in_15_seconds(engine: Engine) -> None:
-    from pcam_model.registry.run_status import find_ending
     from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.run_status import read_status
 
     run, container = under_way(engine, "cancelled")
     begun = time.monotonic()
@@ -245,8 +245,8 @@ def test_a_cancelled_run_saves_itself_and_is_gone_in_15_seconds(engine: Engine) 
     took = time.monotonic() - begun
     assert engine.ended(run, 180) == "CANCELLED"
     store = open_store(engine.outer)
-    assert store.stat("runs/cancelled/checkpoints/tuned/live/live.json")
-    ending = find_ending(store, "cancelled")
+    assert store.stat("runs/cancelled/checkpoints/finetune/live/live.json")
+    ending = read_status(store, "cancelled")
     assert ending is not None and ending.state.startswith("Cancel")
     assert took < 15 * float(os.environ.get("PCAM_TEST_PATIENCE", "1"))
     goes_on(engine, "cancelled")

@@ -9,7 +9,7 @@ from clone import ask, local, make_project, processes_of, start_local
 
 
 def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path, server: str) -> None:
-    done = local(project, "train", "--run", "one", "--set", "tuned.epochs=1", PCAM_STORE=str(project / "elsewhere"))
+    done = local(project, "train", "--run", "one", "--set", "finetune.epochs=1", PCAM_STORE=str(project / "elsewhere"))
     assert done.returncode == 0, done.stderr
     assert "epoch 0 of sample" in done.stdout
     assert "auc 0.9123" in done.stdout
@@ -20,7 +20,7 @@ def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path
 
 def test_a_run_that_fails_fails_the_command_on_anothers_server_too(project: Path, server: str, tmp_path: Path) -> None:
     other = make_project(tmp_path / "other")
-    done = local(other, "train", "--run", "two", "--set", "seed=13 tuned.epochs=1", PREFECT_API_URL=server)
+    done = local(other, "train", "--run", "two", "--set", "seed=13 finetune.epochs=1", PREFECT_API_URL=server)
     assert done.returncode == 1
     assert done.stdout.count("Traceback") == 1 and "an unlucky seed" in done.stdout
     assert "ended as Failed" in done.stderr
@@ -29,7 +29,7 @@ def test_a_run_that_fails_fails_the_command_on_anothers_server_too(project: Path
 
 
 def test_an_interrupt_cancels_the_run(project: Path, server: str) -> None:
-    with start_local(project, "train", "--run", "three", "--set", "tuned.epochs=300") as process:
+    with start_local(project, "train", "--run", "three", "--set", "finetune.epochs=300") as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         assert any("epoch 0" in line for line in lines)

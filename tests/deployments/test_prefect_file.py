@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pcam_model.config import TrainPlan
+from pcam_model.config import TrainConfig
 
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "deployments"
 
@@ -17,7 +17,7 @@ def deployed(file: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "plan"),
+    ("file", "name", "config"),
     [
         ("local/prefect.yaml", "full-train", "sample.yaml"),
         ("local/prefect.yaml", "full-train-local", "sample.yaml"),
@@ -25,10 +25,10 @@ def deployed(file: str, name: str) -> dict[str, Any]:
         ("prefect.yaml", "full-train", "recipe.yaml"),
     ],
 )
-def test_a_deployment_shows_its_plan_in_the_open(file: str, name: str, plan: str) -> None:
-    asked = yaml.safe_load((DEPLOYMENTS / "plans" / plan).read_text())
+def test_a_deployment_shows_its_plan_in_the_open(file: str, name: str, config: str) -> None:
+    asked = yaml.safe_load((DEPLOYMENTS / "configs" / config).read_text())
     assert deployed(file, name)["parameters"] == asked
-    assert TrainPlan.model_validate(asked).source.kind == asked["source"]["kind"]
+    assert TrainConfig.model_validate(asked).source.kind == asked["source"]["kind"]
 
 
 def test_the_gpu_container_asks_for_all_gpus_and_shared_memory_and_one_run_at_a_time() -> None:

@@ -35,7 +35,7 @@ def deploy(server: str, project: Path, folder: Path, name: str, **changes: Any) 
     file = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
     (one,) = [deployment for deployment in file["deployments"] if deployment["name"] == "retrain"]
     one |= {"name": name, **changes}
-    one["parameters"]["tuned"] = {"epochs": 1}
+    one["parameters"]["finetune"] = {"epochs": 1}
     one["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(project)}}]
     (folder / "prefect.yaml").write_text(yaml.safe_dump(file | {"deployments": [one]}))
     done = prefect(server, "deploy", "--all", "--prefect-file", str(folder / "prefect.yaml"), home=folder)
@@ -44,7 +44,7 @@ def deploy(server: str, project: Path, folder: Path, name: str, **changes: Any) 
 
 def test_of_two_retrainings_at_once_one_waits(server: str, project: Path, tmp_path: Path) -> None:
     deploy(server, project, tmp_path, "twice")
-    runs = [start(server, "twice", tuned={"epochs": 8}) for _ in range(2)]
+    runs = [start(server, "twice", finetune={"epochs": 8}) for _ in range(2)]
     assert until(lambda: "AwaitingConcurrencySlot" in {state(server, run)["name"] for run in runs})
     assert until(lambda: {state(server, run)["name"] for run in runs} == {"Completed"})
     spans = sorted((run["start_time"], run["end_time"]) for run in (ask(f"{server}/flow_runs/{run}") for run in runs))
@@ -145,7 +145,7 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
     assert len(ask(f"{server}/automations/filter", {})) == 3
     deploy(server, project, tmp_path, "unlucky")
     for _ in range(3):  # an event that meets a locked SQLite holds what follows it for a quarter of an hour
-        run = start(server, "unlucky", tuned={"epochs": 0}, seed=13)
+        run = start(server, "unlucky", finetune={"epochs": 0}, seed=13)
         assert until(lambda run=run: state(server, run)["name"] == "Failed")
         if until(lambda: [words for words in said if "is Failed" in words], 60):
             break

@@ -60,15 +60,15 @@ def _maker() -> Callable[..., Evidence]:
     def make(**parts: object) -> Evidence:
         whole: dict[str, object] = {
             "run": "quiet-lymph-node",
-            "plan": {"network": {"name": "resnet18", "size": 96}, "frozen": {"epochs": 2}, "tuned": {"epochs": 4}},
+            "config": {"model": {"arch": "resnet18", "image_size": 96}, "frozen": {"epochs": 2}, "finetune": {"epochs": 4}},
             "pack": {"folder": "packs/ab", "digest": "ab" * 32, "count": 2600, "labelled": 2600,
                      "mean": (0.7, 0.55, 0.7), "std": (0.24, 0.28, 0.22), "source": "generated sample, seed 2"},
             "split": {"path": "s.parquet", "digest": "cd" * 32, "kind": "slide",
                       "counts": {"train": {"0": 900, "1": 900}, "valid": {"0": 198, "1": 202},
                                  "test": {"0": 203, "1": 197}},
                       "meaning": "No slide stands on two sides: the figures tell of slides never seen."},
-            "lr_curves": {"frozen": lr_curve(1e-2), "tuned": lr_curve(1e-4)},
-            "history": history("frozen", 60, 2, 0.7, 0.45) + history("tuned", 120, 4, 0.45, 0.2),
+            "lr_curves": {"frozen": lr_curve(1e-2), "finetune": lr_curve(1e-4)},
+            "history": history("frozen", 60, 2, 0.7, 0.45) + history("finetune", 120, 4, 0.45, 0.2),
             "predictions": {"valid": predictions(400, 1), "test": predictions(400, 2)},
             "versions": {"python": "3.11.7", "torch": "2.15.0"},
             "cost": {"seconds": 93.0, "device": "2 CPU cores"},

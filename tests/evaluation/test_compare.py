@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
 from pcam_model.evaluation import compare
 from tests.evaluation.conftest import predictions
 
@@ -70,10 +70,10 @@ def test_a_better_model_is_found_better_by_both_ways_and_in_any_order_of_rows():
 )
 def test_other_patches_or_labels_are_refused(spoil, found):
     table = predictions(100, 5)
-    with pytest.raises(BadPlan, match=found):
+    with pytest.raises(ConfigError, match=found):
         compare.auc_difference({"a": table, "b": spoil(table)})
 
 
 def test_one_run_alone_is_refused():
-    with pytest.raises(BadPlan, match="two different runs or more"):
+    with pytest.raises(ConfigError, match="two different runs or more"):
         compare.side_by_side({"a": predictions(100, 5)})

@@ -13,13 +13,13 @@ from patch_sets import make_patch_set
 from safetensors.torch import save_file
 
 from pcam_model import cli
+from pcam_model.core.files import sha256
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.evaluation import metrics
-from pcam_model.core.files import sha256
-from pcam_model.registry.runs import RunStore
 from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.runs import RunStore
 from pcam_model.training.model_io import Model, versions
-from pcam_model.training.network import NetworkPlan, build_network
+from pcam_model.training.network import ModelConfig, build_network
 from tests.evaluation.conftest import predictions
 
 Pcam = Callable[..., str]
@@ -79,7 +79,7 @@ def test_runs_are_compared_side_by_side_wherever_they_are_kept(pcam, publish, tm
     assert difference["value"] == pytest.approx(
         found["figures"]["good"]["auc"]["value"] - found["figures"][other]["auc"]["value"]
     )
-    assert difference["low"] > 0 and difference["p"] < 0.01 and difference["over"] == "slides"
+    assert difference["low"] > 0 and difference["p"] < 0.01 and difference["unit"] == "slides"
     said = pcam("compare", "good", other, tmp_path / "report-store-good")
     assert "more than chance" in said and "z 0.00, p 1" in said and "8 slides, and 8 are few" in said
     assert "valid part, 100 patches" in pcam("compare", "good", other, "--side", "valid")
@@ -117,7 +117,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def lay_model(folder: Path, broken: bool = False, **changed: object) -> Path:
-    network = build_network(NetworkPlan(name="mobilenet_v2", weights="none", size=32), 1, say=lambda _: None)
+    network = build_network(ModelConfig(arch="mobilenet_v2", weights="none", image_size=32), 1, say=lambda _: None)
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     if broken:
         tensors |= {name: torch.full_like(tensors[name], torch.nan) for name in tensors if name.endswith("weight")}
@@ -126,8 +126,8 @@ def lay_model(folder: Path, broken: bool = False, **changed: object) -> Path:
     save_file(tensors, weights)
     about: dict[str, object] = {
         "run": "first", "architecture": "mobilenet_v2", "size": 32, "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
-        "stage": "tuned", "weights": sha256(weights), "pack": "1" * 64, "split": "",
-        "plan": {"network": {"name": "mobilenet_v2", "size": 32}}, "versions": versions(), "tta": True,
+        "stage": "finetune", "weights": sha256(weights), "pack": "1" * 64, "split": "",
+        "config": {"model": {"arch": "mobilenet_v2", "image_size": 32}}, "versions": versions(), "tta": True,
         "temperature": 1.5, "threshold": 0.5,
         "thresholds": {"0.5": 0.5, "youden": 0.6, "sensitivity95": 0.01, "specificity95": 0.99},
     }  # fmt: skip
@@ -141,7 +141,7 @@ def test_a_model_is_scored_as_it_was_published_with_intervals_and_a_report(pcam,
     assert found["patches"] == 30 and found["tta"] and found["temperature"] == 1.5 and found["threshold"] == 0.5
     assert set(found["points"]) == {"0.5", "youden", "sensitivity95", "specificity95"}
     assert all(low <= found["figures"][name] <= high for name, (low, high) in found["intervals"].items())
-    assert found["intervals_over"] == {"over": "patches", "units": 30, "resamples": 2000}
+    assert found["intervals_unit"] == {"unit": "patches", "units": 30, "resamples": 2000}
     assert "nothing was chosen on these patches" in found["meaning"]
     table = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
     odds = (table["logit1"] - table["logit0"]) / 1.5
@@ -159,7 +159,7 @@ def test_intervals_are_over_slides_where_they_are_named(pcam, model, tmp_path):
     names.to_csv(tmp_path / "slides.csv", index=False)
     found = json.loads(pcam("score", model, patches.zip(tmp_path / "a.zip"), "--json", "--no-tta", "--slides",
                             tmp_path / "slides.csv"))  # fmt: skip
-    assert found["intervals_over"]["over"] == "slides" and found["intervals_over"]["units"] == 4
+    assert found["intervals_unit"]["unit"] == "slides" and found["intervals_unit"]["units"] == 4
 
 
 def test_a_source_that_the_model_knows_is_said(pcam, tmp_path):

@@ -109,7 +109,7 @@ def test_explained_examples_say_class_probability_and_blank_maps():
     odds = float(table.loc[row, "logit1"] - table.loc[row, "logit0"])
     assert shown[0].probability == pytest.approx(1 / (1 + np.exp(-odds / 2)))
     assert (shown[0].patch == patches[rows[row]]).all() and shown[0].slide == ""
-    assert all((example.heat is None) == (example.predicted == 0) for example in shown)
+    assert all((example.heat is None) == (example.predict_rows == 0) for example in shown)
 
 
 def test_repeats_of_one_patch_are_shown_once():

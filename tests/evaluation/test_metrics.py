@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from pcam_model.core.errors import BadModel, BadPlan, BadSplit
+from pcam_model.core.errors import ConfigError, ModelError, SplitError
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation import operating_points as operating
 from tests.evaluation.conftest import predictions
@@ -41,18 +41,18 @@ def test_auc_ranks_logits_that_saturate_as_probabilities():
 def test_an_output_that_is_not_finite_is_refused_by_row(value):
     broken = LOGITS.copy()
     broken[3, 1] = value
-    with pytest.raises(BadModel, match="1 of 500 .* patch 3, .* lower rate"):
+    with pytest.raises(ModelError, match="1 of 500 .* patch 3, .* lower rate"):
         metrics.figures(LABELS, broken)
 
 
 @pytest.mark.parametrize(("labels", "found"), [([1, 1], "2 of class 1"), ([], "none"), ([0, 2], "1 of class 2")])
 def test_one_class_is_refused_with_what_was_found(labels, found):
-    with pytest.raises(BadSplit, match=found):
+    with pytest.raises(SplitError, match=found):
         metrics.figures(np.array(labels), np.zeros((len(labels), 2)))
 
 
 def test_probabilities_outside_the_unit_are_refused():
-    with pytest.raises(BadModel, match="expected logits"):
+    with pytest.raises(ModelError, match="expected logits"):
         metrics.tumour_probability(np.array([0.2, 1.2]))
 
 
@@ -61,8 +61,8 @@ def test_operating_points_are_the_best_of_all_thresholds():
     every = {each: metrics.rates(metrics.confusion(LABELS, probability, each)) for each in np.unique(probability)}
     youden = every[operating.choose("youden", LABELS, probability)]
     assert youden["balanced_accuracy"] == max(each["balanced_accuracy"] for each in every.values())
-    highest = max(each for each, had in every.items() if had["sensitivity"] >= 0.95)
-    assert operating.choose("sensitivity95", LABELS, probability) == highest
+    max_lr = max(each for each, had in every.items() if had["sensitivity"] >= 0.95)
+    assert operating.choose("sensitivity95", LABELS, probability) == max_lr
     lowest = min(each for each, had in every.items() if had["specificity"] >= 0.95)
     assert operating.choose("specificity95", LABELS, probability) == lowest
     assert operating.choose("0.3", LABELS, probability) == 0.3
@@ -70,5 +70,5 @@ def test_operating_points_are_the_best_of_all_thresholds():
 
 @pytest.mark.parametrize("point", ["0", "1", "nan", "best"])
 def test_an_unknown_operating_point_is_named(point):
-    with pytest.raises(BadPlan, match=f"operating_point is '{point}', expected youden"):
+    with pytest.raises(ConfigError, match=f"operating_point is '{point}', expected youden"):
         operating.fixed(point)

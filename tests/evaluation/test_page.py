@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pcam_model.evaluation.report import Example, ScorePlan, write_report
+from pcam_model.evaluation.report import Example, ScoreConfig, write_report
 from tests.evaluation.chromium import Chromium, chromium, find_chromium
 
 PROGRAM = find_chromium()
@@ -19,7 +19,7 @@ def examples() -> list[Example]:
     random, heat = np.random.default_rng(1), np.linspace(0, 1, 96 * 96, dtype=np.float32).reshape(96, 96)
     return [
         Example(group=group, id=f"{'a1b2c3d4' * 5}-{number}", slide="camelyon16_train_tumor_091", label=number % 2,
-                predicted=(number + 1) % 2, probability=0.93, heat=None if number == 2 else heat,
+                predict_rows=(number + 1) % 2, probability=0.93, heat=None if number == 2 else heat,
                 patch=random.integers(0, 256, (96, 96, 3), dtype=np.uint8))
         for group in ("Missed tumours, highest loss", "Random hits") for number in range(6)
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, module_evidence) -> Path:
     noise = np.random.default_rng(2).normal(0, 1, len(test))
     write_report(folder, module_evidence(
         run="a-run-whose-name-takes-more-room-than-a-phone-has-in-one-line", examples=examples(),
-        predictions={"valid": valid, "test": test}, score=ScorePlan(tta=True),
+        predictions={"valid": valid, "test": test}, score=ScoreConfig(tta=True),
         pointing={"share": 0.31, "chance": 1 / 9, "patches": 120, "blank": 3},
         single_view={"test": test.assign(logit1=test["logit1"] + noise)},
     ))  # fmt: skip
@@ -113,7 +113,7 @@ def test_the_card_is_a_whole_markdown_document(report):
 
 
 def test_a_model_of_generated_patches_says_that_it_knows_no_tissue(tmp_path, make_evidence):
-    write_report(tmp_path, make_evidence(plan={"source": {"kind": "sample"}}))
+    write_report(tmp_path, make_evidence(config={"source": {"kind": "sample"}}))
     assert "knows nothing of real tissue" in (tmp_path / "report.html").read_text()
     assert "knows nothing of real tissue" in (tmp_path / "MODEL_CARD.md").read_text()
 

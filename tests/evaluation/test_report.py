@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pcam_model.core.errors import BadSplit
+from pcam_model.core.errors import SplitError
 from pcam_model.evaluation import calibration, metrics
 from pcam_model.evaluation import operating_points as operating
-from pcam_model.evaluation.report import Report, ScorePlan, write_report
+from pcam_model.evaluation.report import Report, ScoreConfig, write_report
 from tests.evaluation.conftest import history, lr_curve, predictions
 
 
@@ -23,7 +23,7 @@ def read(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, module_evidence) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("whole")
-    return folder, write_report(folder, module_evidence(score=ScorePlan(operating_point="youden")))
+    return folder, write_report(folder, module_evidence(score=ScoreConfig(operating_point="youden")))
 
 
 def test_a_report_has_its_figures_and_pictures(written):
@@ -42,9 +42,9 @@ def test_a_report_has_its_figures_and_pictures(written):
 @pytest.mark.parametrize(
     "parts",
     [
-        {"lr_curves": {"tuned": lr_curve(1e-4)}, "history": history("tuned", 120, 4, 0.45, 0.2)},
+        {"lr_curves": {"finetune": lr_curve(1e-4)}, "history": history("finetune", 120, 4, 0.45, 0.2)},
         {"lr_curves": {}, "history": [], "predictions": {"valid": predictions(200, 3)}},
-        {"predictions": {"test": predictions(200, 3)}, "score": ScorePlan(operating_point="0.3")},
+        {"predictions": {"test": predictions(200, 3)}, "score": ScoreConfig(operating_point="0.3")},
     ],
     ids=["one stage, its rate given", "nothing recorded, no test part", "test part only"],
 )
@@ -67,27 +67,27 @@ def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(
 
 
 def test_one_class_names_the_side_and_writes_nothing(tmp_path, make_evidence):
-    with pytest.raises(BadSplit, match="The test patches .* 400 of class 1"):
+    with pytest.raises(SplitError, match="The test patches .* 400 of class 1"):
         write_report(tmp_path, make_evidence(predictions={"valid": predictions(400, 1),
                                                           "test": predictions(400, 2).assign(label=1)}))  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_side_at_all_is_refused(tmp_path, make_evidence):
-    with pytest.raises(BadSplit, match="expected at least one"):
+    with pytest.raises(SplitError, match="expected at least one"):
         write_report(tmp_path, make_evidence(predictions={}))
 
 
 def test_the_same_evidence_gives_the_same_bytes(tmp_path, written, make_evidence):
-    write_report(tmp_path, make_evidence(score=ScorePlan(operating_point="youden")))
+    write_report(tmp_path, make_evidence(score=ScoreConfig(operating_point="youden")))
     for file in written[0].iterdir():
         assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
 
 
 def test_the_plan_takes_a_number_and_refuses_nonsense():
-    assert ScorePlan.model_validate({"operating_point": 0.4}).operating_point == "0.4"
+    assert ScoreConfig.model_validate({"operating_point": 0.4}).operating_point == "0.4"
     with pytest.raises(ValidationError, match="operating_point"):
-        ScorePlan(operating_point="soon")
+        ScoreConfig(operating_point="soon")
 
 
 def test_unlabelled_patches_become_a_submission_in_their_own_order(tmp_path, make_evidence):

@@ -16,21 +16,21 @@ from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
-from pcam_model.core.errors import Busy
+from pcam_model.config_reader import read_config
+from pcam_model.core.errors import BusyError
 from pcam_model.evaluation.promotion_gate import Decision
-from pcam_model.config import read_plan
 from pcam_model.registry import channels
+from pcam_model.registry.backends.base import Store, open_store
 from pcam_model.registry.decisions import find_decision
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import Store, open_store
 from pcam_model.training.model_io import code_digest
 
 # Prefect's client leaves its sockets to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 SLIDES, EACH = 12, 16
-KEYS = "split.kind=slide split.valid=0.34 network.name=resnet18 network.weights=none network.size=32 score.tta=false"
-TRAINING = "frozen.epochs=0 tuned.epochs=3 tuned.batch=16 tuned.rate=3e-3"
-LEARNS_NOTHING = "tuned.rate=1e-9"
+KEYS = "split.kind=slide split.valid=0.34 model.arch=resnet18 model.weights=none model.image_size=32 score.tta=false"
+TRAINING = "frozen.epochs=0 finetune.epochs=3 finetune.batch_size=16 finetune.lr=3e-3"
+LEARNS_NOTHING = "finetune.lr=1e-9"
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def store(home: Path) -> Store:
 
 def again(home: Path, *keys: str, archive: str = "patches.zip", **promotion: Any) -> Decision:
     source = [f"source.path={home / archive}", "source.kind=path", f"source.slides={home / 'slides.csv'}"]
-    plan = dict(read_plan(None, [*source, *KEYS.split(), *TRAINING.split(), *keys]))
-    del plan["run"]
-    return retrain(**plan, promotion=promotion)
+    config = dict(read_config(None, [*source, *KEYS.split(), *TRAINING.split(), *keys]))
+    del config["run"]
+    return retrain(**config, promotion=promotion)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def test_nothing_new_is_nothing_to_do_in_seconds(home: Path, weak: Decision, sto
 def test_new_code_is_something_new(home: Path, weak: Decision, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks import retraining as promoting
 
-    plan = store.read(f"runs/{weak.challenger}/plan.json")
-    assert code_digest()[:12].encode() in plan
+    config = store.read(f"runs/{weak.challenger}/config.json")
+    assert code_digest()[:12].encode() in config
     monkeypatch.setattr(promoting, "code_digest", lambda: "0" * 64)
     monkeypatch.setattr("flows.retrain.full_train", lambda **asked: pytest.skip(f"trains {asked['run']}"))
     with pytest.raises(pytest.skip.Exception, match="trains retrain-"):
@@ -144,5 +144,5 @@ def test_a_challenger_of_shuffled_labels_is_rejected_and_stays_published(
 
 
 def test_a_champion_that_moved_meanwhile_is_not_overrun(weak: Decision, better: Decision, store: Store) -> None:
-    with pytest.raises(Busy, match="compare again"):
+    with pytest.raises(BusyError, match="compare again"):
         channels.promote(store, weak.challenger, over=weak.challenger)

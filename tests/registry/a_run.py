@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from pcam_model.registry.runs import Published, RunStore
 from pcam_model.registry.backends.base import Store
+from pcam_model.registry.runs import Published, RunStore
 
 
 def safetensors(payload: bytes) -> bytes:
@@ -21,6 +21,6 @@ def model_folder(folder: Path, payload: bytes = b"weights" * 100) -> Path:
 
 def publish_run(store: Store, folder: Path, name: str = "a", payload: bytes = b"weights" * 100) -> Published:
     run = RunStore(store, name)
-    run.claim({"seed": 2})
+    run.reserve_run({"seed": 2})
     run.commit("model", model_folder(folder / name, payload), {"made": name})
     return run.publish()

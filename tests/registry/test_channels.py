@@ -6,12 +6,12 @@ import pytest
 from a_run import publish_run
 from at_once import together
 
-from pcam_model.core.errors import BadModel, BadPlan, Busy, StoreError
+from pcam_model.core.errors import BusyError, ConfigError, ModelError, StoreError
 from pcam_model.registry import capabilities as conditions
-from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
-from pcam_model.registry.capabilities import probe
-from pcam_model.registry.runs import RunStore
 from pcam_model.registry.backends.base import Store
+from pcam_model.registry.capabilities import probe
+from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
+from pcam_model.registry.runs import RunStore
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def three(store: Store, tmp_path: Path) -> Store:
 
 def test_a_channel_points_to_what_was_promoted_last(three: Store) -> None:
     assert read_channel(three) is None
-    promote(three, "a", why="first", who="ada")
+    promote(three, "a", message="first", who="ada")
     channel = promote(three, "b")
     assert channel == read_channel(three) and channel.run == "b" and channel.before == "a"
     assert [(move.run, move.kind, move.why) for move in channel.history] == [
@@ -46,16 +46,16 @@ def test_a_rollback_goes_back_step_by_step_and_is_kept_in_the_history(three: Sto
 
 
 def test_only_a_published_run_can_be_promoted(three: Store) -> None:
-    RunStore(three, "d").claim({})
+    RunStore(three, "d").reserve_run({})
     for name in ("d", "nothing"):
-        with pytest.raises(BadModel, match="is not published"):
+        with pytest.raises(ModelError, match="is not published"):
             promote(three, name)
     three.delete("runs/a/model/model.json")
-    with pytest.raises(BadModel, match="damaged"):
+    with pytest.raises(ModelError, match="damaged"):
         promote(three, "a")
     with pytest.raises(StoreError, match="nothing before it"):
         rollback(three)
-    with pytest.raises(BadPlan, match="no name for a channel"):
+    with pytest.raises(ConfigError, match="no name for a channel"):
         promote(three, "b", "../up")
     assert read_channel(three) is None
 
@@ -69,7 +69,7 @@ def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -
             try:
                 promote(three, "ab"[number % 2], who=str(number))
                 told.append("won")
-            except Busy as error:
+            except BusyError as error:
                 assert "just now" in str(error)
                 told.append("told")
 

@@ -8,10 +8,10 @@ from a_run import publish_run
 from typer.testing import CliRunner
 
 from pcam_model.cli.registry import register
-from pcam_model.core.errors import BadModel
-from pcam_model.registry.score_tables import publish_scores, write_shard
-from pcam_model.registry.backends.base import Store
+from pcam_model.core.errors import ModelError
 from pcam_model.core.predictions_csv import Rows
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.score_tables import publish_scores, write_shard
 
 app = typer.Typer()
 register(app)
@@ -78,7 +78,7 @@ def test_publish_finishes_what_waits_and_says_where_nothing_does(
 ) -> None:
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
     assert "runs/a" in pcam(two, "publish", "a")
-    with pytest.raises(BadModel, match="nothing of run 'c' waits"):
+    with pytest.raises(ModelError, match="nothing of run 'c' waits"):
         pcam(two, "publish", "c")
     room = tmp_path / "cache" / "work" / "d" / "model"
     room.mkdir(parents=True)

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from pcam_model.core.errors import BadModel, BadSource
-from pcam_model.registry.datasets import LIST, dataset_of, fetch_dataset, keep_dataset
+from pcam_model.core.errors import ModelError, SourceError
 from pcam_model.registry.audit import verify
+from pcam_model.registry.datasets import LIST, fetch_dataset, find_dataset, upload_dataset
 
 ASKED = {"source": "kaggle", "limit": None}
 DIGEST = "a" * 64
@@ -24,13 +24,13 @@ def made(tmp_path):
 
 def check(folder):
     if (folder / "pack.json").read_text() != "{}":
-        raise BadSource("another pack")
+        raise SourceError("another pack")
 
 
 def test_what_was_kept_comes_back(tmp_path, store, made):
-    assert dataset_of(store, ASKED) is None
-    keep_dataset(store, ASKED, DIGEST, made)
-    assert dataset_of(store, ASKED) == DIGEST and dataset_of(store, {**ASKED, "limit": 4}) is None
+    assert find_dataset(store, ASKED) is None
+    upload_dataset(store, ASKED, DIGEST, made)
+    assert find_dataset(store, ASKED) == DIGEST and find_dataset(store, {**ASKED, "limit": 4}) is None
     fetch_dataset(store, DIGEST, tmp_path / "back", check)
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["pack.json", "patches.npy"]
     assert (tmp_path / "back" / "patches.npy").read_bytes() == (made / "patches.npy").read_bytes()
@@ -38,32 +38,32 @@ def test_what_was_kept_comes_back(tmp_path, store, made):
 
 
 def test_keeping_again_sends_nothing_again(folder_store, made):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     key = f"datasets/{DIGEST}/patches.npy"
     before = folder_store.stat(key).modified
-    keep_dataset(folder_store, {**ASKED, "limit": 9}, DIGEST, made)
-    assert folder_store.stat(key).modified == before and dataset_of(folder_store, {**ASKED, "limit": 9}) == DIGEST
+    upload_dataset(folder_store, {**ASKED, "limit": 9}, DIGEST, made)
+    assert folder_store.stat(key).modified == before and find_dataset(folder_store, {**ASKED, "limit": 9}) == DIGEST
 
 
 def test_a_pack_whose_keeping_broke_off_is_not_there(tmp_path, folder_store, made):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     folder_store.delete(f"datasets/{DIGEST}/{LIST}")
-    with pytest.raises(BadModel, match="has no whole pack"):
+    with pytest.raises(ModelError, match="has no whole pack"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
     assert not (tmp_path / "back").exists()
 
 
 @pytest.mark.parametrize("content", [b"x" * 1_280_000, b"short"])
 def test_a_damaged_object_is_refused(tmp_path, folder_store, made, content):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     folder_store.write(f"datasets/{DIGEST}/patches.npy", content)
-    with pytest.raises(BadModel, match="not the recorded one"):
+    with pytest.raises(ModelError, match="not the recorded one"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
     assert not (tmp_path / "back").exists()
 
 
 def test_verifying_the_store_reads_its_packs_too(folder_store, made):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     assert list(verify(folder_store)) == []
     folder_store.write(f"datasets/{DIGEST}/patches.npy", b"short")
     assert [fault.place for fault in verify(folder_store)] == [f"datasets/{DIGEST}/patches.npy"]
@@ -73,29 +73,29 @@ def test_verifying_the_store_reads_its_packs_too(folder_store, made):
 
 def test_another_pack_than_its_name_says_is_refused(tmp_path, folder_store, made):
     (made / "pack.json").write_text("[]")
-    keep_dataset(folder_store, ASKED, DIGEST, made)
-    with pytest.raises(BadModel, match="is not what its name says"):
+    upload_dataset(folder_store, ASKED, DIGEST, made)
+    with pytest.raises(ModelError, match="is not what its name says"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
     assert [path.name for path in tmp_path.iterdir() if "back" in path.name] == []
 
 
 def test_a_record_that_points_elsewhere_is_not_trusted(folder_store, made):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     (key,) = (entry.key for entry in folder_store.entries("sources/"))
     folder_store.write(key, folder_store.read(key).replace(DIGEST.encode(), b"../../elsewhere"))
-    with pytest.raises(BadModel, match="is not to be trusted: digest"):
-        dataset_of(folder_store, ASKED)
+    with pytest.raises(ModelError, match="is not to be trusted: digest"):
+        find_dataset(folder_store, ASKED)
 
 
 def test_a_pickle_is_not_taken(tmp_path, folder_store, made):
     (made / "patches.npy").write_bytes(b"\x80\x04K\x01.")
-    keep_dataset(folder_store, ASKED, DIGEST, made)
-    with pytest.raises(BadModel, match="pickle"):
+    upload_dataset(folder_store, ASKED, DIGEST, made)
+    with pytest.raises(ModelError, match="pickle"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
 
 
 def test_two_at_once_make_one_folder(tmp_path, folder_store, made):
-    keep_dataset(folder_store, ASKED, DIGEST, made)
+    upload_dataset(folder_store, ASKED, DIGEST, made)
     faults = []
 
     def fetch():

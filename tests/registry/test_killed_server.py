@@ -12,8 +12,8 @@ from a_run import model_folder
 
 from pcam_model.core.schema import Record
 from pcam_model.registry.audit import verify
-from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.workspace import Workspace
 
 START = os.environ.get("PCAM_TEST_S3_START", "").splitlines()
@@ -45,7 +45,7 @@ def test_a_server_that_is_killed_and_comes_back_takes_the_whole_run(real_setting
         subprocess.run(START, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         back.set()
 
-    place.once("model", Made, make, {})
+    place.run_step("model", Made, make, {})
     published = place.publish(patience=240.0)
     assert killed.is_set() and back.wait(60)
     store = open_store(real_settings)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.core.errors import Busy
-from pcam_model.registry.channels import promote, read_channel
-from pcam_model.registry.channel_history import whole_history
+from pcam_model.core.errors import BusyError
 from pcam_model.registry.audit import verify
+from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.channels import promote, read_channel
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import open_store
 
 PROCESSES, ROUNDS = (int(os.environ.get(name, default)) for name, default in (("MANY", 4), ("ROUNDS", 3)))
 KILLS = int(os.environ.get("KILLS", 2))
@@ -47,7 +47,7 @@ def publish_and_promote(address: str, folder: str, number: int, rounds: int) -> 
             try:
                 promote(store, name, who=str(number))
                 break
-            except Busy:
+            except BusyError:
                 time.sleep(random.random() * 0.05)
 
 
@@ -91,7 +91,7 @@ def test_many_publish_and_promote_at_once_and_the_history_is_a_line(address: str
 def publish_large(address: str, folder: str, begun: str) -> None:
     run = RunStore(open_store(address), "killed")
     Path(begun).touch()
-    run.claim({"seed": 1})
+    run.reserve_run({"seed": 1})
     run.commit("model", Path(folder), {"made": "it"})
     run.publish()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run, safetensors
 
-from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.errors import ModelError, StoreError
+from pcam_model.registry.backends.base import Store, StoreUnavailable
 from pcam_model.registry.channels import promote
-from pcam_model.registry.resolve import find_model
 from pcam_model.registry.pull import pull, verify_folder
+from pcam_model.registry.resolve import find_model
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import Store, StoreAway
 
 
 def names(folder: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_a_folder_with_something_else_is_left_alone(store: Store, tmp_path: Path
     with pytest.raises(StoreError, match="holds something else"):
         pull(store, "a", tmp_path / "mine")
     assert names(tmp_path / "mine") == ["thesis.txt"]
-    with pytest.raises(BadModel, match="'b' is not published"):
+    with pytest.raises(ModelError, match="'b' is not published"):
         pull(store, "b", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -50,7 +50,7 @@ def test_a_flipped_byte_is_found_and_nothing_appears(store: Store, tmp_path: Pat
     content = bytearray(store.read(f"runs/a/{name}"))
     content[len(content) // 2] ^= 0x10
     store.write(f"runs/a/{name}", bytes(content))
-    with pytest.raises(BadModel, match="SHA-256 is not the recorded one"):
+    with pytest.raises(ModelError, match="SHA-256 is not the recorded one"):
         pull(store, "a", tmp_path / "pulled")
     assert not [path for path in tmp_path.iterdir() if "pulled" in path.name]
 
@@ -72,13 +72,13 @@ class Breaking:
 
     def _break(self, key: str, start: int) -> object:
         yield b"".join(self.inner.blocks(key, start))[: self.after]
-        raise StoreAway("the server went away")
+        raise StoreUnavailable("the server went away")
 
 
 def test_a_pull_that_broke_off_goes_on_where_it_was(store: Store, tmp_path: Path) -> None:
     published = publish_run(store, tmp_path, payload=b"x" * 5000)
     breaking = Breaking(store, 3000)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         pull(breaking, "a", tmp_path / "pulled")  # type: ignore[arg-type]
     assert not (tmp_path / "pulled").exists()
     assert pull(breaking, "a", tmp_path / "pulled") == published  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_a_pull_that_broke_off_goes_on_where_it_was(store: Store, tmp_path: Path
 
 def test_a_part_that_went_bad_is_fetched_anew(store: Store, tmp_path: Path) -> None:
     publish_run(store, tmp_path, payload=b"x" * 5000)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         pull(Breaking(store, 3000), "a", tmp_path / "pulled")  # type: ignore[arg-type]
     part = next(tmp_path.glob(".pulled*/model/.model.safetensors*.part"))
     part.write_bytes(b"rubbish" * 10)
@@ -102,7 +102,7 @@ def test_a_manifest_that_points_outside_is_refused(store: Store, tmp_path: Path,
     manifest = json.loads(store.read("runs/a/manifest.json"))
     manifest["files"][path] = manifest["files"]["model/model.json"]
     store.write("runs/a/manifest.json", json.dumps(manifest).encode())
-    with pytest.raises(BadModel, match="not to be trusted"):
+    with pytest.raises(ModelError, match="not to be trusted"):
         pull(store, "a", tmp_path / "deep" / "pulled")
     assert not (tmp_path / "deep").exists()
 
@@ -129,7 +129,7 @@ def test_a_pickle_is_refused_unread(folder_store: Store, tmp_path: Path, name: s
     run = RunStore(folder_store, "a")
     run.commit("model", folder, {})
     run.publish()
-    with pytest.raises(BadModel, match="of a kind that may run code|holds a pickle or worse"):
+    with pytest.raises(ModelError, match="of a kind that may run code|holds a pickle or worse"):
         pull(folder_store, "a", tmp_path / "pulled")
     assert not [path for path in tmp_path.iterdir() if "pulled" in path.name]
 
@@ -154,7 +154,7 @@ def test_a_model_is_found_by_folder_channel_run_and_address(store: Store, tmp_pa
     folder = found.pop()
     assert find_model(str(folder), "", cache) == folder and find_model(str(folder.parent), "", cache) == folder
     for name in ("b", "no/such/folder"):
-        with pytest.raises(BadModel):
+        with pytest.raises(ModelError):
             find_model(name, store.uri, cache)
 
 
@@ -170,5 +170,5 @@ def test_a_pulled_model_serves_while_the_store_is_away(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     assert find_model("champion", moto_settings, tmp_path / "cache") == folder
     assert "Using what 'champion' was last: run a" in capsys.readouterr().err
-    with pytest.raises(StoreAway, match="does not answer"):
+    with pytest.raises(StoreUnavailable, match="does not answer"):
         find_model("a", moto_settings, tmp_path / "cache")

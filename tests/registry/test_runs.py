@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.core.errors import BadModel, BadPlan, StoreError
+from pcam_model.core.errors import ConfigError, ModelError, StoreError
+from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import digest_of, parse_manifest, read_manifest
 from pcam_model.registry.runs import RunStore, list_runs
-from pcam_model.registry.backends.base import NotThere, Store
 
 
 class Counting:
@@ -49,8 +49,8 @@ def test_what_is_fetched_is_what_was_committed(store: Store, tmp_path: Path) -> 
     (tmp_path / "back/deep/model.json").write_bytes(b"changed here")
     run.fetch("lr/frozen", tmp_path / "back")
     assert (tmp_path / "back/deep/model.json").read_bytes() == (folder / "deep/model.json").read_bytes()
-    with pytest.raises(NotThere, match="is not finished"):
-        run.fetch("tuned", tmp_path / "none")
+    with pytest.raises(NotFound, match="is not finished"):
+        run.fetch("finetune", tmp_path / "none")
 
 
 def test_a_damaged_file_is_found_when_fetched_and_not_left(store: Store, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_damaged_file_is_found_when_fetched_and_not_left(store: Store, tmp_pat
     content = bytearray((folder / "model.json").read_bytes())
     content[3] ^= 1
     store.write("runs/a/model/model.json", bytes(content))
-    with pytest.raises(BadModel, match=r"runs/a/model/model\.json: size or SHA-256"):
+    with pytest.raises(ModelError, match=r"runs/a/model/model\.json: size or SHA-256"):
         run.fetch("model", tmp_path / "back")
     assert not list((tmp_path / "back").glob("*.json*")) and not list((tmp_path / "back").glob(".*json*"))
 
@@ -81,7 +81,7 @@ def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: P
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(b"{}\n")
     run = RunStore(store, "a")
-    run.claim({"seed": 1})
+    run.reserve_run({"seed": 1})
     run.commit("model", model_folder(tmp_path / "model"), {})
     published = run.publish({"metrics.jsonl": metrics})
     manifest, same = read_manifest(store, "a")
@@ -123,23 +123,23 @@ def test_what_is_not_whole_is_not_published(store: Store, tmp_path: Path) -> Non
 
 def test_another_plan_under_the_same_name_is_refused_by_its_keys(store: Store) -> None:
     run = RunStore(store, "a")
-    run.claim({"seed": 2, "tuned": {"epochs": 3, "rates": (1, 2)}}, {"python": "3.11"})
-    run.claim({"seed": 2, "tuned": {"epochs": 3, "rates": [1, 2]}}, {"python": "3.12"})
-    with pytest.raises(BadPlan, match=r"tuned\.epochs was 3, is now 4; choose another run name"):
-        run.claim({"seed": 2, "tuned": {"epochs": 4, "rates": [1, 2]}})
-    assert json.loads(store.read("runs/a/plan.json"))["about"] == {"python": "3.11"}
+    run.reserve_run({"seed": 2, "finetune": {"epochs": 3, "rates": (1, 2)}}, {"python": "3.11"})
+    run.reserve_run({"seed": 2, "finetune": {"epochs": 3, "rates": [1, 2]}}, {"python": "3.12"})
+    with pytest.raises(ConfigError, match=r"finetune\.epochs was 3, is now 4; choose another run name"):
+        run.reserve_run({"seed": 2, "finetune": {"epochs": 4, "rates": [1, 2]}})
+    assert json.loads(store.read("runs/a/config.json"))["about"] == {"python": "3.11"}
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a/b", "a b", "../a", "a" * 101, "ä", "a\n"])
 def test_a_name_that_is_none_is_refused(name: str, folder_store: Store) -> None:
-    with pytest.raises(BadPlan, match="is no name for a run"):
+    with pytest.raises(ConfigError, match="is no name for a run"):
         RunStore(folder_store, name)
 
 
 def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path) -> None:
     assert list(list_runs(store)) == []
     published = publish_run(store, tmp_path, "b")
-    RunStore(store, "a").claim({})
+    RunStore(store, "a").reserve_run({})
     found = list(list_runs(store))
     assert [(run.name, run.steps, run.digest) for run in found] == [("a", (), ""), ("b", ("model",), published.digest)]
     assert found[1].published.endswith("+00:00")
@@ -160,7 +160,7 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
 def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object], said: str) -> None:
     good = {"format": 1, "run": "a", "published": "2026-01-01", "files": {}}
     assert parse_manifest(json.dumps(good).encode(), "place", "a").run == "a"
-    with pytest.raises(BadModel, match=said):
+    with pytest.raises(ModelError, match=said):
         parse_manifest(json.dumps(good | change).encode(), "place", "a")
-    with pytest.raises(BadModel, match="not to be trusted"):
+    with pytest.raises(ModelError, match="not to be trusted"):
         parse_manifest(b"{ half", "place", "a")

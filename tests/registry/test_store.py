@@ -8,7 +8,7 @@ import pytest
 from at_once import together
 
 from pcam_model.core.errors import StoreError
-from pcam_model.registry.backends.base import Conflict, NotThere, Store, open_store
+from pcam_model.registry.backends.base import Conflict, NotFound, Store, open_store
 
 LARGE = (33 << 20) + 17  # three parts, the last one short
 
@@ -33,9 +33,9 @@ def test_what_is_written_is_read(store: Store, content: bytes) -> None:
 
 def test_what_is_not_there_is_said_to_be_so(store: Store, tmp_path: Path) -> None:
     for ask in (store.read, store.get, lambda key: list(store.blocks(key))):
-        with pytest.raises(NotThere, match="a/missing"):
+        with pytest.raises(NotFound, match="a/missing"):
             ask("a/missing")
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFound):
         store.download("a/missing", tmp_path / "file")
     assert not (tmp_path / "file").exists()
     assert store.stat("a/missing") is None

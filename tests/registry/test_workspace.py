@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from a_run import model_folder
 
-from pcam_model.core.errors import BadPlan
+from pcam_model.core.errors import ConfigError
 from pcam_model.core.schema import Record
 from pcam_model.registry import runs
+from pcam_model.registry.backends.base import StoreUnavailable, open_store
 from pcam_model.registry.manifest import read_manifest
 from pcam_model.registry.pull import pull
-from pcam_model.registry.backends.base import StoreAway, open_store
 from pcam_model.registry.workspace import Workspace
 
 
@@ -36,7 +36,7 @@ def never(folder: Path) -> Made:
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def no(*_: object, **__: object) -> object:
-        raise StoreAway("the store does not answer")
+        raise StoreUnavailable("the store does not answer")
 
     for name in ("step_record", "commit", "fetch", "publish"):
         monkeypatch.setattr(runs.RunStore, name, no)
@@ -44,22 +44,24 @@ def away(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_step_is_made_once_and_known_on_another_machine(place: Workspace, tmp_path: Path) -> None:
-    first = place.once("model", Made, make, {"seed": 1})
-    assert place.once("model", Made, never, {"seed": 1}) == first
+    first = place.run_step("model", Made, make, {"seed": 1})
+    assert place.run_step("model", Made, never, {"seed": 1}) == first
     place.forget()
     elsewhere = place.model_copy(update={"folder": str(tmp_path / "elsewhere")})
-    assert elsewhere.once("model", Made, never, {"seed": 1}) == Made(folder=str(tmp_path / "elsewhere/model"), number=3)
-    with pytest.raises(BadPlan, match="on seed 1, which is now 2"):
-        elsewhere.once("model", Made, never, {"seed": 2})
+    assert elsewhere.run_step("model", Made, never, {"seed": 1}) == Made(
+        folder=str(tmp_path / "elsewhere/model"), number=3
+    )
+    with pytest.raises(ConfigError, match="on seed 1, which is now 2"):
+        elsewhere.run_step("model", Made, never, {"seed": 2})
 
 
 def test_the_work_goes_on_while_the_store_is_away_and_is_published_when_it_is_back(
     place: Workspace, away: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = place.once("model", Made, make, {"seed": 1})
-    assert place.once("model", Made, never, {"seed": 1}) == first
+    first = place.run_step("model", Made, make, {"seed": 1})
+    assert place.run_step("model", Made, never, {"seed": 1}) == first
     (Path(place.folder) / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(StoreAway, match="`pcam publish a` finishes it"):
+    with pytest.raises(StoreUnavailable, match="`pcam publish a` finishes it"):
         place.publish(patience=0.0)
     assert "Going on" in capsys.readouterr().out and (Path(place.folder) / "model" / "model.json").exists()
     away.undo()

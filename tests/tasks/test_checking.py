@@ -11,7 +11,7 @@ import pytest
 from kaggle_standin import Standin
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pcam_model.config import read_plan
+from pcam_model.config_reader import read_config
 from tasks import prefect_server
 from tasks.checking import kaggle as look_at_kaggle
 from tasks.checking import orchestration
@@ -20,22 +20,22 @@ PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 
 
 @pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
-    return read_plan(None, ["source.kind=kaggle"])
+    return read_config(None, ["source.kind=kaggle"])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_kaggle_is_asked_for_the_download_itself(plan, kaggle: Standin, signed_in: None) -> None:
-    (found,) = look_at_kaggle(plan)
+def test_kaggle_is_asked_for_the_download_itself(config, kaggle: Standin, signed_in: None) -> None:
+    (found,) = look_at_kaggle(config)
     assert (found.level, found.found) == ("fine", "the download is allowed")
     kaggle.answers.append((403, {}))
-    (found,) = look_at_kaggle(plan)
+    (found,) = look_at_kaggle(config)
     assert found.level == "failed" and "rules" in found.found and not found.passing
 
 
-def test_no_credentials_are_found_out_without_a_request(plan, home: Path) -> None:
-    (found,) = look_at_kaggle(plan)
+def test_no_credentials_are_found_out_without_a_request(config, home: Path) -> None:
+    (found,) = look_at_kaggle(config)
     assert found.level == "failed" and "KAGGLE_API_TOKEN" in found.found
 
 
@@ -79,7 +79,7 @@ def test_a_server_that_does_not_answer_fails() -> None:
 def test_the_command_says_what_it_found_and_its_exit_code_says_whether_the_job_could_succeed(tmp_path: Path) -> None:
     def check(*words: str) -> "subprocess.CompletedProcess[str]":
         env = {"HOME": str(tmp_path), "PCAM_CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
-        command = [*PCAM, "check", "--source", "sample", "--set", "network.weights=none", *words]
+        command = [*PCAM, "check", "--source", "sample", "--set", "model.weights=none", *words]
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
 
     good = check("--store", str(tmp_path / "store"), "--json")

@@ -7,7 +7,7 @@ import time
 import pytest
 from kaggle_standin import COUNTS, archive
 
-from pcam_model.core.errors import BadSource, Transient
+from pcam_model.core.errors import SourceError, TransientError
 from tasks.kaggle import session as kaggle_session
 from tasks.kaggle.client import COMPETITION, download_competition
 
@@ -82,7 +82,7 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_
 
 def test_a_download_that_broke_off_is_gone_on_from_by_the_next_process(tmp_path, signed_in, kaggle):
     kaggle.cuts = [PIECE + 100] + [0] * 500
-    with pytest.raises(Transient, match="breaks off"):
+    with pytest.raises(TransientError, match="breaks off"):
         download(tmp_path)
     kaggle.cuts, kaggle.asked = [], []
     download(tmp_path)
@@ -109,7 +109,7 @@ def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, signed_
 
 def test_401_is_said_and_not_tried_again(tmp_path, signed_in, kaggle):
     kaggle.answers = [(401, {})] * 5
-    with pytest.raises(BadSource, match="does not accept the credentials"):
+    with pytest.raises(SourceError, match="does not accept the credentials"):
         download(tmp_path)
     assert kaggle.asked == ["start"] and nothing_left(tmp_path)
 
@@ -117,7 +117,7 @@ def test_401_is_said_and_not_tried_again(tmp_path, signed_in, kaggle):
 def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
     kaggle.answers = [(403, {})] * 5
     with pytest.raises(
-        BadSource, match=f"rules are not accepted.*https://www.kaggle.com/competitions/{COMPETITION}/rules"
+        SourceError, match=f"rules are not accepted.*https://www.kaggle.com/competitions/{COMPETITION}/rules"
     ):
         download(tmp_path)
     assert kaggle.asked == ["start"] and nothing_left(tmp_path)
@@ -137,7 +137,7 @@ def test_503_for_a_while_is_waited_for(tmp_path, signed_in, kaggle):
 
 def test_503_for_ever_ends(tmp_path, signed_in, kaggle):
     kaggle.answers = [(503, {})] * 100
-    with pytest.raises(Transient, match="after 8 attempts"):
+    with pytest.raises(TransientError, match="after 8 attempts"):
         download(tmp_path)
     assert len(kaggle.asked) == 8
 
@@ -149,13 +149,13 @@ def test_a_broken_body_of_the_right_length_is_asked_for_again_and_then_refused(t
     stop = {"tail": len(content), "middle": start + 50}[spoil]
     content[start:stop] = bytes(stop - start)
     kaggle.content = bytes(content)
-    with pytest.raises(BadSource, match="truncated or damaged|members are broken"):
+    with pytest.raises(SourceError, match="truncated or damaged|members are broken"):
         download(tmp_path)
     assert kaggle.asked == ["start", ""] * 2 and nothing_left(tmp_path)
 
 
 def test_a_set_that_is_not_whole_is_refused(tmp_path, signed_in, kaggle):
-    with pytest.raises(BadSource, match="holds 100 labelled and 6 unlabelled patches, where 100 and 7 belong"):
+    with pytest.raises(SourceError, match="holds 100 labelled and 6 unlabelled patches, where 100 and 7 belong"):
         download(tmp_path, unlabelled=7)
     assert nothing_left(tmp_path)
 
@@ -168,7 +168,7 @@ def test_a_changed_file_is_not_believed(tmp_path, signed_in, kaggle):
 
 
 def test_no_credentials_say_where_to_get_them(tmp_path, home):
-    with pytest.raises(BadSource, match="there are no Kaggle credentials; make a token"):
+    with pytest.raises(SourceError, match="there are no Kaggle credentials; make a token"):
         download(tmp_path)
 
 
@@ -176,5 +176,5 @@ def test_credentials_that_others_can_read_are_refused(tmp_path, home):
     path = home / ".kaggle" / "kaggle.json"
     path.write_text('{"username": "ada", "key": "secret"}')
     path.chmod(0o644)
-    with pytest.raises(BadSource, match=f"chmod 600 {path}"):
+    with pytest.raises(SourceError, match=f"chmod 600 {path}"):
         download(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kaggle_standin import Standin
 
-from pcam_model.core.errors import BadSource, NotSubmitted
+from pcam_model.core.errors import SourceError, SubmissionError
 from tasks.kaggle.answers import COMPETITION
 from tasks.kaggle.submission import submit
 
@@ -58,16 +58,16 @@ def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle
 @pytest.mark.parametrize(
     ("status", "body", "error", "said"),
     [
-        (401, b"{}", BadSource, "does not accept the credentials"),
-        (403, b"{}", BadSource, f"refuses a submission to {COMPETITION} .403.*rules are not accepted"),
-        (404, b"{}", BadSource, "does not find the competition"),
+        (401, b"{}", SourceError, "does not accept the credentials"),
+        (403, b"{}", SourceError, f"refuses a submission to {COMPETITION} .403.*rules are not accepted"),
+        (404, b"{}", SourceError, "does not find the competition"),
         (
             400,
             json.dumps({"message": "The deadline has passed"}).encode(),
-            NotSubmitted,
+            SubmissionError,
             "refuses it .The deadline has",
         ),
-        (503, b"busy", NotSubmitted, "Nothing was submitted: Kaggle answered 503"),
+        (503, b"busy", SubmissionError, "Nothing was submitted: Kaggle answered 503"),
     ],
 )
 def test_a_refusal_is_one_sentence(
@@ -83,17 +83,17 @@ def test_an_upload_that_fails_and_a_score_that_cannot_be_made_are_said(
     signed_in: None, kaggle: Standin, file: Path
 ) -> None:
     kaggle.upload = 410
-    with pytest.raises(NotSubmitted, match="did not take the file submission.csv"):
+    with pytest.raises(SubmissionError, match="did not take the file submission.csv"):
         submit(file, "m", wait=no_wait)
     kaggle.upload, kaggle.scores = 200, [{"status": "ERROR", "errorDescription": "Missing ids"}]
-    with pytest.raises(NotSubmitted, match="could not score the submission .Missing ids"):
+    with pytest.raises(SubmissionError, match="could not score the submission .Missing ids"):
         submit(file, "m", wait=no_wait)
 
 
 def test_nothing_but_a_submission_is_sent(signed_in: None, kaggle: Standin, tmp_path: Path) -> None:
-    with pytest.raises(NotSubmitted, match="no unlabelled test patches"):
+    with pytest.raises(SubmissionError, match="no unlabelled test patches"):
         submit(tmp_path / "submission.csv", "m")
     (tmp_path / "submission.csv").write_text("id,probability\n")
-    with pytest.raises(NotSubmitted, match="expected id,label"):
+    with pytest.raises(SubmissionError, match="expected id,label"):
         submit(tmp_path / "submission.csv", "m")
     assert kaggle.asked == []

@@ -7,13 +7,13 @@ import pytest
 from kaggle_standin import COUNTS
 
 from pcam_model.data.pack import patches
-from pcam_model.data.source import SourcePlan
+from pcam_model.data.source import SourceConfig
 from pcam_model.registry.workspace import Workspace
 from tasks import data
 from tasks.kaggle.client import download_competition
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-KAGGLE = SourcePlan(kind="kaggle")
+KAGGLE = SourceConfig(kind="kaggle")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_the_machine_that_packed_uses_its_own(given, cache, place):
 
 
 def test_another_choice_of_patches_is_another_pack(given, place):
-    for other in ({"limit": 10}, {"on_bad_patch": "quarantine"}, {"bad_share": 0.5}):
+    for other in ({"limit": 10}, {"on_bad_patch": "quarantine"}, {"max_bad_fraction": 0.5}):
         assert data.kept.fn(place, KAGGLE.model_copy(update=other), 2) is None
 
 
@@ -68,6 +68,6 @@ def test_a_damaged_pack_in_the_store_is_said_and_made_good(given, cache, place, 
 
 
 def test_own_patches_do_not_go_to_the_store(tmp_path, cache, place, kaggle_zip):
-    plan = SourcePlan(kind="path", path=str(kaggle_zip))
-    data.keep.fn(place, data.pack.fn(data.download.fn(plan, 2), plan, 2), plan, 2)
-    assert data.kept.fn(place, plan, 2) is None and not (tmp_path / "store").exists()
+    config = SourceConfig(kind="path", path=str(kaggle_zip))
+    data.keep.fn(place, data.pack.fn(data.download.fn(config, 2), config, 2), config, 2)
+    assert data.kept.fn(place, config, 2) is None and not (tmp_path / "store").exists()

@@ -9,33 +9,33 @@ from prefect.tasks import Task
 from prefect.testing.utilities import prefect_test_harness
 
 import tasks
-from pcam_model.core.errors import BadSource, Transient
-from pcam_model.registry.backends.base import StoreAway
-from tasks.policy import RETRYING, OneSentence, passes_by_itself
+from pcam_model.core.errors import SourceError, TransientError
+from pcam_model.registry.backends.base import StoreUnavailable
+from tasks.policy import RETRYING, UserErrorFilter, is_transient_fault
 
 
 @pytest.mark.parametrize(
     ("fault", "passes"),
     [
-        (Transient("the line is down"), True),
+        (TransientError("the line is down"), True),
         (ConnectionResetError(), True),
         (TimeoutError(), True),
-        (StoreAway("the store does not answer"), True),
+        (StoreUnavailable("the store does not answer"), True),
         (OSError(errno.ESTALE, "stale"), True),
         (OSError(errno.ENOSPC, "full"), False),
-        (BadSource("no such file"), False),
+        (SourceError("no such file"), False),
         (ValueError("a bug"), False),
         (None, False),
     ],
 )
 def test_only_what_may_pass_by_itself_is_tried_again(fault: object, passes: bool) -> None:
-    assert passes_by_itself(fault) is passes
+    assert is_transient_fault(fault) is passes
 
 
 def test_a_mistake_is_logged_as_its_sentence_and_a_bug_with_its_traceback() -> None:
-    for fault, kept in ((BadSource("there is nothing here"), False), (ValueError("a bug"), True)):
+    for fault, kept in ((SourceError("there is nothing here"), False), (ValueError("a bug"), True)):
         record = logging.LogRecord("x", logging.ERROR, "", 0, "Encountered %r", (fault,), (type(fault), fault, None))
-        assert OneSentence().filter(record)
+        assert UserErrorFilter().filter(record)
         assert bool(record.exc_info) is kept
         assert record.getMessage() == ("Encountered ValueError('a bug')" if kept else "there is nothing here")
 
@@ -55,17 +55,17 @@ def test_prefect_retries_a_passing_fault_and_not_a_mistake() -> None:
     def passing() -> str:
         calls["passing"] += 1
         if calls["passing"] < 3:
-            raise Transient("the line is down")
+            raise TransientError("the line is down")
         return "done"
 
     @task(**policy)
     def mistake() -> None:
         calls["mistake"] += 1
-        raise BadSource("there is nothing here")
+        raise SourceError("there is nothing here")
 
     @flow
     def both() -> str:
-        with pytest.raises(BadSource):
+        with pytest.raises(SourceError):
             mistake()
         return passing()
 

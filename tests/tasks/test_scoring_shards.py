@@ -14,12 +14,12 @@ from prefect.testing.utilities import prefect_test_harness
 from ray_cluster import ray_cluster
 
 from flows.score import score
+from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceError, StoreError
 from pcam_model.inference import shards as scoring
-from pcam_model.core.errors import BadModel, BadPlan, BadSource, PcamError, StoreError
-from pcam_model.registry.channels import promote
-from pcam_model.registry.audit import verify
-from pcam_model.registry.backends.base import Store, StorePlan, open_store
 from pcam_model.inference.shards import gather, plan_scoring, score_shard
+from pcam_model.registry.audit import verify
+from pcam_model.registry.backends.base import Store, StoreConfig, open_store
+from pcam_model.registry.channels import promote
 from tasks.inference import workers
 
 Make = Callable[..., PatchSet]
@@ -51,7 +51,7 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     made = patch_set(10, suffix="png")
     made.files["train/bad.png"] = b"no"
     made.folder(tmp_path / "new")
-    first = score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4)
+    first = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4)
     assert (first.counts.patches, first.counts.unreadable, first.model) == (10, 1, "made")
     rows = table(store, first.published.uri)
     assert (
@@ -64,11 +64,11 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     assert len(shards) == 3 and list(verify(store)) == []
 
     monkeypatch.setattr(scoring, "predicted", never)
-    assert score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4) == first
+    assert score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4) == first
     monkeypatch.undo()
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "new" / "train" / "zz.png").write_bytes(made.files[f"train/{made.ids[0]}.png"])
-    second = score(str(tmp_path / "new"), store=StorePlan(uri=store.uri), shard=4)
+    second = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4)
     assert second.counts.patches == 11 and second.published.uri != first.published.uri
     assert len([entry.key for entry in store.entries("shards/")]) == 4
 
@@ -80,9 +80,9 @@ def never(*_: object, **__: object) -> None:
 def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
     store: Store, kaggle_zip: Path, patch_set: Make, tmp_path: Path
 ) -> None:
-    def scored(source: Path, shard: int, name: str = "", tta: bool | None = None) -> scoring.Scored:
-        plan = plan_scoring(str(source), "champion", store.uri, shard, tta)
-        return gather(plan, [score_shard(plan, number) for number in plan.shards], name)
+    def scored(source: Path, shard: int, name: str = "", tta: bool | None = None) -> scoring.ScoringResult:
+        config = plan_scoring(str(source), "champion", store.uri, shard, tta)
+        return gather(config, [score_shard(config, number) for number in config.shards], name)
 
     parts, whole = scored(kaggle_zip, 7), scored(kaggle_zip, 100)
     found, expected = (table(store, each.published.uri) for each in (parts, whole))
@@ -98,10 +98,10 @@ def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
 
 def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp_path: Path) -> None:
     for words, error, said in (
-        (("", "champion", store.uri, 5), BadPlan, "source is empty"),
-        ((str(kaggle_zip), "champion", store.uri, 0), BadPlan, "shard is 0"),
-        ((str(kaggle_zip), "nobody", store.uri, 5), BadModel, "'nobody' is not published"),
-        ((str(tmp_path / "none"), "champion", store.uri, 5), BadSource, "there is nothing here"),
+        (("", "champion", store.uri, 5), ConfigError, "source is empty"),
+        ((str(kaggle_zip), "champion", store.uri, 0), ConfigError, "shard is 0"),
+        ((str(kaggle_zip), "nobody", store.uri, 5), ModelError, "'nobody' is not published"),
+        ((str(tmp_path / "none"), "champion", store.uri, 5), SourceError, "there is nothing here"),
     ):
         with pytest.raises(error, match=said):
             plan_scoring(*words, None)
@@ -110,42 +110,42 @@ def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp
 def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
     store: Store, kaggle_zip: Path, patch_set: Make
 ) -> None:
-    plan = plan_scoring(str(kaggle_zip), "champion", store.uri, 30, None)
-    done = score_shard(plan, 0)
-    assert not done.again and score_shard(plan, 0).again
+    config = plan_scoring(str(kaggle_zip), "champion", store.uri, 30, None)
+    done = score_shard(config, 0)
+    assert not done.again and score_shard(config, 0).again
     store.write(f"shards/{done.digest}.json", b"{")
-    with pytest.raises(BadModel, match="is gone or damaged; run the scoring again"):
-        gather(plan, [done])
-    assert not score_shard(plan, 0).again
-    later = plan.model_copy(update={"listing": "of another time"})
+    with pytest.raises(ModelError, match="is gone or damaged; run the scoring again"):
+        gather(config, [done])
+    assert not score_shard(config, 0).again
+    later = config.model_copy(update={"listing": "of another time"})
     patch_set(24, seed=5).zip(kaggle_zip)
-    with pytest.raises(BadSource, match="has changed since its scoring began"):
+    with pytest.raises(SourceError, match="has changed since its scoring began"):
         score_shard(later, 0)
 
 
 def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
     from distributed import LocalCluster
 
-    threads = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8)
+    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8)
     for entry in list(store.entries("shards/")):
         store.delete(entry.key)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        dask = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8, cluster=cluster.scheduler_address)
+        dask = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8, cluster=cluster.scheduler_address)
     assert dask == threads and len(list(store.entries("shards/"))) == 3
 
 
 def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
     pytest.importorskip("prefect_ray", reason="pip install 'pcam[ray]' was not done")
-    threads = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8)
+    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8)
     for entry in list(store.entries("shards/")):
         store.delete(entry.key)
     with ray_cluster() as address:
-        ray = score(str(kaggle_zip), store=StorePlan(uri=store.uri), shard=8, cluster=address)
+        ray = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8, cluster=address)
     assert ray == threads and len(list(store.entries("shards/"))) == 3
 
 
 def test_an_address_that_is_no_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadPlan, match="expected tcp://host:8786"):
+    with pytest.raises(ConfigError, match="expected tcp://host:8786"):
         workers("http://somewhere")
     monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as where it is not installed
     with pytest.raises(PcamError, match=r"needs prefect_ray; pip install 'pcam\[ray\]'"):

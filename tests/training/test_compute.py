@@ -8,15 +8,15 @@ import torch
 from stages import SEED, TUNED, fresh, part
 
 from pcam_model.training import step
-from pcam_model.training.device import ComputePlan, make_deterministic
-from pcam_model.training.metrics_log import read_diary
-from pcam_model.training.trainer import Fit
+from pcam_model.training.device import ComputeConfig, make_deterministic
+from pcam_model.training.metrics_log import read_metrics
+from pcam_model.training.trainer import Trainer
 
 
 def losses(folder: Path, **compute: object) -> list[float]:
-    plan = ComputePlan.model_validate({"precision": "fp32"} | compute)
-    Fit(TUNED.prepare(fresh("resnet18")), part(), part(16, 1), TUNED, 1e-3, SEED, folder, compute=plan).run()
-    return [row["loss"] for row in read_diary(folder / "metrics.jsonl") if row["kind"] == "step"]
+    config = ComputeConfig.model_validate({"precision": "fp32"} | compute)
+    Trainer(TUNED.prepare(fresh("resnet18")), part(), part(16, 1), TUNED, 1e-3, SEED, folder, compute=config).run()
+    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "step"]
 
 
 @pytest.fixture

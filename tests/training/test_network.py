@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from pcam_model.training.network import BODIES, NetworkPlan, PatchNetwork, build_network
-from pcam_model.training.optimizer import FROZEN, make_optimizer, set_rate, spread
+from pcam_model.training.network import BODIES, ModelConfig, PatchNetwork, build_network
+from pcam_model.training.optimizer import FROZEN, make_optimizer, set_lr, layer_lr_multipliers
 
 
 def counts(network: PatchNetwork) -> list[int]:
@@ -56,19 +56,19 @@ def test_a_frozen_body_with_learning_batchnorms_moves_its_statistics(network: Pa
 def test_the_same_seed_gives_the_same_network_and_leaves_the_random_state(network: PatchNetwork) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    again = build_network(NetworkPlan(name="resnet18", weights="none", size=32), seed=1, say=lambda _: None)
+    again = build_network(ModelConfig(arch="resnet18", weights="none", image_size=32), seed=1, say=lambda _: None)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
 def test_rates_are_geometric_over_the_groups() -> None:
-    assert spread(10) == pytest.approx([0.1, 10**-0.5, 1])
+    assert layer_lr_multipliers(10) == pytest.approx([0.1, 10**-0.5, 1])
 
 
 def test_weight_decay_spares_norms_and_biases_and_rates_follow_the_groups(network: PatchNetwork) -> None:
     network.unfreeze()
     optimizer = make_optimizer(network, FROZEN)
-    set_rate(optimizer, 0.01, 0.9)
+    set_lr(optimizer, 0.01, 0.9)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     for module in network.modules():
         for parameter in module.parameters(recurse=False):

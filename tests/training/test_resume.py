@@ -14,10 +14,10 @@ import pytest
 import stages
 import torch
 
-from pcam_model.core.errors import BadPlan, Interrupted
+from pcam_model.core.errors import ConfigError, Interrupted
 from pcam_model.training.checkpoint import LATEST
-from pcam_model.training.device import ComputePlan
-from pcam_model.training.interrupt import stoppable
+from pcam_model.training.device import ComputeConfig
+from pcam_model.training.interrupt import graceful_stop
 
 SCRIPT = Path(stages.__file__)
 
@@ -52,12 +52,12 @@ def test_interrupted_at_random_steps_it_ends_where_an_unbroken_one_does(
 
 
 def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    for words in (["search:13:9"], ["frozen:7:9"], ["tuned:3:9"], []):
+    for words in (["search:13:9"], ["frozen:7:9"], ["finetune:3:9"], []):
         done = script(tmp_path, *words)
         assert done.returncode == (-9 if words else 0), done.stderr
     ends = [line.removeprefix("end ") for line in done.stdout.splitlines() if line.startswith("end ")]
     assert ends == list(unbroken.values())
-    assert re.search("tuned: going on from step [23] of 12", done.stdout)  # the last one may still have been written
+    assert re.search("finetune: going on from step [23] of 12", done.stdout)  # the last one may still have been written
 
 
 DROPPING = """
@@ -101,7 +101,7 @@ def test_a_signal_ends_the_process_with_a_code_of_its_own_and_in_a_sentence(tmp_
 
 def test_asked_twice_it_does_not_wait(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        stages.run("tuned", tmp_path, stages.signalling((3, signal.SIGTERM), (3, signal.SIGTERM)))
+        stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM), (3, signal.SIGTERM)))
     assert not (tmp_path / LATEST).exists()
 
 
@@ -115,7 +115,7 @@ def test_the_signal_is_handed_on_to_who_had_it_before_and_given_back(tmp_path: P
     before = signal.signal(signal.SIGTERM, theirs)
     try:
         with pytest.raises(Theirs):
-            stages.run("tuned", tmp_path, stages.signalling((3, signal.SIGTERM)))
+            stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM)))
         assert signal.getsignal(signal.SIGTERM) is theirs
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -126,7 +126,7 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     seen: list[Callable[..., object] | int | None] = []
 
     def work() -> None:
-        with stoppable() as stop:
+        with graceful_stop() as stop:
             seen.extend([stop.asked, signal.getsignal(signal.SIGTERM)])
 
     thread = threading.Thread(target=work)
@@ -136,48 +136,48 @@ def test_in_another_thread_signals_are_left_alone() -> None:
 
 
 def test_an_end_whose_record_was_not_made_is_not_trained_again(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    first = stages.run("tuned", tmp_path, stages.part())
-    again = stages.run("tuned", tmp_path, stages.signalling((0, signal.SIGKILL)))
-    assert again == first == unbroken["tuned"]
+    first = stages.run("finetune", tmp_path, stages.part())
+    again = stages.run("finetune", tmp_path, stages.signalling((0, signal.SIGKILL)))
+    assert again == first == unbroken["finetune"]
 
 
 def test_interrupted_before_its_figures_an_epoch_is_measured_first(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    begun = stages.fit(tmp_path, stages.TUNED, stages.part())
+    begun = stages.trainer(tmp_path, stages.TUNED, stages.part())
     with pytest.raises(ZeroDivisionError):
         begun._end_epoch = lambda stop: 1 / 0  # type: ignore[assignment, method-assign, return-value]
         begun.run()
     begun.saver.wait()
-    assert [row["kind"] for row in begun.diary.rows()] == ["step"] * 6
-    assert stages.run("tuned", tmp_path, stages.part()) == unbroken["tuned"]
+    assert [row["kind"] for row in begun.metrics_log.rows()] == ["step"] * 6
+    assert stages.run("finetune", tmp_path, stages.part()) == unbroken["finetune"]
 
 
 def test_lengthening_is_refused_as_a_new_stage_and_changed_code_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Interrupted):
-        stages.run("tuned", tmp_path, stages.signalling((3, signal.SIGTERM)))
-    plan = stages.TUNED.plan.model_copy(update={"epochs": 3})
-    longer = stages.TUNED.model_copy(update={"plan": plan})
-    with pytest.raises(BadPlan, match="plan.epochs is 2, here it is 3; lengthening the training is a new stage"):
-        stages.fit(tmp_path, longer.resting_on({}), stages.part())
+        stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM)))
+    config = stages.TUNED.config.model_copy(update={"epochs": 3})
+    longer = stages.TUNED.model_copy(update={"config": config})
+    with pytest.raises(ConfigError, match="config.epochs is 2, here it is 3; lengthening the training is a new stage"):
+        stages.trainer(tmp_path, longer.resting_on({}), stages.part())
     monkeypatch.setattr("pcam_model.training.trainer.ENGINE", 99)
-    with pytest.raises(BadPlan, match="its engine is 2, here it is 99"):
-        stages.fit(tmp_path, stages.TUNED, stages.part())
+    with pytest.raises(ConfigError, match="its engine is 2, here it is 99"):
+        stages.trainer(tmp_path, stages.TUNED, stages.part())
 
 
 def test_a_search_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         stages.run("search", tmp_path, stages.signalling((3, signal.SIGTERM)))
-    with pytest.raises(BadPlan, match="its patches is 48, here it is 40"):
+    with pytest.raises(ConfigError, match="its patches is 48, here it is 40"):
         stages.search(tmp_path, stages.part(40))
 
 
 def test_float16_keeps_its_loss_scale(tmp_path: Path) -> None:
-    half = ComputePlan(precision="fp16")
+    half = ComputeConfig(precision="fp16")
     whole = stages.run("frozen", tmp_path / "whole", stages.part(), half)
     with pytest.raises(Interrupted):
         stages.run("frozen", tmp_path / "broken", stages.signalling((5, signal.SIGTERM)), half)
-    resumed = stages.fit(tmp_path / "broken", stages.FROZEN, stages.part(), half)
+    resumed = stages.trainer(tmp_path / "broken", stages.FROZEN, stages.part(), half)
     assert resumed.state.scale is not None
     assert float(resumed.state.scale.scale) < 2**16 or float(resumed.state.scale.good) > 0
     assert resumed.run().model_dump_json(exclude={"path"}) == whole

@@ -6,14 +6,14 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from pcam_model.core.errors import BadWeights
+from pcam_model.core.errors import WeightsError
 from pcam_model.training import weights
-from pcam_model.training.network import NetworkPlan, PatchNetwork, build_network
+from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 
 
 def build(path: object, name: str = "resnet18") -> tuple[PatchNetwork, str]:
     said: list[str] = []
-    network = build_network(NetworkPlan(name=name, weights=str(path), size=32), 1, said.append)
+    network = build_network(ModelConfig(arch=name, weights=str(path), size=32), 1, said.append)
     return network, " ".join(said)
 
 
@@ -40,7 +40,7 @@ def test_wrapped_and_prefixed_state_dicts_are_understood(tmp_path: Path) -> None
 
 
 def refused(path: Path, name: str = "resnet18") -> str:
-    with pytest.raises(BadWeights) as caught:
+    with pytest.raises(WeightsError) as caught:
         build(path, name)
     return str(caught.value)
 
@@ -49,7 +49,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(models.mobilenet_v2(weights=None).state_dict(), tmp_path / "w.pth")
     assert "none of the" in refused(tmp_path / "w.pth")
     torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "w.pth")
-    assert "network.name" in refused(tmp_path / "w.pth", "resnet50")
+    assert "model.arch" in refused(tmp_path / "w.pth", "resnet50")
 
 
 class Evil:
@@ -85,7 +85,7 @@ def test_imagenet_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monk
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     before = socket.getdefaulttimeout()
     said = refused(Path("imagenet"))
-    assert "resnet18-f37072fd.pth" in said and "network.weights" in said and str(tmp_path) in said
+    assert "resnet18-f37072fd.pth" in said and "model.weights" in said and str(tmp_path) in said
     assert socket.getdefaulttimeout() == before
 
 

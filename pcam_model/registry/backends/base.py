@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from pcam_model.core.errors import Busy, StoreError
-from pcam_model.core.schema import Plan
+from pcam_model.core.errors import BusyError, StoreError
+from pcam_model.core.schema import Config
 
 
-class StorePlan(Plan):
+class StoreConfig(Config):
     """Where what lasts is kept."""
 
     uri: str = ""
     """`file:///folder`, a folder's path, or `s3://bucket/prefix`; empty means PCAM_STORE, else .pcam/store here."""
 
 
-class NotThere(StoreError):
+class NotFound(StoreError):
     """The store has no such object."""
 
 
-class StoreAway(StoreError):
+class StoreUnavailable(StoreError):
     """The store does not answer, or says that it is overloaded: it may well come back."""
 
 
-class Conflict(Busy):
+class Conflict(BusyError):
     """A condition on a write did not hold: somebody else was quicker.
 
     Where an answer was lost on the way and the write was tried again, the quicker one may be the writer itself: who has
@@ -58,13 +58,13 @@ class Store(Protocol):
         """The address that `open_store` takes."""
 
     def read(self, key: str) -> bytes:
-        """The content of a small object; `NotThere` where there is none."""
+        """The content of a small object; `NotFound` where there is none."""
 
     def get(self, key: str) -> tuple[bytes, str]:
-        """A small object's content and, of just that content, the etag; `NotThere` where there is none."""
+        """A small object's content and, of just that content, the etag; `NotFound` where there is none."""
 
     def blocks(self, key: str, start: int = 0) -> Iterator[bytes]:
-        """The content of an object of any size from byte `start` on, in order; `NotThere` where there is none."""
+        """The content of an object of any size from byte `start` on, in order; `NotFound` where there is none."""
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
         """Write a small object and return its etag.

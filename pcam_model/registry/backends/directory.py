@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pcam_model.core.errors import StoreError
-from pcam_model.core.files import room_on_disk, sha256, write_whole
-from pcam_model.registry.backends.base import Conflict, Entry, NotThere, checked_key
-from pcam_model.registry.transfer import save_whole
+from pcam_model.core.files import disk_space_guard, sha256, write_atomic
+from pcam_model.registry.backends.base import Conflict, Entry, NotFound, checked_key
+from pcam_model.registry.transfer import save_blocks
 
 BLOCK = 1 << 20
 
@@ -53,14 +53,14 @@ class DirectoryStore:
                 raise Conflict(f"{self.uri}/{key} is already there; somebody else was quicker")
             if only_if is not None and (there is None or there.etag != only_if):
                 raise Conflict(f"{self.uri}/{key} has changed since it was read; read it again and decide anew")
-            write_whole(path, content)
+            write_atomic(path, content)
             with path.open("rb") as file:
                 return _etag(file)
 
     def upload(self, key: str, path: Path) -> str:
         """See `Store.upload`."""
         with path.open("rb") as source, self._speaking(key):
-            return save_whole(iter(lambda: source.read(BLOCK), b""), self._path(key), durable=True)
+            return save_blocks(iter(lambda: source.read(BLOCK), b""), self._path(key), durable=True)
 
     def holds(self, key: str, path: Path) -> bool:
         """See `Store.holds`."""
@@ -71,7 +71,7 @@ class DirectoryStore:
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
-        return save_whole(self.blocks(key), path)
+        return save_blocks(self.blocks(key), path)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
@@ -118,7 +118,7 @@ class DirectoryStore:
             try:
                 return self._path(key).open("rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                raise NotThere(f"{self.uri} has no {key}; look at what is there with `pcam runs`") from None
+                raise NotFound(f"{self.uri} has no {key}; look at what is there with `pcam runs`") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -130,7 +130,7 @@ class DirectoryStore:
     @contextmanager
     def _speaking(self, key: str) -> Iterator[None]:
         try:
-            with room_on_disk(self.root):
+            with disk_space_guard(self.root):
                 yield
         except OSError as error:
             reason = error.strerror or type(error).__name__

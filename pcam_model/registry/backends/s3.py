@@ -14,10 +14,10 @@ from botocore.exceptions import ClientError
 
 from pcam_model.core.errors import StoreError
 from pcam_model.core.files import sha256
+from pcam_model.registry.backends.base import Conflict, Entry, StoreUnavailable, checked_key
 from pcam_model.registry.backends.s3_client import BLOCK, STREAMS, client
 from pcam_model.registry.backends.s3_errors import code_of, speaking
-from pcam_model.registry.backends.base import Conflict, Entry, StoreAway, checked_key
-from pcam_model.registry.transfer import save_whole
+from pcam_model.registry.transfer import save_blocks
 
 PART = 8 << 20
 TRIES = 4
@@ -53,17 +53,17 @@ class S3Store:
             head = self.client.head_object(**self._place(key))
         places = iter(range(start, head["ContentLength"], BLOCK))
         with ThreadPoolExecutor(STREAMS) as pool:
-            ahead: deque[Future[tuple[bytes, str]]] = deque()
+            pending: deque[Future[tuple[bytes, str]]] = deque()
             try:
                 for place in places:
                     wanted = f"bytes={place}-{place + BLOCK - 1}"
-                    ahead.append(pool.submit(self._get, key, Range=wanted, IfMatch=head["ETag"]))
-                    if len(ahead) > STREAMS:
-                        yield ahead.popleft().result()[0]
-                while ahead:
-                    yield ahead.popleft().result()[0]
+                    pending.append(pool.submit(self._get, key, Range=wanted, IfMatch=head["ETag"]))
+                    if len(pending) > STREAMS:
+                        yield pending.popleft().result()[0]
+                while pending:
+                    yield pending.popleft().result()[0]
             finally:
-                for future in ahead:
+                for future in pending:
                     future.cancel()
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
@@ -97,7 +97,7 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
-        return save_whole(self.blocks(key), path)
+        return save_blocks(self.blocks(key), path)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
@@ -142,7 +142,7 @@ class S3Store:
                 with self._speaking(key, "read"):
                     answer = self.client.get_object(**self._place(key), **wanted)
                     return answer["Body"].read(), answer["ETag"].strip('"')
-            except StoreAway:
+            except StoreUnavailable:
                 if not rest:
                     raise
             except StoreError as error:

@@ -12,7 +12,7 @@ from botocore import exceptions as faults
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pcam_model.core.errors import StoreError
-from pcam_model.registry.backends.base import NotThere, StoreAway
+from pcam_model.registry.backends.base import NotFound, StoreUnavailable
 
 WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 AWAY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"}
@@ -53,9 +53,11 @@ def _refusal(error: ClientError, place: str, endpoint: str, doing: str) -> Store
     if code in MISSING and doing == "list":
         return StoreError(f"{bucket}: {endpoint} answers {code}, so it has no such bucket or speaks no S3; check both")
     if code in MISSING:
-        return NotThere(f"{place} is not there; look at what is with `pcam runs`")
+        return NotFound(f"{place} is not there; look at what is with `pcam runs`")
     if code in AWAY:
-        return StoreAway(f"{endpoint} is overloaded or out of order ({code}) while trying to {doing}; run again later")
+        return StoreUnavailable(
+            f"{endpoint} is overloaded or out of order ({code}) while trying to {doing}; run again later"
+        )
     sentences: dict[str, Callable[[], str]] = {
         "NoSuchBucket": lambda: f"{bucket}: {endpoint} has no such bucket; make it, or mend the store's address",
         "RequestTimeTooSkewed": lambda: f"{endpoint} refuses this machine's clock, {_skew(error)}; set the clock",
@@ -85,9 +87,9 @@ def _failure(error: BotoCoreError, place: str, endpoint: str) -> StoreError:
             f"{endpoint}: its certificate is not trusted ({_short(error)}); name its authority's file in AWS_CA_BUNDLE"
         )
     if isinstance(error, faults.ProxyConnectionError):
-        return StoreAway(f"{endpoint}: the proxy does not answer; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
+        return StoreUnavailable(f"{endpoint}: the proxy does not answer; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
     if isinstance(error, faults.ConnectionError | faults.HTTPClientError | faults.IncompleteReadError):
-        return StoreAway(
+        return StoreUnavailable(
             f"{endpoint} does not answer ({_short(error)}); check AWS_ENDPOINT_URL_S3 and that the server is up"
         )
     return StoreError(f"{place}: {_short(error)}; check the store's address and the AWS settings")

@@ -13,8 +13,8 @@ import pytest
 from s3_settings import real_environment, settings
 
 from pcam_model.core.errors import PcamError, StoreError
-from pcam_model.registry.retry import patiently
-from pcam_model.registry.backends.base import StoreAway, open_store
+from pcam_model.registry.backends.base import StoreUnavailable, open_store
+from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.workspace import Workspace
 
 Answering = Callable[[int, str], str]
@@ -134,35 +134,35 @@ def test_a_wrong_clock_is_said_with_how_wrong_it_is(serving: Callable[..., str],
 
 def test_an_overloaded_server_may_be_waited_for(serving: Callable[..., str]) -> None:
     serving(503, "SlowDown")
-    with pytest.raises(StoreAway, match="overloaded"):
+    with pytest.raises(StoreUnavailable, match="overloaded"):
         open_store("s3://models/here").read("key")
 
 
 def test_a_store_that_comes_back_is_used() -> None:
-    answers, told = iter([StoreAway("away"), "content"]), list[str]()
+    answers, told = iter([StoreUnavailable("away"), "content"]), list[str]()
 
     def work() -> str:
         answer = next(answers)
-        if isinstance(answer, StoreAway):
+        if isinstance(answer, StoreUnavailable):
             raise answer
         return answer
 
-    assert patiently(work, 60.0, told.append) == "content"
+    assert retry_while_unavailable(work, 60.0, told.append) == "content"
     assert len(told) == 1 and told[0].startswith("away; trying again for")
 
 
 def test_a_store_that_stays_away_is_given_up() -> None:
     def work() -> None:
-        raise StoreAway("away")
+        raise StoreUnavailable("away")
 
-    with pytest.raises(StoreAway):
-        patiently(work, 0.0, print)
+    with pytest.raises(StoreUnavailable):
+        retry_while_unavailable(work, 0.0, print)
 
 
 def test_a_server_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch) -> None:
     settings(monkeypatch, "http://127.0.0.1:9", "key", "a-secret-key")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         open_store("s3://models").read("key")
     text = said(lambda: open_store("s3://models").read("key"))
     assert "http://127.0.0.1:9 does not answer (" in text and "refused" in text and "AWS_ENDPOINT_URL_S3" in text

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from a_run import safetensors
 
-from pcam_model.core.files import write_whole
+from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Record
-from pcam_model.registry.live_sync import Beside, restore
+from pcam_model.registry.backends.base import Store, StoreUnavailable
+from pcam_model.registry.live_sync import LiveSync, restore
 from pcam_model.registry.runs import RunStore
-from pcam_model.registry.backends.base import Store, StoreAway
 from pcam_model.registry.workspace import Workspace
 
 
@@ -21,16 +21,16 @@ class Made(Record):
 
 def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: Store, tmp_path: Path) -> None:
     run, folder = RunStore(store, "a"), tmp_path / "work"
-    beside = Beside(run, "checkpoints/tuned", folder)
+    beside = LiveSync(run, "checkpoints/finetune", folder)
     for turn in (b"one", b"two", b"three"):
-        write_whole(folder / "latest.safetensors", safetensors(turn * 50))
+        write_atomic(folder / "latest.safetensors", safetensors(turn * 50))
         with (folder / "metrics.jsonl").open("ab") as file:
             file.write(b'{"turn": "%s"}\n{"half' % turn)
         beside.look()
-    assert store.read("runs/a/checkpoints/tuned/metrics.jsonl").endswith(b'{"turn": "three"}\n')
-    live = [entry.key for entry in store.entries("runs/a/checkpoints/tuned/live/")]
+    assert store.read("runs/a/checkpoints/finetune/metrics.jsonl").endswith(b'{"turn": "three"}\n')
+    live = [entry.key for entry in store.entries("runs/a/checkpoints/finetune/live/")]
     assert len(live) == 2 and live[-1].endswith("live.json")
-    assert restore(run, "checkpoints/tuned", tmp_path / "elsewhere")
+    assert restore(run, "checkpoints/finetune", tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere/latest.safetensors").read_bytes() == safetensors(b"three" * 50)
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["latest.safetensors", "metrics.jsonl"]
     assert (tmp_path / "elsewhere/metrics.jsonl").read_bytes().count(b"\n") == 3
@@ -40,10 +40,10 @@ def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: S
 
 def test_a_checkpoint_of_this_machine_is_not_replaced(store: Store, tmp_path: Path) -> None:
     run = RunStore(store, "a")
-    write_whole(tmp_path / "work" / "latest.safetensors", safetensors(b"old"))
-    Beside(run, "tuned", tmp_path / "work").look()
-    write_whole(tmp_path / "work" / "latest.safetensors", safetensors(b"newer"))
-    assert not restore(run, "tuned", tmp_path / "work")
+    write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"old"))
+    LiveSync(run, "finetune", tmp_path / "work").look()
+    write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"newer"))
+    assert not restore(run, "finetune", tmp_path / "work")
     assert (tmp_path / "work" / "latest.safetensors").read_bytes() == safetensors(b"newer")
 
 
@@ -52,8 +52,8 @@ def test_another_machine_goes_on_and_nothing_of_the_way_is_left(tmp_path: Path) 
     store = place.run_store.store
 
     def killed(folder: Path) -> Made:
-        write_whole(folder / "latest.safetensors", safetensors(b"so far"))
-        Beside(place.run_store, "tuned", folder).look()
+        write_atomic(folder / "latest.safetensors", safetensors(b"so far"))
+        LiveSync(place.run_store, "finetune", folder).look()
         raise KeyboardInterrupt
 
     def go_on(folder: Path) -> Made:
@@ -62,12 +62,12 @@ def test_another_machine_goes_on_and_nothing_of_the_way_is_left(tmp_path: Path) 
         return Made(found=found.decode("latin1"))
 
     with pytest.raises(KeyboardInterrupt):
-        place.once("tuned", Made, killed, {})
+        place.run_step("finetune", Made, killed, {})
     elsewhere = place.model_copy(update={"folder": str(tmp_path / "two")})
-    assert elsewhere.once("tuned", Made, go_on, {}).found.endswith("so far")
+    assert elsewhere.run_step("finetune", Made, go_on, {}).found.endswith("so far")
     assert [entry.key for entry in store.entries("runs/a/")] == [
-        "runs/a/tuned/final.safetensors",
-        "runs/a/tuned/step.json",
+        "runs/a/finetune/final.safetensors",
+        "runs/a/finetune/step.json",
     ]
 
 
@@ -76,12 +76,12 @@ def test_a_dead_store_is_said_once_and_does_not_stop_the_work(
 ) -> None:
     def no(*_: object) -> str:
         tried.append(1)
-        raise StoreAway("the store does not answer")
+        raise StoreUnavailable("the store does not answer")
 
     tried: list[int] = []
     monkeypatch.setattr(type(folder_store), "upload", no)
-    write_whole(tmp_path / "work" / "latest.safetensors", safetensors(b"so far"))
-    with Beside(RunStore(folder_store, "a"), "tuned", tmp_path / "work", every=0.001):
+    write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"so far"))
+    with LiveSync(RunStore(folder_store, "a"), "finetune", tmp_path / "work", every=0.001):
         while len(tried) < 3:
             time.sleep(0.001)
     assert capsys.readouterr().out.count("Training goes on") == 1

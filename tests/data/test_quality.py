@@ -7,10 +7,10 @@ import pytest
 from patch_sets import plain_tiff
 from PIL import Image
 
-from pcam_model.data.quality import LookPlan, look_at
-from pcam_model.core.errors import BadSource
+from pcam_model.core.errors import SourceError
+from pcam_model.data.quality import DataChecksConfig, check_quality
 
-LENIENT = LookPlan(most_conflicts=1, most_blank=1, least_class=0)
+LENIENT = DataChecksConfig(max_conflicts=1, max_blank=1, min_class=0)
 
 
 def test_blanks_repeats_and_conflicts_are_counted(tmp_path, patch_set, pack):
@@ -19,7 +19,7 @@ def test_blanks_repeats_and_conflicts_are_counted(tmp_path, patch_set, pack):
     nearly[::2] -= 4
     for place, patch in ((0, white), (1, white), (2, nearly), (4, made.patches[6])):
         made.files[f"train/{made.ids[place]}.tif"] = plain_tiff(patch)
-    found = look_at(pack(made.zip(tmp_path / "a.zip")), LENIENT, tmp_path / "look")
+    found = check_quality(pack(made.zip(tmp_path / "a.zip")), LENIENT, tmp_path / "look")
     assert (found.blank, found.nearly_blank, found.repeats, found.conflicts) == (2, 1, 2, 2)
     assert found.counts == {"0": 10, "1": 10, "unlabelled": 4}
     assert len(found.warnings) == 4
@@ -29,26 +29,26 @@ def test_blanks_repeats_and_conflicts_are_counted(tmp_path, patch_set, pack):
 
 
 @pytest.mark.parametrize(
-    ("plan", "sentence"),
+    ("config", "sentence"),
     [
         (
-            LookPlan(most_blank=1),
+            DataChecksConfig(max_blank=1),
             r"10\.00% of the patches have the pixels of one with the other label, more than",
         ),
-        (LookPlan(most_conflicts=1, most_blank=0.05), r"10\.00% of the patches are blank"),
-        (LookPlan(most_conflicts=1, most_blank=1, least_class=0.5), None),
+        (DataChecksConfig(max_conflicts=1, max_blank=0.05), r"10\.00% of the patches are blank"),
+        (DataChecksConfig(max_conflicts=1, max_blank=1, min_class=0.5), None),
     ],
 )
-def test_too_much_stops_the_run_and_shows_what_was_seen(tmp_path, patch_set, pack, plan, sentence):
+def test_too_much_stops_the_run_and_shows_what_was_seen(tmp_path, patch_set, pack, config, sentence):
     made = patch_set(20)
     for place in (0, 1):
         made.files[f"train/{made.ids[place]}.tif"] = plain_tiff(np.full((96, 96, 3), 240, np.uint8))
     found = pack(made.zip(tmp_path / "a.zip"))
     if sentence is None:
-        assert look_at(found, plan, tmp_path / "look").counts["0"] == 10
+        assert check_quality(found, config, tmp_path / "look").counts["0"] == 10
         return
-    with pytest.raises(BadSource, match=sentence):
-        look_at(found, plan, tmp_path / "look")
+    with pytest.raises(SourceError, match=sentence):
+        check_quality(found, config, tmp_path / "look")
     assert (tmp_path / "look" / "patches.png").exists()
 
 
@@ -56,10 +56,10 @@ def test_a_rare_class_stops_the_run(tmp_path, patch_set, pack):
     made = patch_set(30)
     lines = made.files["train_labels.csv"].replace(b",1\n", b",0\n").splitlines(keepends=True)
     made.files["train_labels.csv"] = b"".join([lines[0], lines[1].replace(b",0", b",1"), *lines[2:]])
-    with pytest.raises(BadSource, match="one class has 1 of 30 labelled patches"):
-        look_at(pack(made.zip(tmp_path / "a.zip")), LookPlan(least_class=0.1), tmp_path / "look")
+    with pytest.raises(SourceError, match="one class has 1 of 30 labelled patches"):
+        check_quality(pack(made.zip(tmp_path / "a.zip")), DataChecksConfig(min_class=0.1), tmp_path / "look")
 
 
 def test_the_sample_looks_well(tmp_path, pack):
-    found = look_at(pack(limit=96), LookPlan(), tmp_path / "look")
+    found = check_quality(pack(limit=96), DataChecksConfig(), tmp_path / "look")
     assert found.blank == found.conflicts == found.repeats == 0

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from a_run import publish_run
 
-from pcam_model.core.errors import BadModel, StoreError
+from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.registry import channel_history as history
-from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
+from pcam_model.registry.audit import verify
+from pcam_model.registry.backends.base import Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, newest_first, whole_history
-from pcam_model.registry.audit import verify
+from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
 from pcam_model.registry.manifest import encoded
-from pcam_model.registry.pruning import leftovers
-from pcam_model.registry.backends.base import Store
+from pcam_model.registry.pruning import prune_candidates
 
 
 @pytest.fixture
@@ -117,17 +117,17 @@ def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: St
         damage()
         faults = list(verify(three))
         assert [fault.place for fault in faults] == ["channels/champion.json"] and pages[0].key in faults[0].what
-        with pytest.raises(BadModel, match="bring it back from a backup"):
-            leftovers(three, days=0)
+        with pytest.raises(ModelError, match="bring it back from a backup"):
+            prune_candidates(three, days=0)
     assert promote(three, "a").run == "a" and rollback(three).run == "c"
     three.write(pages[0].key, content)
-    assert list(verify(three)) == [] and leftovers(three, days=0) == []
+    assert list(verify(three)) == [] and prune_candidates(three, days=0) == []
 
 
 def test_what_is_only_in_a_page_is_needed(three: Store) -> None:
     for name in "abbbbbbb":
         promote(three, name)
-    assert [run.name for run in leftovers(three, days=0)] == ["c"]
+    assert [run.name for run in prune_candidates(three, days=0)] == ["c"]
 
 
 def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:
@@ -141,5 +141,5 @@ def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:
         f"history/champion/{other.older.moves:08d}-{other.older.sha256[:16]}.json",
         three.read(next(iter(three.entries("history/beta/"))).key),
     )
-    with pytest.raises(BadModel, match="of another channel"):
+    with pytest.raises(ModelError, match="of another channel"):
         whole_history(three, strange)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from pcam_model.data.augment import Sight, augment, grid, homographies, lighting, relight, symmetries, warps, zooms
-from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, Batches, batches, normalise
 from pcam_model.core.rng import generator
+from pcam_model.data.augment import ViewConfig, augment, grid, homographies, lighting, relight, symmetries, warps, zooms
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, PatchLoader, batches, normalise
 
 
 def some(count: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 96, 96, 3), dtype=np.uint8))
 
 
-def part(count: int = 12) -> Batches:
+def part(count: int = 12) -> PatchLoader:
     return batches(some(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
 
 
@@ -79,7 +79,7 @@ def test_augmentation_depends_on_its_place_alone() -> None:
 
 
 def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
-    images = augment(some(1).expand(6, -1, -1, -1), Sight(96), generator(4))
+    images = augment(some(1).expand(6, -1, -1, -1), ViewConfig(96), generator(4))
     assert 0 <= images.min() and images.max() <= 1
     assert len({image.numpy().tobytes() for image in images}) == 6
     assert homographies(6, generator(4)).shape == (6, 3, 3)
@@ -91,8 +91,8 @@ def test_calm_images_are_turned_and_lit_but_never_resampled() -> None:
     whole = patches.permute(0, 3, 1, 2).float() / 255
     turned = torch.nn.functional.grid_sample(whole, places, mode="nearest", align_corners=False)
     expected = relight(turned, *lighting(6, draw))
-    assert torch.allclose(augment(patches, Sight(96, calm=True), generator(5)), expected, atol=1e-3)
-    assert not torch.allclose(augment(patches, Sight(96), generator(5)), expected, atol=0.1)
+    assert torch.allclose(augment(patches, ViewConfig(96, no_warp_fraction=True), generator(5)), expected, atol=1e-3)
+    assert not torch.allclose(augment(patches, ViewConfig(96), generator(5)), expected, atol=0.1)
 
 
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:

@@ -6,24 +6,23 @@ import pytest
 from scipy.stats import bootstrap, norm
 from sklearn import metrics as reference
 
-from pcam_model.evaluation import metrics
-
 from pcam_model.evaluation import bootstrap as resample
+from pcam_model.evaluation import metrics
+from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoringResult, Statistics, draws, units
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.intervals import bca_interval, measure
-from pcam_model.evaluation.bootstrap import Scored, Statistics, Units, draws, units
 from tests.evaluation.conftest import predictions
 
 
-def scored(table: pd.DataFrame, *, threshold: float = 0.5, by_slide: bool = True) -> Scored:
+def scored(table: pd.DataFrame, *, threshold: float = 0.5, by_slide: bool = True) -> ScoringResult:
     odds = metrics.margin(table[["logit0", "logit1"]].to_numpy())
     probability = metrics.sigmoid(odds)
     of = units(table["slide"] if by_slide else pd.Series([None] * len(table)))
-    return Scored(table["label"].to_numpy(), odds, metrics.sigmoid(odds / 1.3), probability,
+    return ScoringResult(table["label"].to_numpy(), odds, metrics.sigmoid(odds / 1.3), probability,
                   {"own": probability >= threshold}, of)  # fmt: skip
 
 
-def expected(judged: Scored, weight: np.ndarray) -> dict[str, float]:
+def expected(judged: ScoringResult, weight: np.ndarray) -> dict[str, float]:
     """All figures by scikit-learn, by hand where it has none."""
     y, p, called = judged.labels, judged.probability, judged.called["own"].astype(int)
     edges = np.minimum((p * BINS).astype(int), BINS - 1)
@@ -79,7 +78,7 @@ def test_slides_are_drawn_only_when_every_patch_has_one():
 
 
 def test_draws_are_a_function_of_the_seed_and_keep_the_count():
-    of = Units(np.arange(50), 50, "patches")
+    of = ResamplingUnits(np.arange(50), 50, "patches")
     one, again, other = (np.vstack(list(draws(of, 20, seed, patches=50))) for seed in (1, 1, 2))
     assert (one == again).all() and (one != other).any() and (one.sum(axis=1) == 50).all()
 
@@ -117,7 +116,9 @@ def test_the_interval_of_the_ece_holds_the_truth_even_where_that_is_nothing(heat
         odds = random.normal(0, 2.5, 600)
         label = (random.random(600) < metrics.sigmoid(odds)).astype(int)
         said = metrics.sigmoid(heat * odds)
-        judged = Scored(label, odds, said, said, {"own": said >= 0.5}, Units(np.arange(600), 600, "patches"))
+        judged = ScoringResult(
+            label, odds, said, said, {"own": said >= 0.5}, ResamplingUnits(np.arange(600), 600, "patches")
+        )
         ece = measure(judged, 3, resamples=200, bands=False).points[""]["ece"]
         held += ece.low - 1e-4 <= true <= ece.high
     assert held >= 50
@@ -126,8 +127,8 @@ def test_the_interval_of_the_ece_holds_the_truth_even_where_that_is_nothing(heat
 def test_a_faultless_side_still_has_an_interval():
     odds = np.linspace(-3, 3, 40)
     label = (odds > 0).astype(int)
-    judged = Scored(label, odds, metrics.sigmoid(odds), metrics.sigmoid(odds), {"own": odds > 0},
-                    Units(np.arange(40), 40, "patches"))  # fmt: skip
+    judged = ScoringResult(label, odds, metrics.sigmoid(odds), metrics.sigmoid(odds), {"own": odds > 0},
+                    ResamplingUnits(np.arange(40), 40, "patches"))  # fmt: skip
     points = measure(judged, 3, resamples=100).points
     assert points["own"]["sensitivity"].high == 1.0
     assert points["own"]["sensitivity"].low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson, 20 of 20
@@ -137,8 +138,8 @@ def test_a_faultless_side_still_has_an_interval():
 
 def test_a_ppv_of_one_patch_that_was_called_says_next_to_nothing():
     odds = np.linspace(-3, 3, 40)
-    judged = Scored((odds > 0).astype(int), odds, metrics.sigmoid(odds), metrics.sigmoid(odds), {"own": odds > 2.9},
-                    Units(np.arange(40), 40, "patches"))  # fmt: skip
+    judged = ScoringResult((odds > 0).astype(int), odds, metrics.sigmoid(odds), metrics.sigmoid(odds), {"own": odds > 2.9},
+                    ResamplingUnits(np.arange(40), 40, "patches"))  # fmt: skip
     ppv = measure(judged, 3, resamples=100).points["own"]["ppv"]
     assert (ppv.value, ppv.low) == (1.0, pytest.approx(0.025))
 

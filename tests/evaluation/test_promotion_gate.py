@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pcam_model.data.pack import build_pack
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.evaluation.promotion_gate import PromotionPlan, decide, held_out
+from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.evaluation.compare import auc_difference
+from pcam_model.evaluation.promotion_gate import PromotionConfig, decide, held_out
 from tests.evaluation.conftest import predictions
 
 
@@ -28,7 +28,7 @@ def test_promoted_is_what_is_better_and_surely_not_worse(noise: float, margin: f
     shaken = good.assign(logit1=good["logit1"] + np.random.default_rng(1).normal(0, abs(noise), 400))
     champion, challenger = (shaken, good) if noise < 0 else (good, shaken)
     difference = auc_difference({"champion": champion, "challenger": challenger}, resamples=300)
-    decision = decide(PromotionPlan(margin=margin), difference, 400, 7)
+    decision = decide(PromotionConfig(margin=margin), difference, 400, 7)
     assert decision.verdict == verdict and words.replace("X", f"{margin:g}") in decision.reason
     assert (decision.champion, decision.challenger, decision.left_out) == ("champion", "challenger", 7)
 
@@ -40,7 +40,7 @@ def test_better_by_chance_alone_is_rejected() -> None:
     if difference.value < 0:
         difference = auc_difference({"champion": other, "challenger": one}, resamples=300)
     assert difference.value > 0 > difference.low
-    decision = decide(PromotionPlan(margin=0), difference, 60, 0)
+    decision = decide(PromotionConfig(margin=0), difference, 60, 0)
     assert decision.verdict == "rejected" and "better, but a loss beyond the margin of 0 is possible" in decision.reason
 
 
@@ -53,8 +53,8 @@ def split(folder: Path, ids: list[str], sides: list[str], kind: str) -> Path:
 
 
 def test_what_the_champion_has_learnt_from_does_not_judge_it(tmp_path: Path) -> None:
-    plan = SourcePlan(kind="sample", limit=48)
-    pack = build_pack(fetch(plan, 1), plan, tmp_path / "packs", 1)  # rows 0 and 24 are of one slide, and so on
+    config = SourceConfig(kind="sample", max_patches=48)
+    pack = build_pack(fetch(config, 1), config, tmp_path / "packs", 1)  # rows 0 and 24 are of one slide, and so on
     ids = [f"sample{row:06d}" for row in range(48)]
     challenger = split(tmp_path / "new", ids, ["train"] * 24 + ["valid"] * 24, "random")
     for kind, learnt, kept in (("random", [30, 31], 22), ("slide", [0, 1, 30], 21), ("slide", [], 24)):

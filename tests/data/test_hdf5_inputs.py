@@ -9,15 +9,15 @@ import pytest
 from official_files import official_folder
 from patch_sets import some_patches
 
+from pcam_model.core.errors import SourceError
 from pcam_model.data.hdf5_inputs import Hdf5Images
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import build_pack
 from pcam_model.data.pack import table as table_of
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.core.errors import BadSource
-from pcam_model.inference.streaming import predict_to
+from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.inference.predictor import load
+from pcam_model.inference.streaming import predict_to_csv
 
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (False, (3, 96, 96, 3))])
@@ -31,7 +31,7 @@ def test_every_side_is_predicted_in_its_order_and_nothing_is_left(
     assert images.named(12) == ("pcam-valid-000000", f"{PREFIX}_valid_x.h5{'.gz' * packed}")
     assert images.content(21) == pixels[21].tobytes()
     predictor = load(model_folder, runtime="onnx", tta=False)
-    counts = predict_to(tmp_path / "out.csv", predictor, images, batch=5)
+    counts = predict_to_csv(tmp_path / "out.csv", predictor, images, batch=5)
     with (tmp_path / "out.csv").open(newline="") as file:
         said = [float(row["probability"]) for row in csv.DictReader(file)]
     assert counts.patches == 22
@@ -41,8 +41,8 @@ def test_every_side_is_predicted_in_its_order_and_nothing_is_left(
 
 def test_the_ids_are_those_of_a_pack(tmp_path: Path) -> None:
     folder = official_folder(tmp_path / "pcam")
-    plan = SourcePlan(kind="path", path=str(folder), published=False)
-    pack = build_pack(fetch(plan, 0), plan, tmp_path / "packs", 0)
+    config = SourceConfig(kind="path", path=str(folder), verify_md5=False)
+    pack = build_pack(fetch(config, 0), config, tmp_path / "packs", 0)
     images = Images([folder], tmp_path / "scratch")
     assert [images.named(row).id for row in range(len(images))] == table_of(pack)["id"].tolist()
 
@@ -72,21 +72,21 @@ def test_an_unpacked_file_is_taken_before_its_packed_form(tmp_path: Path) -> Non
 def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
     folder = official_folder(tmp_path / "pcam", packed=False)
     path = folder / f"{PREFIX}_test_x.h5"
-    with pytest.raises(BadSource, match="holds y, not the dataset x"):
+    with pytest.raises(SourceError, match="holds y, not the dataset x"):
         Images([folder / f"{PREFIX}_test_y.h5"])
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((3, 50, 50, 3), np.uint8))
-    with pytest.raises(BadSource, match=r"x is uint8 \(3, 50, 50, 3\); expected uint8 \(N, 96, 96, 3\), one"):
+    with pytest.raises(SourceError, match=r"x is uint8 \(3, 50, 50, 3\); expected uint8 \(N, 96, 96, 3\), one"):
         Images([folder])
     path.write_bytes(b"no")
-    with pytest.raises(BadSource, match="it is no whole HDF5 file"):
+    with pytest.raises(SourceError, match="it is no whole HDF5 file"):
         Images([folder])
     packed = tmp_path / f"{PREFIX}_test_x.h5.gz"
     packed.write_bytes(b"\x1f\x8bno")
-    with pytest.raises(BadSource, match="it is no whole gzip file"):
+    with pytest.raises(SourceError, match="it is no whole gzip file"):
         Hdf5Images(packed, "x", tmp_path / "scratch")
     assert not list((tmp_path / "scratch").glob("*"))
     for left in folder.glob("*_x.h5"):
         left.unlink()
-    with pytest.raises(BadSource, match="none with images is here; add"):
+    with pytest.raises(SourceError, match="none with images is here; add"):
         Images([folder])

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.registry.channels import promote, rollback
+from pcam_model.core.predictions_csv import Rows
 from pcam_model.registry.audit import verify
-from pcam_model.registry.pruning import leftovers, old_scores, old_shards, prune
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.channels import promote, rollback
+from pcam_model.registry.pruning import old_scores, old_shards, prune, prune_candidates
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.score_tables import publish_scores, write_shard
-from pcam_model.registry.backends.base import Store
-from pcam_model.core.predictions_csv import Rows
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def three(store: Store, tmp_path: Path) -> Store:
 
 def test_a_store_that_is_whole_has_no_faults(three: Store) -> None:
     promote(three, "a")
-    RunStore(three, "unfinished").claim({})
+    RunStore(three, "unfinished").reserve_run({})
     assert list(verify(three)) == []
 
 
@@ -56,9 +56,9 @@ def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
     promote(three, "a")
     promote(three, "b")
     rollback(three)
-    found = leftovers(three, days=0)
+    found = prune_candidates(three, days=0)
     assert [(run.name, run.published) for run in found] == [("c", True)]
-    assert leftovers(three, days=1) == []
+    assert prune_candidates(three, days=1) == []
     promote(three, "c", "late")
     prune(three, found[0])
     assert list(three.folders("runs/")) == ["a", "b", "c"]
@@ -70,9 +70,9 @@ def test_the_last_and_the_best_stay(folder_store: Store, tmp_path: Path) -> None
         figures = {"valid": {"auc": {"value": auc}}}
         run.commit("report", model_folder(tmp_path / name), {"made": {"figures": figures}})
         run.publish()
-    assert [run.name for run in leftovers(folder_store, days=0, keep=1)] == ["a", "c"]
-    assert [run.name for run in leftovers(folder_store, days=0, keep=2)] == ["a"]
-    assert len(leftovers(folder_store, days=0)) == 4
+    assert [run.name for run in prune_candidates(folder_store, days=0, keep=1)] == ["a", "c"]
+    assert [run.name for run in prune_candidates(folder_store, days=0, keep=2)] == ["a"]
+    assert len(prune_candidates(folder_store, days=0)) == 4
 
 
 def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def test_old_shards_and_tables_may_go_and_new_ones_stay(store: Store, tmp_path: 
 
 def test_what_is_pruned_is_gone_and_the_rest_is_whole(three: Store) -> None:
     promote(three, "a")
-    for leftover in leftovers(three, days=0):
+    for leftover in prune_candidates(three, days=0):
         prune(three, leftover)
     assert list(three.folders("runs/")) == ["a"] and list(verify(three)) == []

@@ -9,14 +9,14 @@ import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
-from pcam_model.core.errors import BadSource
-from pcam_model.config import read_plan
-from pcam_model.registry.run_status import find_ending, forget_ending, leave_ending
-from pcam_model.registry.runs import RunStore
-from pcam_model.registry.describe import describe_run
+from pcam_model.config_reader import read_config
+from pcam_model.core.errors import SourceError
 from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.registry.describe import describe_run
+from pcam_model.registry.run_status import clear_status, read_status, write_status
+from pcam_model.registry.runs import RunStore
 from tasks import publishing
-from tasks.run_status import ENDINGS, made_up
+from tasks.run_status import STATUS_HOOKS, default_run_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -24,22 +24,22 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path.as_uri())
-    RunStore(store, "begun").claim({"seed": 1})
+    RunStore(store, "begun").reserve_run({"seed": 1})
     return store
 
 
 def test_only_a_run_that_has_begun_and_is_not_published_has_an_ending(store: Store, tmp_path: Path) -> None:
-    assert not leave_ending(store, "unknown", "Failed", "why")
-    assert leave_ending(store, "begun", "Failed", "why", "job")
-    ending = find_ending(store, "begun")
+    assert not write_status(store, "unknown", "Failed", "why")
+    assert write_status(store, "begun", "Failed", "why", "job")
+    ending = read_status(store, "begun")
     assert ending is not None and (ending.state, ending.message, ending.job) == ("Failed", "why", "job")
     assert describe_run(store.uri, "begun")["ending"]["message"] == "why"
-    forget_ending(store, "begun")
-    assert find_ending(store, "begun") is None
+    clear_status(store, "begun")
+    assert read_status(store, "begun") is None
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "file").write_text("x")
     RunStore(store, "begun").publish(files={"file": tmp_path / "work" / "file"})
-    assert not leave_ending(store, "begun", "Failed", "why") and find_ending(store, "begun") is None
+    assert not write_status(store, "begun", "Failed", "why") and read_status(store, "begun") is None
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +49,32 @@ def server() -> Iterator[None]:
     gc.collect()  # Prefect's client leaves sockets behind; they go while their warnings are waived
 
 
-@pytest.mark.parametrize(("fault", "state"), [(BadSource("no such file"), "Failed"), (KeyboardInterrupt(), "Crashed")])
+@pytest.mark.parametrize(
+    ("fault", "state"), [(SourceError("no such file"), "Failed"), (KeyboardInterrupt(), "Crashed")]
+)
 def test_a_flow_leaves_its_state(server: None, store: Store, fault: BaseException, state: str) -> None:
-    @flow(name="ends", **ENDINGS)
+    @flow(name="ends", **STATUS_HOOKS)
     def ends(run: str, store: dict[str, Any]) -> None:
         raise fault
 
-    @flow(name="decides", **ENDINGS)
+    @flow(name="decides", **STATUS_HOOKS)
     def decides(where: dict[str, Any]) -> None:
         ends(run="begun", store=where)
 
     with pytest.raises(type(fault)):
         decides({"uri": store.uri})
-    ending = find_ending(store, "begun")
+    ending = read_status(store, "begun")
     assert ending is not None and ending.state == state and ending.job
 
 
 def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
-    plan = read_plan(None, [f"store.uri={store.uri}", "run=again", "network.weights=none"])
-    RunStore(store, "again").claim(plan.result())
-    leave_ending(store, "again", "Crashed", "killed")
-    publishing.begin.fn(plan)
-    assert find_ending(store, "again") is None
+    config = read_config(None, [f"store.uri={store.uri}", "run=again", "model.weights=none"])
+    RunStore(store, "again").reserve_run(config.result_keys())
+    write_status(store, "again", "Crashed", "killed")
+    publishing.begin.fn(config)
+    assert read_status(store, "again") is None
 
 
 def test_a_made_up_name_is_a_run_name_and_stays_the_same() -> None:
-    assert made_up("Brave Ox", "abcdef") == made_up("Brave Ox", "abcdef") == "brave-ox-abcd"
+    assert default_run_name("Brave Ox", "abcdef") == default_run_name("Brave Ox", "abcdef") == "brave-ox-abcd"

@@ -6,13 +6,12 @@ import pytest
 from official_files import official_folder
 from web_standin import Standin
 
-from pcam_model.data import official_download as remote
-
+from pcam_model.core.errors import ConfigError, SourceError, TransientError
 from pcam_model.data import http_download as web
+from pcam_model.data import official_download as remote
 from pcam_model.data.official_files import PREFIX
 from pcam_model.data.pack import build_pack, table
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.core.errors import BadPlan, BadSource, Transient
+from pcam_model.data.source import SourceConfig, fetch
 
 LABELS = f"{PREFIX}_train_y.h5.gz"
 
@@ -63,40 +62,40 @@ def got(one, tmp_path, waits=None, published=True):
 
 
 def test_an_address_is_as_good_as_a_folder_and_is_asked_once(tmp_path, site):
-    plan = SourcePlan(kind="path", path=f"{site.address}/?download=1")
-    archive = fetch(plan, 2, tmp_path / "downloads")
+    config = SourceConfig(kind="path", path=f"{site.address}/?download=1")
+    archive = fetch(config, 2, tmp_path / "downloads")
     assert sorted(site.asked) == [""] * 9
-    assert fetch(plan, 2, tmp_path / "downloads") == archive and len(site.asked) == 9
-    here = fetch(SourcePlan(kind="path", path=str(tmp_path / "official")), 2)
+    assert fetch(config, 2, tmp_path / "downloads") == archive and len(site.asked) == 9
+    here = fetch(SourceConfig(kind="path", path=str(tmp_path / "official")), 2)
     assert here.sha256 == archive.sha256
-    rows = table(build_pack(archive, plan, tmp_path / "packs", 2))
+    rows = table(build_pack(archive, config, tmp_path / "packs", 2))
     assert set(rows["origin"]) == {"train", "valid", "test"} and rows["slide"].notna().all()
 
 
 def test_another_file_than_the_published_one_is_refused(tmp_path, site):
     site.files[f"/records/files/{LABELS}"] += b"0"
-    with pytest.raises(BadSource, match=r"train_y\.h5\.gz: its MD5 is .* was published"):
-        fetch(SourcePlan(kind="path", path=site.address), 2, tmp_path)
+    with pytest.raises(SourceError, match=r"train_y\.h5\.gz: its MD5 is .* was published"):
+        fetch(SourceConfig(kind="path", path=site.address), 2, tmp_path)
     assert not list(tmp_path.rglob("*_y.h5*.part"))
 
 
 def test_own_files_need_no_published_sum_and_may_be_unpacked_and_few(tmp_path, site):
     folder = official_folder(tmp_path / "own", packed=False, sides={"train": 8, "valid": 4}, meta=False)
     site.files = {f"/records/files/{path.name}": path.read_bytes() for path in folder.iterdir()}
-    plan = SourcePlan(kind="path", path=site.address, published=False)
-    archive = fetch(plan, 2, tmp_path / "downloads")
+    config = SourceConfig(kind="path", path=site.address, verify_md5=False)
+    archive = fetch(config, 2, tmp_path / "downloads")
     assert "for which no MD5 was published" in archive.source
-    assert build_pack(archive, plan, tmp_path / "packs", 2).count == 12
+    assert build_pack(archive, config, tmp_path / "packs", 2).count == 12
 
 
 def test_an_address_without_the_files_says_what_belongs_there(tmp_path, site):
-    with pytest.raises(BadSource, match="none of PCam's official files at this address"):
-        fetch(SourcePlan(kind="path", path=f"{site.address}/else"), 2, tmp_path)
+    with pytest.raises(SourceError, match="none of PCam's official files at this address"):
+        fetch(SourceConfig(kind="path", path=f"{site.address}/else"), 2, tmp_path)
 
 
 def test_an_address_shows_no_credentials(tmp_path):
-    with pytest.raises(BadPlan, match="holds no credentials"):
-        fetch(SourcePlan(kind="path", path="https://ada:secret@example.org/files"), 2, tmp_path)
+    with pytest.raises(ConfigError, match="holds no credentials"):
+        fetch(SourceConfig(kind="path", path="https://ada:secret@example.org/files"), 2, tmp_path)
 
 
 def test_three_cuts_are_gone_on_from(tmp_path, one):
@@ -141,13 +140,13 @@ def test_a_busy_server_is_waited_for_as_it_asks(tmp_path, one):
 
 def test_a_server_that_stays_away_is_said(tmp_path, one):
     one.answers, waits = [(503, {})] * 100, Waits()
-    with pytest.raises(Transient, match="after 8 attempts: the server answers 503"):
+    with pytest.raises(TransientError, match="after 8 attempts: the server answers 503"):
         got(one, tmp_path, waits)
     assert len(waits) == 8
 
 
 def test_a_refusal_is_said_and_not_tried_again(tmp_path, one):
     one.answers = [(403, {})] * 5
-    with pytest.raises(BadSource, match=r"refuses it \(403\)"):
+    with pytest.raises(SourceError, match=r"refuses it \(403\)"):
         got(one, tmp_path)
     assert one.asked == [""]

@@ -10,7 +10,7 @@ import pytest
 from patch_sets import encoded, plain_tiff, some_patches
 from PIL import Image
 
-from pcam_model.data.image import BadPatch, Decoder, by_pillow
+from pcam_model.data.image import Decoder, PatchError, by_pillow
 
 GENUINE = Path(__file__).parents[3] / "shared" / "data" / "kaggle_tif"
 PATCH = some_patches(2)[0][1]
@@ -127,7 +127,7 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_patch_is_refused_with_its_reason(kind):
     content, reason = REFUSED[kind]
-    with pytest.raises(BadPatch, match=reason):
+    with pytest.raises(PatchError, match=reason):
         Decoder()(content)
 
 

@@ -15,14 +15,14 @@ from a_model import publish_model
 from patch_sets import PatchSet
 
 import pcam_model
+from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.pack import build_pack
-from pcam_model.data.source import SourcePlan, fetch
-from pcam_model.core.errors import BadPlan, BadSource
-from pcam_model.inference.streaming import predict_to
+from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.inference.predictor import Predictor
-from pcam_model.registry.channels import promote
+from pcam_model.inference.streaming import predict_to_csv
 from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.channels import promote
 
 ROOT = Path(__file__).parents[1]
 # Runs `pcam` where the packages named in BLOCKED are not installed.
@@ -56,7 +56,7 @@ def test_a_zip_of_kaggles_is_predicted_whole_labelled_or_not(
     predictor: Predictor, patch_set: Make, tmp_path: Path
 ) -> None:
     made = patch_set(20, test=5)
-    counts = predict_to(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch=7)
+    counts = predict_to_csv(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch=7)
     found = rows(tmp_path / "out.csv")
     assert [row["id"] for row in found] == made.ids and counts.patches == 25 and counts.unreadable == 0
     said = predictor(made.patches)
@@ -80,11 +80,11 @@ def test_folders_at_any_depth_single_images_and_packs_are_taken(
     single = Images([one, tmp_path / "in"])
     assert len(single) == 11 and single.named(0) == (one.stem, str(one))
     assert single.named(1).file.startswith(f"{tmp_path}/in/")
-    plan = SourcePlan(kind="path", path=str(patch_set(8).zip(tmp_path / "k.zip")))
-    pack = build_pack(fetch(plan, 0), plan, tmp_path / "packs", 0)
-    counts = predict_to(tmp_path / "pack.csv", predictor, Images([Path(pack.folder)]))
+    config = SourceConfig(kind="path", path=str(patch_set(8).zip(tmp_path / "k.zip")))
+    pack = build_pack(fetch(config, 0), config, tmp_path / "packs", 0)
+    counts = predict_to_csv(tmp_path / "pack.csv", predictor, Images([Path(pack.folder)]))
     assert counts.patches == 8 and {row["file"] for row in rows(tmp_path / "pack.csv")} == {""}
-    predict_to(tmp_path / "zip.csv", predictor, Images([tmp_path / "k.zip"]))
+    predict_to_csv(tmp_path / "zip.csv", predictor, Images([tmp_path / "k.zip"]))
     drop = [{**row, "file": ""} for row in rows(tmp_path / "zip.csv")]
     assert sorted(map(str, drop)) == sorted(map(str, rows(tmp_path / "pack.csv")))
 
@@ -96,11 +96,11 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     made.files["train/cut.tif"] = made.files[f"train/{made.ids[0]}.tif"][:900]
     made.files["train/empty.png"] = b""
     images = Images([made.zip(tmp_path / "k.zip")])
-    counts = predict_to(tmp_path / "out.csv", predictor, images)
+    counts = predict_to_csv(tmp_path / "out.csv", predictor, images)
     assert (counts.patches, counts.unreadable) == (6, 2)
     errors = rows(tmp_path / "out.errors.csv")
     assert [row["id"] for row in errors] == ["cut", "empty"] and all("image" in row["reason"] for row in errors)
-    predict_to(tmp_path / "out.csv", predictor, Images([patch_set(6).zip(tmp_path / "good.zip")]))
+    predict_to_csv(tmp_path / "out.csv", predictor, Images([patch_set(6).zip(tmp_path / "good.zip")]))
     assert not (tmp_path / "out.errors.csv").exists()
 
 
@@ -113,7 +113,7 @@ def test_an_interrupted_prediction_leaves_the_table_of_before(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_to(tmp_path / "out.csv", predictor, Images([kaggle_zip]), 4, stop)
+        predict_to_csv(tmp_path / "out.csv", predictor, Images([kaggle_zip]), 4, stop)
     assert (tmp_path / "out.csv").read_text() == "of before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kaggle.zip", "out.csv"]
 
@@ -123,12 +123,12 @@ def test_places_that_hold_nothing_and_tables_that_cannot_be_written_are_said(
 ) -> None:
     (tmp_path / "empty").mkdir()
     for place, said in (("empty", "no image is among its 0 files"), ("none.zip", "there is nothing here")):
-        with pytest.raises(BadSource, match=said):
+        with pytest.raises(SourceError, match=said):
             Images([tmp_path / place])
-    with pytest.raises(BadPlan, match="is a folder"):
-        predict_to(tmp_path / "empty", predictor, Images([kaggle_zip]))
-    with pytest.raises(BadPlan, match="cannot be written"):
-        predict_to(kaggle_zip / "out.csv", predictor, Images([kaggle_zip]))
+    with pytest.raises(ConfigError, match="is a folder"):
+        predict_to_csv(tmp_path / "empty", predictor, Images([kaggle_zip]))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        predict_to_csv(kaggle_zip / "out.csv", predictor, Images([kaggle_zip]))
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +163,12 @@ def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_pa
     made = patch_set(5)
     made.files["train/bad.jpg"] = b"\xff\xd8 no"
     made.zip(tmp_path / "k.zip")
-    done = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--runtime", "onnx", "--out", "p.csv")
+    done = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--backend", "onnx", "--out", "p.csv")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "pcam: 1 of 6 images could not be read; p.errors.csv says which and why" in done.stderr
     assert len(rows(tmp_path / "p.csv")) == 5 and "by run made" in done.stdout
     auto = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--out", "q.csv")
-    assert auto.stderr.startswith("Computed by onnx (--runtime): torch is not installed\n"), auto.stderr
+    assert auto.stderr.startswith("Computed by onnx (--backend): torch is not installed\n"), auto.stderr
     assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "pack.json").write_text("{}")
@@ -176,7 +176,7 @@ def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_pa
     for place, package in (("pack", "pandas"), ("x.h5", "h5py")):
         short = bare(blocked, tmp_path, store, "predict", "champion", place, "--out", "r.csv")
         assert re.search(rf"pcam: an? .* cannot be read without {package}; pip install {package}\n", short.stderr)
-    without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--runtime", "torch", "--out", "r.csv")
+    without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--backend", "torch", "--out", "r.csv")
     assert without.returncode == 1 and without.stderr.startswith("pcam: torch is not installed; pip install pcam")
     assert not (tmp_path / "r.csv").exists()
 
@@ -193,7 +193,7 @@ def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_
     ):
         done = bare(blocked, tmp_path, store, *words)
         assert done.returncode == 0, (words, done.stderr)
-        assert ("Computed by torch (--runtime): onnxruntime" in done.stderr) == (words[0] == "predict")
+        assert ("Computed by torch (--backend): onnxruntime" in done.stderr) == (words[0] == "predict")
     assert len(rows(tmp_path / "p.csv")) == 12
 
 

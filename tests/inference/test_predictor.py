@@ -11,15 +11,15 @@ from a_model import publish_model
 from PIL import Image
 
 import pcam_model
-from pcam_model.inference import backends as runtimes
+from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceError
+from pcam_model.core.model_metadata import ABOUT, GRAPH, WEIGHTS
 from pcam_model.data.patch_loader import batches
-from pcam_model.core.errors import BadModel, BadPlan, BadSource, PcamError
 from pcam_model.evaluation.forward import forward
 from pcam_model.evaluation.metrics import tumour_probability
-from pcam_model.core.model_metadata import ABOUT, GRAPH, WEIGHTS
+from pcam_model.inference import backends as runtimes
 from pcam_model.inference.predictor import Predictor
-from pcam_model.registry.channels import promote
 from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.channels import promote
 from pcam_model.training.model_io import load_model
 
 PATCHES = np.random.default_rng(3).integers(0, 256, (9, 96, 96, 3), dtype=np.uint8)
@@ -63,9 +63,9 @@ def test_onnx_says_what_torch_says(model_folder: Path, tta: bool) -> None:
 def test_the_faster_runtime_is_chosen_where_that_is_asked_for_and_says_why(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def chosen(folder: Path) -> runtimes.Choice:
+    def chosen(folder: Path) -> runtimes.BackendChoice:
         found = pcam_model.load(folder, runtime="auto")
-        assert isinstance(found.runtime, runtimes.RUNTIMES[found.chosen.name])
+        assert isinstance(found.runtime, runtimes.BACKENDS[found.chosen.name])
         return found.chosen
 
     def absent(package: str) -> None:
@@ -99,7 +99,7 @@ def test_the_faster_runtime_is_chosen_where_that_is_asked_for_and_says_why(
     ],
 )
 def test_what_is_no_patch_is_refused_in_a_sentence(predictor: Predictor, given: object, found: str) -> None:
-    with pytest.raises(BadSource, match=rf"a patch is uint8 \(96, 96, 3\).*; this is {found}; convert it"):
+    with pytest.raises(SourceError, match=rf"a patch is uint8 \(96, 96, 3\).*; this is {found}; convert it"):
         predictor(given)
 
 
@@ -109,7 +109,7 @@ def test_a_model_is_found_by_all_its_names(
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
     store = open_store((tmp_path / "store").as_uri())
     publish_model(store, model_folder)
-    with pytest.raises(BadModel, match="'champion' is not published"):
+    with pytest.raises(ModelError, match="'champion' is not published"):
         pcam_model.load("champion", store=store.uri)
     promote(store, "made")
     promote(store, "made", "beta")
@@ -120,7 +120,7 @@ def test_a_model_is_found_by_all_its_names(
     for name in (store.uri, f"{store.uri}/runs/made", f"{store.uri}/channels/beta", str(tmp_path / "store")):
         assert pcam_model.load(name).model.weights == predictor.model.weights
     assert "run made, resnet18 at 64 px" in repr(found)
-    with pytest.raises(BadPlan, match="no runtime 'tf'"):
+    with pytest.raises(ConfigError, match="no runtime 'tf'"):
         pcam_model.load("champion", store=store.uri, runtime="tf")  # type: ignore[arg-type]
 
 
@@ -132,10 +132,10 @@ def test_a_folder_whose_network_is_another_is_refused(
     content = bytearray((tmp_path / "model" / file).read_bytes())
     content[-9] ^= 1
     (tmp_path / "model" / file).write_bytes(content)
-    with pytest.raises(BadModel, match="is damaged: its SHA-256"):
+    with pytest.raises(ModelError, match="is damaged: its SHA-256"):
         pcam_model.load(tmp_path / "model", runtime=runtime)  # type: ignore[arg-type]
     (tmp_path / "model" / file).unlink()
-    with pytest.raises(BadModel, match=f"has no {file}"):
+    with pytest.raises(ModelError, match=f"has no {file}"):
         pcam_model.load(tmp_path / "model", runtime=runtime)  # type: ignore[arg-type]
 
 
@@ -143,10 +143,10 @@ def test_a_model_that_this_version_cannot_use_says_so(model_folder: Path, tmp_pa
     shutil.copytree(model_folder, tmp_path / "model")
     about = (tmp_path / "model" / ABOUT).read_text()
     (tmp_path / "model" / ABOUT).write_text(about.replace("resnet18", "resnet1800"))
-    with pytest.raises(BadModel, match="no network 'resnet1800' is known here"):
+    with pytest.raises(ModelError, match="no network 'resnet1800' is known here"):
         pcam_model.load(tmp_path / "model")
     (tmp_path / "model" / ABOUT).write_text(about.replace(pcam_model.load(model_folder).model.graph, ""))
-    with pytest.raises(BadModel, match=r"published without model\.onnx"):
+    with pytest.raises(ModelError, match=r"published without model\.onnx"):
         pcam_model.load(tmp_path / "model", runtime="onnx")
     (tmp_path / "model" / ABOUT).write_text("{")
     with pytest.raises(PcamError, match="holds no model"):

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from stages import fresh
-from test_fit import Part, fit, tuned
+from test_trainer import Part, finetune, trainer
 
-from pcam_model.data.patch_loader import Batches
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
+from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.training import trainer as fitting
 from pcam_model.training.checkpoint import FINAL, load_weights
-from pcam_model.training.device import ComputePlan
-from pcam_model.training.metrics_log import read_diary
-from pcam_model.training.trainer import Fit, Watch
-from pcam_model.training.validation import predict, quick_figures
+from pcam_model.training.device import ComputeConfig
+from pcam_model.training.metrics_log import read_metrics
+from pcam_model.training.trainer import Callbacks, Trainer
+from pcam_model.training.validation import predict, validation_metrics
 
 AUCS = (0.6, 0.9, 0.7, 0.9, 0.8)  # the best comes early; of equals it is the first
 
@@ -37,23 +37,23 @@ def test_the_last_and_the_best_stay_and_nothing_else(
         made.saver.wait()
         seen.append(kept(tmp_path))
 
-    made = fit(part, tmp_path, tuned(epochs=5), Watch(epoch=look))
-    made.compute = ComputePlan(checkpoint_epochs=last)
+    made = trainer(part, tmp_path, finetune(epochs=5), Callbacks(epoch=look))
+    made.compute = ComputeConfig(checkpoint_epochs=last)
     assert made.run().epoch == 5 and seen == expected
     assert kept(tmp_path) == [2][:last] and (tmp_path / FINAL).is_file()  # the fifth is the final one
 
 
 def test_kept_weights_are_those_that_were_measured(part: Part, tmp_path: Path) -> None:
-    made = fit(part, tmp_path, tuned(epochs=3))
-    made.compute = ComputePlan(checkpoint_epochs=3)
+    made = trainer(part, tmp_path, finetune(epochs=3))
+    made.compute = ComputeConfig(checkpoint_epochs=3)
     made.run()
-    rows = {row["epoch"]: row for row in read_diary(tmp_path / "metrics.jsonl") if row["kind"] == "epoch"}
+    rows = {row["epoch"]: row for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "epoch"}
     assert kept(tmp_path) == [1, 2]
     for epoch in (1, 2):
         network = fresh()
         load_weights(tmp_path / epoch_file(epoch), network)
-        valid: Batches = part(16, seed=1)
-        found = quick_figures(predict(network.eval(), valid, precision=made.state.precision), valid.labels)
+        valid: PatchLoader = part(16, seed=1)
+        found = validation_metrics(predict(network.eval(), valid, precision=made.state.precision), valid.labels)
         assert found == {name: rows[epoch][name] for name in found}
         with safe_open(tmp_path / epoch_file(epoch), "pt") as file:
             about = json.loads(file.metadata()["pcam"])
@@ -61,8 +61,8 @@ def test_kept_weights_are_those_that_were_measured(part: Part, tmp_path: Path) -
 
 
 def test_a_stage_that_goes_on_keeps_what_an_unbroken_one_does(part: Part, tmp_path: Path) -> None:
-    def made(folder: Path, watch: Callable[[dict[str, object]], None]) -> Fit:
-        return fit(part, folder, tuned(epochs=3), Watch(epoch=watch))
+    def made(folder: Path, callbacks: Callable[[dict[str, object]], None]) -> Trainer:
+        return trainer(part, folder, finetune(epochs=3), Callbacks(epoch=callbacks))
 
     def stop(row: dict[str, object]) -> None:
         if row["epoch"] == 2:

@@ -1,0 +1,145 @@
+"""A `TrainConfig` from a preset, a YAML file and `key=value` settings; what is wrong is named in one sentence."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pcam_model.config import TrainConfig
+from pcam_model.core.errors import ConfigError
+from pcam_model.presets import PresetName, preset_keys
+
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+
+
+def parse_source(source: str) -> dict[str, Any]:
+    """The `source` keys that a `--source` option stands for: `sample`, `kaggle`, a web address or a path."""
+    if source in ("sample", "kaggle"):
+        return {"kind": source, "path": ""}
+    if source.startswith(("http://", "https://")):
+        return {"kind": "path", "path": source}
+    return {"kind": "path", "path": str(Path(source).expanduser().resolve())}
+
+
+def resolve_config(
+    preset: str = "",
+    file: Path | None = None,
+    settings: Iterable[str] = (),
+    source: str = "",
+    store: str = "",
+    run: str = "",
+) -> TrainConfig:
+    """The configuration that a command's options ask for; an option that is empty leaves preset and file as they are.
+
+    Raises:
+        ConfigError: see `read_config`.
+    """
+    keys: dict[str, Any] = {"source": parse_source(source)} if source else {}
+    keys |= {"store": {"uri": store}} if store else {}
+    keys |= {"run": run} if run else {}
+    return read_config(file, settings, preset=preset, **keys)
+
+
+def read_config(file: Path | None = None, settings: Iterable[str] = (), preset: str = "", **keys: Any) -> TrainConfig:
+    """The configuration of a preset, a YAML file, `a.b=value` settings and keywords, each overriding those before it.
+
+    Raises:
+        ConfigError: there is no such preset, the file cannot be read, a key does not exist, or a value is out of range.
+    """
+    merged = _preset(preset) if preset else {}
+    _merge(merged, _read_yaml(file) if file else {})
+    for text in settings:
+        _merge(merged, _parse_setting(text))
+    _merge(merged, keys)
+    return validate_config(merged)
+
+
+def override_preset(preset: PresetName | None, config: TrainConfig) -> TrainConfig:
+    """The preset's configuration, with every key that was given explicitly in `config` in place of its own."""
+    if preset is None:
+        return config
+    merged = preset_keys(preset)
+    _merge(merged, config.model_dump(exclude_unset=True))
+    return validate_config(merged)
+
+
+def validate_config(keys: dict[str, Any]) -> TrainConfig:
+    """A configuration from nested keys. Raises ConfigError with one sentence that names all that is wrong."""
+    try:
+        return TrainConfig.model_validate(keys)
+    except ValidationError as error:
+        raise ConfigError("; ".join(dict.fromkeys(_complaints(error)))) from None
+
+
+def key_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration by its dotted name, as in `finetune.epochs`."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from key_names(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _preset(name: str) -> dict[str, Any]:
+    for known in PRESETS:
+        if name == known:
+            return preset_keys(known)
+    raise ConfigError(f"there is no preset {name!r}; choose {', '.join(PRESETS)}, or give a YAML file with --config")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        keys = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"the config {path} cannot be read ({reason}); give a YAML file like the one that `pcam config` prints"
+        ) from None
+    if not isinstance(keys, dict | None):
+        raise ConfigError(f"the config {path} holds {type(keys).__name__}, expected keys like finetune: {{epochs: 3}}")
+    return keys or {}
+
+
+def _parse_setting(text: str) -> dict[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {text!r} is not a setting; write a key and its value, as in finetune.epochs=3")
+    try:
+        nested: Any = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        nested = value
+    for key in reversed(name.strip().split(".")):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def _merge(into: dict[str, Any], keys: dict[str, Any]) -> None:
+    for key, value in keys.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    for one in error.errors():
+        path = [str(key) for key in one["loc"] if key not in ("float", "int", "str") and "[" not in str(key)]
+        name = ".".join(path)
+        message = one["msg"].removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            yield f"the config has no key {name}; {_hint(name)}"
+        elif not name:
+            yield message
+        else:
+            yield f"the config's {name} is {one['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _hint(name: str) -> str:
+    known = list(key_names())
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
+    return f"did you mean {near[0]}?" if near else f"known keys are {', '.join(siblings or known)}"
