@@ -1,0 +1,5 @@
+"""The package's logger: the library logs, and who runs it decides where the lines go."""
+
+import logging
+
+log = logging.getLogger("pcam_model")
