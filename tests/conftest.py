@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from isolation import unchanged_process
 from patch_sets import PatchSet, make_patch_set
+
+__all__ = ["unchanged_process"]
 
 
 @pytest.fixture
