@@ -1,53 +1,72 @@
-"""Errors that a user can mend: each says what was found, what was expected and what to do."""
+"""Errors that a user can fix: each message says what was found, what was expected and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Packages whose names on PyPI differ from those by which they are imported.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+
 
 class PcamError(Exception):
-    """The user's to mend: shown as one sentence, never as a traceback, and never retried."""
+    """A user's mistake or a lack of this machine: shown as one sentence without a traceback, and not retried."""
 
 
 class ConfigError(PcamError):
-    """The config asks for something that cannot be."""
+    """The configuration is invalid."""
 
 
 class SourceError(PcamError):
-    """The patches are not there, not whole or not what they should be."""
+    """The source of patches is missing, incomplete or malformed."""
 
 
 class SplitError(PcamError):
-    """The patches cannot be divided as asked."""
+    """The patches cannot be split as configured."""
 
 
 class WeightsError(PcamError):
-    """The network's first weights cannot be had, or fit nothing."""
+    """The initial weights are unavailable or do not fit the network."""
 
 
 class ModelError(PcamError):
-    """A model is missing, not whole or not what it says."""
+    """A published model or run is missing, damaged or of an unknown kind."""
+
+
+class CheckpointError(PcamError):
+    """A training checkpoint is damaged, or of another network."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint was written by a training with another configuration, other inputs or other code."""
+
+
+class DivergenceError(PcamError):
+    """The training loss or its gradient is not finite for several steps in a row."""
+
+
+class DeviceMemoryError(PcamError):
+    """Not even the smallest microbatch fits into the memory of the device."""
 
 
 class StoreError(PcamError):
-    """The store cannot be reached, or refuses."""
+    """The store is unavailable or refuses a request."""
 
 
 class SubmissionError(PcamError):
-    """Kaggle has no score for these predictions: they were not sent, not taken or not right."""
+    """Kaggle has not scored the submission."""
 
 
 class DiskFullError(PcamError):
-    """There is no room for what has to be written."""
+    """A disk is full."""
 
 
 class BusyError(PcamError):
-    """Somebody else is doing just this, or was quicker."""
+    """Another process holds the lock, or was quicker."""
 
 
 class Interrupted(SystemExit):
-    """Training was asked to stop, saved what it had, and goes on when it is started again; never an `Exception`.
+    """A signal stopped the work after what was done had been saved; the same command resumes it.
 
-    As the end of a process it is the exit code 75, the system's word for "try again" (EX_TEMPFAIL).
+    It is no `Exception`. As the end of a process it is exit code 75 (EX_TEMPFAIL, "try again").
     """
 
     CODE = 75
@@ -60,18 +79,31 @@ class Interrupted(SystemExit):
         return self.sentence
 
 
+class MissingPackageError(PcamError):
+    """An optional package is not installed."""
+
+
 class MachineCheckError(PcamError):
-    """This machine, with this config, could not do the job."""
+    """The check of the machine found something that would make the run fail."""
 
 
 class TransientError(Exception):
-    """May well go away by itself: a task retries it."""
+    """A fault that may pass by itself; tasks retry it."""
 
 
 @contextmanager
-def require_package(what: str) -> Iterator[None]:
-    """Name the package that is not installed: who only predicts image files does without some."""
+def require_package(what: str, extra: str = "") -> Iterator[None]:
+    """Raise a `MissingPackageError` that says what to install where the block imports what is not installed.
+
+    Args:
+        what: what needs the package, as in "a pack" or "pcam train".
+        extra: the extra of pcam that brings it, as in "onnx"; empty: the package is installed by its own name.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise PcamError(f"{what} cannot be read without {error.name}; pip install {error.name}") from None
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "pcam_model", "flows", "tasks"):  # a mistake in the code itself
+            raise
+        install = f"'pcam[{extra}]'" if extra else DISTRIBUTIONS.get(package, package)
+        raise MissingPackageError(f"{what} needs {package}, which is not installed; pip install {install}") from None

@@ -1,4 +1,4 @@
-"""Randomness from a place, not from history."""
+"""Random numbers that are a function of a key, not of what was drawn before."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,34 +9,51 @@ import torch
 from torch import Tensor
 
 
-def derived_seed(seed: int, *place: int) -> int:
-    """63 random bits that depend only on the seed and the place."""
-    return int(np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]) >> 1
+def derived_seed(seed: int, *rng_key: int) -> int:
+    """63 random bits that depend only on the seed and the key."""
+    return int(np.random.SeedSequence([seed, *rng_key]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def generator(seed: int, *place: int, device: str = "cpu") -> torch.Generator:
-    """A generator that depends only on where we are, never on how we got here."""
-    return torch.Generator(device).manual_seed(derived_seed(seed, *place))
+def generator(seed: int, *rng_key: int, device: str = "cpu") -> torch.Generator:
+    """A generator that depends only on the seed and the key."""
+    return torch.Generator(device).manual_seed(derived_seed(seed, *rng_key))
+
+
+class StepKey(NamedTuple):
+    """The RNG key of a training step; unpacks to `seed, stage, epoch, step`."""
+
+    seed: int
+    stage: int
+    """The stage's number."""
+    epoch: int
+    """From 0."""
+    step: int
+    """Within the epoch, from 0."""
+
+    def generator(self, purpose: int, device: str = "cpu") -> torch.Generator:
+        """The step's generator for one purpose, such as dropout."""
+        return generator(self.seed, purpose, self.stage, self.epoch, self.step, device=device)
 
 
 class BatchSlice(NamedTuple):
-    """Rows start .. stop of a batch of `whole`: what is random is drawn for the whole batch, then cut.
+    """Rows `start` to `stop` of a batch of `batch_size`.
 
-    So it does not matter for a patch how many processes, or how many parts one after the other, compute its batch.
+    Random numbers are drawn for the whole batch and then sliced, so that a patch's do not depend on the number of
+    processes or microbatches that compute its batch.
     """
 
     start: int
     stop: int
-    whole: int
+    batch_size: int
 
-    def of(self, drawn: Tensor) -> Tensor:
-        """These rows of what was drawn, (whole, ...) -> (stop - start, ...)."""
-        return drawn[self.start : self.stop]
+    def of(self, values: Tensor) -> Tensor:
+        """These rows of a batch's values, (batch_size, ...) -> (stop - start, ...)."""
+        return values[self.start : self.stop]
 
 
 @contextmanager
-def seeded(seed: int, *place: int) -> Iterator[None]:
-    """Torch's global random state (dropout, initial weights) is a function of the place inside, untouched outside."""
+def seeded(seed: int, *rng_key: int) -> Iterator[None]:
+    """Seed torch's global generator from the key inside the block; it is restored afterwards."""
     with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(seed, *place))
+        torch.manual_seed(derived_seed(seed, *rng_key))
         yield

@@ -1,63 +1,87 @@
-"""The largest batch that fits into memory, where the config leaves the batch to it."""
-
-from pathlib import Path
+"""Choice of the batch size by available memory, where `batch_size` is auto."""
 
 import torch
 from torch import Tensor
 
-from pcam_model.core.errors import ConfigError
+from pcam_model.core.errors import DeviceMemoryError
+from pcam_model.core.memory import available_memory
+from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Record
-from pcam_model.training.device import ComputeConfig, out_of_memory
+from pcam_model.core.stage_names import StageName
+from pcam_model.training.device import ComputeConfig, is_out_of_memory
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.stage import Stage
-from pcam_model.training.step import new_state, train_step
+from pcam_model.training.step import train_step
+from pcam_model.training.train_state import create_train_state
 
-MOST, SHARE = 1024, 8  # a batch is at most so large, and at most an 8th of the part
-SPARE = 0.7  # of a machine's free memory that a step may take: it has no way to refuse more
-CGROUP = Path("/sys/fs/cgroup")
+MAX_BATCH_SIZE = 1024
+MIN_STEPS_PER_EPOCH = 8
+MAX_MEMORY_FRACTION = 0.7  # of a CPU's available memory, which is not refused but killed for
+PROBE_BATCH_SIZE = 4
 
 
-class Batch(Record):
-    """How many patches a step of a stage has, chosen for a device."""
+class BatchSizeChoice(Record):
+    """The batch size that was chosen for a stage."""
 
-    stage: str
+    stage: StageName
     batch_size: int
 
 
-def find_batch_size(stage: Stage, network: PatchNetwork, patches: int, size: int, compute: ComputeConfig) -> Batch:
+def find_batch_size(
+    stage: Stage, network: PatchNetwork, patches: int, image_size: int, compute: ComputeConfig
+) -> BatchSizeChoice:
     """The largest power of two whose step fits into the device's memory.
 
-    At most 1,024, and at most an 8th of the training part, so that an epoch still has steps.
+    At most 1,024, and at most an 8th of the training split, so that an epoch has several steps.
 
     Args:
-        stage: what will be done.
-        network: prepared for it; what it learns here is thrown away by the caller.
-        patches: in the training part.
-        size: the side that the network sees, in pixels.
-        compute: in which numbers.
+        stage: the stage to train.
+        network: prepared for the stage; changed by trial steps, so throw it away.
+        patches: in the training split.
+        image_size: in pixels.
+        compute: precision.
 
     Raises:
-        ConfigError: not even two patches fit.
+        DeviceMemoryError: not even two patches fit.
     """
-    batch_size = 1 << (max(2, min(MOST, patches // SHARE)).bit_length() - 1)
-    while batch_size >= 2 and not _fits(stage, network, batch_size, size, compute):
+    batch_size = 1 << (max(2, min(MAX_BATCH_SIZE, patches // MIN_STEPS_PER_EPOCH)).bit_length() - 1)
+    while batch_size >= 2 and not _fits(stage, network, batch_size, image_size, compute):
         batch_size //= 2
     if batch_size < 2:
-        raise ConfigError(
-            f"not even 2 patches of {size} pixels a side fit into memory; take a smaller model.image_size"
+        raise DeviceMemoryError(
+            f"not even 2 patches of {image_size} x {image_size} pixels fit into memory; take a smaller model.image_size"
         )
-    return Batch(stage=stage.name, batch_size=batch_size)
+    return BatchSizeChoice(stage=stage.name, batch_size=batch_size)
 
 
-def _fits(stage: Stage, network: PatchNetwork, batch_size: int, size: int, compute: ComputeConfig) -> bool:
+def bytes_per_patch(stage: Stage, network: PatchNetwork, image_size: int, compute: ComputeConfig) -> float:
+    """Memory that a training step takes for each patch: what autograd saves, and as much again for gradients."""
+    saved = dict[int, int]()
+
+    def record_size(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    parameters = sum(parameter.nbytes for parameter in network.parameters())
+    with torch.autograd.graph.saved_tensors_hooks(record_size, lambda tensor: tensor):
+        _trial_step(stage, network, PROBE_BATCH_SIZE, image_size, compute)
+    images = 3 * image_size * image_size * 4
+    return 2 * max(sum(saved.values()) - parameters, images) / PROBE_BATCH_SIZE
+
+
+def _fits(stage: Stage, network: PatchNetwork, batch_size: int, image_size: int, compute: ComputeConfig) -> bool:
     device = next(network.parameters()).device
     if device.type != "cuda":
-        return batch_size * bytes_a_patch(stage, network, size, compute) < SPARE * free_memory()
+        needed = batch_size * bytes_per_patch(stage, network, image_size, compute)
+        return needed < MAX_MEMORY_FRACTION * available_memory()
     try:
-        _step(stage, network, batch_size, size, compute)
-        return network.parts == 1
-    except (RuntimeError, ConfigError) as error:
-        if not (out_of_memory(error) or isinstance(error, ConfigError)):
+        _trial_step(stage, network, batch_size, image_size, compute)
+        return network.microbatches == 1
+    except DeviceMemoryError:
+        return False
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         return False
     finally:
@@ -65,33 +89,9 @@ def _fits(stage: Stage, network: PatchNetwork, batch_size: int, size: int, compu
         torch.cuda.empty_cache()
 
 
-def bytes_a_patch(stage: Stage, network: PatchNetwork, size: int, compute: ComputeConfig) -> float:
-    """What a step keeps for its way back, for each patch of its batch, and as much again for its gradients."""
-    kept = dict[int, int]()
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    own = sum(parameter.nbytes for parameter in network.parameters())
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _step(stage, network, 4, size, compute)
-    return 2 * max(sum(kept.values()) - own, 3 * size * size * 4) / 4
-
-
-def _step(stage: Stage, network: PatchNetwork, batch_size: int, size: int, compute: ComputeConfig) -> None:
+def _trial_step(stage: Stage, network: PatchNetwork, batch_size: int, image_size: int, compute: ComputeConfig) -> None:
     device = next(network.parameters()).device
-    images = torch.zeros(batch_size, 3, size, size, device=device)
+    images = torch.zeros(batch_size, 3, image_size, image_size, device=device)
     labels = torch.arange(batch_size, device=device) % 2
-    train_step(new_state(network.train(), stage.multipliers, device, compute), images, labels, 0.0, 0.9, 0, 0, 0, 0)
-
-
-def free_memory() -> float:
-    """Bytes that this machine, or the container that we are in, has left."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = float(lines["MemAvailable"].split()[0]) * 1024
-    limit = CGROUP / "memory.max"
-    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
-        free = min(free, float(most) - float((CGROUP / "memory.current").read_text()))
-    return free
+    state = create_train_state(network.train(), stage.lr_multipliers, device, compute)
+    train_step(state, images, labels, 0.0, 0.9, StepKey(0, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""What every training step starts from: the pack, who is where, the network and the seed."""
+"""Inputs of every training step: pack, split, network and seed; and their data and network on the device."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from pcam_model.core.schema import Record
-from pcam_model.data.pack import Pack, patches, table
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
-from pcam_model.data.split import Split, sides
+from pcam_model.data.pack import Pack, load_patches, load_table
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
+from pcam_model.data.split import Split, split_rows
 from pcam_model.training.checkpoint import Checkpoint, load_weights
 from pcam_model.training.device import ComputeConfig, best_device
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 
 
 class TrainingContext(Record):
-    """What every training step starts from."""
+    """Inputs of every training step."""
 
     pack: Pack
     split: Split
@@ -26,41 +27,47 @@ class TrainingContext(Record):
     compute: ComputeConfig = ComputeConfig()
 
     def inputs(self) -> dict[str, str]:
-        """The digests that a step on this material rests on."""
+        """Digests of the data, for the identity of checkpoints and steps."""
         return {"pack": self.pack.digest, "split": self.split.digest}
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """The pack on the device, by side."""
+    """A pack's patches, and loaders by split."""
 
-    whole: np.ndarray
-    """uint8 (N, 96, 96, 3)."""
+    patches: NDArray[np.uint8]
+    """uint8 (N, 96, 96, 3): the whole pack."""
     table: pd.DataFrame
-    rows: dict[str, np.ndarray]
-    """Side to rows of the pack; those without a label stand under "unlabelled", where there are any."""
-    batches: dict[str, PatchLoader]
+    """One row per patch of the pack."""
+    rows: dict[str, NDArray[np.int64]]
+    """Rows of the pack by split; patches without a label are in "unlabelled", where there are any."""
+    loaders: dict[str, PatchLoader]
 
 
-def parts(context: TrainingContext, device: torch.device | None = None) -> SplitData:
-    """Train, valid and (where there are such) test and unlabelled, ready to be read."""
+def load_split_data(context: TrainingContext, device: torch.device | None = None) -> SplitData:
+    """Loaders of train, valid and, where they have patches, test and unlabelled; on the best device by default."""
     device = device or best_device()
-    people = table(context.pack)
-    rows = {**sides(context.split, people), "unlabelled": np.flatnonzero(people["label"].isna())}
-    rows = {side: chosen for side, chosen in rows.items() if len(chosen)}
-    labels = people["label"].fillna(-1).to_numpy(np.int64)
-    array = patches(context.pack)
-    whole = on_device(array, device)
-    ids, size = people["id"].array, context.model.image_size
-    read = {side: batches(whole, chosen, labels[chosen], size, device, ids[chosen]) for side, chosen in rows.items()}
-    return SplitData(array, people, rows, read)
+    patches, table = load_patches(context.pack), load_table(context.pack)
+    unlabelled = np.flatnonzero(table["label"].isna())
+    rows: dict[str, NDArray[np.int64]] = {
+        split: chosen for split, chosen in split_rows(context.split, table).items() if len(chosen)
+    }
+    if len(unlabelled):
+        rows["unlabelled"] = unlabelled
+    labels, ids = table["label"].fillna(-1).to_numpy(np.int64), table["id"].array
+    tensor, image_size = on_device(patches, device), context.model.image_size
+    loaders = {
+        split: make_loader(tensor, chosen, labels[chosen], image_size, device, ids[chosen])
+        for split, chosen in rows.items()
+    }
+    return SplitData(patches, table, rows, loaders)
 
 
 def load_network(context: TrainingContext, start: Checkpoint | None) -> PatchNetwork:
-    """The network as a stage finds it: with the config's first weights, or as an earlier stage left it."""
+    """The network with which a stage starts: with the configured initial weights, or an earlier stage's weights."""
     if start is None:
         return build_network(context.model, context.seed).to(best_device())
     config = context.model.model_copy(update={"weights": "none"})
-    network = build_network(config, context.seed, say=lambda _: None)
+    network = build_network(config, context.seed, quiet=True)
     load_weights(Path(start.path), network)
     return network.to(best_device())

@@ -1,108 +1,118 @@
-"""Where training runs and in which numbers."""
+"""Device, precision and memory allocator of a training; `ComputeConfig`."""
 
 import ctypes
 import os
 import sys
 from contextlib import AbstractContextManager, suppress
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from pcam_model.core.schema import Config
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 class ComputeConfig(Config):
-    """How training computes, and how often it saves itself."""
+    """Precision, processes and checkpoints of the training stages."""
 
     precision: Precision = "auto"
-    """Of forward passes: bf16, fp16 (with a loss scale), fp32; auto: bf16 where the device has it, a GPU else fp16."""
+    """Of forward passes: bf16, fp16 (with a loss scale) or fp32; auto: bf16 where the device supports it, else fp16 on
+    a GPU and fp32 on a CPU."""
     deterministic: bool = False
-    """Only kernels that give the same result each time, on a GPU too, so that a resumed run ends equal to the bit."""
+    """Use deterministic kernels only, on a GPU too, so that a resumed run ends bit-identical."""
     compile: bool = False
-    """Compile the network first (torch.compile), which may pay on a GPU; the warm-up is timed, counted and printed."""
+    """Compile the network (torch.compile), which may pay on a GPU; the compilation time is logged."""
     nproc_per_node: int = Field(0, ge=0, le=64)
-    """Processes that share every batch on this machine; 0: one for each GPU, one on a processor."""
+    """Processes on this machine that share every batch; 0: one per GPU, one on a CPU."""
     nnodes: int = Field(1, ge=1, le=64)
-    """How many machines take part in the training stages; they share PCAM_CACHE."""
+    """Machines that take part in the training stages; they share PCAM_CACHE."""
     rdzv_endpoint: str = "localhost:29400"
-    """Where they meet: host:port of the first."""
+    """Rendezvous of several machines: host:port of the first."""
     checkpoint_seconds: float = Field(60, gt=0)
-    """How often the whole state is saved, beside training; it is at the end of each epoch and on a signal too."""
+    """Seconds between checkpoints, which are written in the background; one is also written at the end of each epoch
+    and on SIGTERM and SIGINT."""
     checkpoint_steps: int = Field(0, ge=0)
-    """Save it every so many steps too; 0: by time alone."""
+    """Also write a checkpoint every so many steps; 0: by time alone."""
     checkpoint_epochs: int = Field(1, ge=0, le=1000)
-    """The weights of the last so many epochs, and of the best by validation AUC, are kept, here and in the store; 0: of
-    none but what a stage leaves."""
+    """Keep the weights of the last so many epochs, and of the best by validation AUC, here and in the store; 0: only
+    the weights that a stage ends with."""
 
 
 def best_device() -> torch.device:
-    """The first GPU, else the processor."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    tune_malloc()
-    return torch.device("cpu")
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @cache
 def tune_malloc() -> None:
-    """Let the C library keep what it was given: activations are freed and asked for again at every step.
+    """Have glibc keep freed memory; call it once before training or predicting on a CPU.
 
-    Otherwise glibc hands each large block back to the kernel, which clears every page anew: half of the time of a
-    forward pass of MobileNetV2 at 96 pixels went there.
+    Activations are freed and allocated again at every step. By default glibc returns each large block to the kernel,
+    which clears every page anew: that was half of the time of a forward pass of MobileNetV2 at 96 pixels.
     """
     if not sys.platform.startswith("linux"):
         return
-    with suppress(OSError, AttributeError):  # another C library than glibc has no such switch, and no such habit
+    with suppress(OSError, AttributeError):  # other C libraries have neither this switch nor this habit
         mallopt = ctypes.CDLL(None).mallopt
-        for switch, value in ((MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 256 << 20)):
-            mallopt(switch, value)
+        for option, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20)):
+            mallopt(option, value)
 
 
-def half_precision(device: torch.device, asked: Precision = "auto") -> torch.dtype | None:
-    """The half precision to compute in, None for float32: what is asked, else what the device is best at."""
-    if asked != "auto":
-        return KINDS[asked]
+def autocast_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype | None:
+    """The dtype of forward passes under autocast; None: float32."""
+    if precision != "auto":
+        return DTYPES[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
 
 
-def mixed(device: torch.device, asked: Precision = "auto") -> AbstractContextManager[None]:
-    """Forward passes inside run in half precision where that is asked, or what the device is best at."""
-    kind = half_precision(device, asked)
-    return torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[None]:
+    """`torch.autocast` in the device's and the configuration's dtype; does nothing for float32."""
+    dtype = autocast_dtype(device, precision)
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the device, or the machine, has no more memory to give."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device, or the machine, is out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def make_deterministic(asked: bool) -> None:
-    """Only kernels that give the same each time, where the config asks for it; else the fastest.
+def set_deterministic(enabled: bool) -> None:
+    """Use deterministic kernels only, or the fastest.
 
-    cuBLAS reads its part from the environment when it is first used, so this stands before anything is multiplied.
+    cuBLAS reads its setting from the environment at its first use, so call this before any computation.
     """
-    if asked:
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(asked)
-    torch.backends.cudnn.benchmark = not asked
+    torch.use_deterministic_algorithms(enabled)
+    torch.backends.cudnn.benchmark = not enabled
 
 
 def local_world_size(config: ComputeConfig) -> int:
-    """How many processes train on this machine."""
+    """Number of training processes on this machine."""
     return config.nproc_per_node or max(1, torch.cuda.device_count())
 
 
-def describe(device: torch.device, asked: Precision = "auto") -> str:
-    """The device and its numbers, for people."""
-    kind = str(half_precision(device, asked) or torch.float32).removeprefix("torch.")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    return f"{name}, {kind}"
+def compute_environment(device: torch.device, precision: Precision = "auto") -> dict[str, Any]:
+    """Device, dtype and number of CPU threads: with others, results agree up to rounding only."""
+    dtype = str(autocast_dtype(device, precision) or torch.float32).removeprefix("torch.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads()}
+
+
+def describe_device(device: torch.device, precision: Precision = "auto") -> str:
+    """Device and dtype in words, as in "2 CPU threads, float32"."""
+    return describe_environment(compute_environment(device, precision))
+
+
+def describe_environment(environment: dict[str, Any]) -> str:
+    """A `compute_environment` in words; CPU threads are named where they compute."""
+    threads = f"{environment['threads']} CPU threads"
+    return f"{threads if environment['device'] == 'CPU' else environment['device']}, {environment['dtype']}"

@@ -1,11 +1,13 @@
-"""A stage as a job for several processes: written down, started with `torchrun`, followed, and its outcome read back.
+r"""Training of a stage by several processes: a job file, started with `torchrun`, followed, and its result.
 
 On another machine that shares the folder, the same job is joined with
 
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m pcam_model.training.distributed_job JOB
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT \
+        -m pcam_model.training.distributed_job JOB
 """
 
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -20,22 +22,26 @@ import torch.distributed as dist
 from pcam_model.core import errors
 from pcam_model.core.errors import Interrupted, PcamError, TransientError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.log import log
 from pcam_model.core.schema import Record
+from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.context import TrainingContext, load_network, parts
+from pcam_model.training.context import TrainingContext, load_network, load_split_data
 from pcam_model.training.device import tune_malloc
 from pcam_model.training.distributed import dist_context
 from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_stop
 from pcam_model.training.stage import Stage
-from pcam_model.training.trainer import Callbacks, Trainer
+from pcam_model.training.trainer import Trainer
 
-JOB, MADE, FAILED = ".job.json", ".made.json", ".failed.json"
-TOLD = "@pcam "  # begins a line that tells of progress
-GRACE = 20  # seconds that a stopped group has to save itself
+MODULE = "pcam_model.training.distributed_job"
+JOB_FILE, RESULT_FILE, ERROR_FILE = ".job.json", ".result.json", ".error.json"
+EVENT_PREFIX = "@pcam "  # begins a line of standard output that calls a callback: JSON [name, arguments]
+SHUTDOWN_TIMEOUT_S = 20  # for the processes to save their state after a signal
+POLL_S = 0.2
 
 
 class DistributedJob(Record):
-    """All that a process needs to know to take part."""
+    """All that a process needs to take part in the training of a stage."""
 
     context: TrainingContext
     stage: Stage
@@ -43,123 +49,148 @@ class DistributedJob(Record):
     start: Checkpoint | None
     folder: str
 
-    def fit(self, callbacks: Callbacks) -> Trainer:
-        """The training, in this process, with its share of every batch where it is one of several."""
-        read = parts(self.context)
+    def trainer(self, callbacks: Callbacks) -> Trainer:
+        """The trainer of this process, with its slice of every batch where it is one of several."""
+        data = load_split_data(self.context)
         return Trainer(
-            self.stage.prepare(load_network(self.context, self.start)), read.batches["train"], read.batches["valid"],
-            self.stage, self.max_lr, self.context.seed, Path(self.folder), callbacks, self.context.compute,
+            self.stage.prepare(load_network(self.context, self.start)),
+            data.loaders["train"],
+            data.loaders["valid"],
+            self.stage,
+            self.max_lr,
+            self.context.seed,
+            Path(self.folder),
+            callbacks,
+            self.context.compute,
             dist_context(),
-        )  # fmt: skip
+        )
 
 
-def run_distributed(job: DistributedJob, dist: int, callbacks: Callbacks) -> Checkpoint:
-    """Train in so many processes on this machine, and on others where the config has more; the end's checkpoint.
+def run_distributed(job: DistributedJob, nproc_per_node: int, callbacks: Callbacks) -> Checkpoint:
+    """Train in so many processes on this machine, and on others as configured; returns the final checkpoint.
 
     Raises:
-        PcamError: what a process found wrong.
+        PcamError: raised by a process.
         Interrupted: SIGTERM or SIGINT asked to stop; the whole state is saved.
-        TransientError: a process died; trying again goes on from the last checkpoint, with as many as there are then.
+        TransientError: a process died; a retry resumes from the last checkpoint, with any number of processes.
     """
     folder = Path(job.folder)
-    for name in (MADE, FAILED):
-        (folder / name).unlink(missing_ok=True)
-    path = write_atomic(folder / JOB, job.model_dump_json().encode())
+    _remove(folder, RESULT_FILE, ERROR_FILE)
+    path = write_atomic(folder / JOB_FILE, job.model_dump_json().encode())
     with graceful_stop() as stop:
-        code = _follow(_command(job, dist, path), stop, callbacks)
-        if stop.asked and not (folder / MADE).exists():
-            raise Interrupted(f"{job.stage.name} training stopped by {stop.asked.name}; {RESUME_HINT}")
-    if (folder / MADE).exists():
-        made = Checkpoint.model_validate_json((folder / MADE).read_bytes())
-        for name in (JOB, MADE):
-            (folder / name).unlink(missing_ok=True)
-        return made
-    if (folder / FAILED).exists():
-        failed = json.loads((folder / FAILED).read_bytes())
-        raise getattr(errors, failed["kind"])(failed["sentence"])
+        code = _follow(_command(job, nproc_per_node, path), stop, callbacks)
+        if stop.signal and not (folder / RESULT_FILE).exists():
+            raise Interrupted(f"{job.stage.name} training stopped by {stop.signal.name}; {RESUME_HINT}")
+    if (folder / RESULT_FILE).exists():
+        checkpoint = Checkpoint.model_validate_json((folder / RESULT_FILE).read_bytes())
+        _remove(folder, JOB_FILE, RESULT_FILE)
+        return checkpoint
+    if (folder / ERROR_FILE).exists():
+        error = json.loads((folder / ERROR_FILE).read_bytes())
+        raise getattr(errors, error["kind"])(error["message"])
     raise TransientError(
-        f"one of the {dist} processes of the {job.stage.name} training died (torchrun ended with {code}); what was "
-        "saved is kept, and the training goes on from there"
+        f"one of the {nproc_per_node} processes of the {job.stage.name} training died (torchrun ended with {code}); "
+        "the last checkpoint is kept, and a retry resumes from it"
     )
 
 
-def _command(job: DistributedJob, dist: int, path: Path) -> list[str]:
+def _remove(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _command(job: DistributedJob, nproc_per_node: int, path: Path) -> list[str]:
     compute = job.context.compute
-    where = ["--standalone"]
+    rendezvous = ["--standalone"]
     if compute.nnodes > 1:
-        where = ["--nnodes", str(compute.nnodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", compute.rdzv_endpoint]
-        print(f"Waiting for {compute.nnodes} machines: on the others, with this folder shared, run\n"
-              f"torchrun {' '.join(where)} --nproc-per-node {dist} -m pcam_model.training.distributed_job {path}")  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(dist)]
-    return [*torchrun, "--shutdown-timeout", str(GRACE), "-m", "pcam_model.training.distributed_job", str(path)]
+        rendezvous = ["--nnodes", str(compute.nnodes), "--rdzv-backend", "c10d"]
+        rendezvous += ["--rdzv-endpoint", compute.rdzv_endpoint]
+        log.info("Waiting for %d machines; on the others, which share this folder, run", compute.nnodes)
+        log.info("torchrun %s --nproc-per-node %d -m %s %s", " ".join(rendezvous), nproc_per_node, MODULE, path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "--nproc-per-node", str(nproc_per_node)]
+    return [*torchrun, "--shutdown-timeout", str(SHUTDOWN_TIMEOUT_S), "-m", MODULE, str(path)]
 
 
 def _follow(command: list[str], stop: StopRequest, callbacks: Callbacks) -> int:
-    """Start the group and tell what its first process tells; its exit code. A signal is handed to it once."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as group:
+    """Run torchrun, log its output, call the callbacks for its events, and forward a signal once; its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as torchrun:
         try:
-            for line in _lines(group, stop):
-                if line.startswith(TOLD):
-                    what, content = json.loads(line.removeprefix(TOLD))
-                    callbacks.progress(*content) if what == "progress" else callbacks.epoch(content)
+            for line in _output_lines(torchrun, stop):
+                if line.startswith(EVENT_PREFIX):
+                    name, arguments = json.loads(line.removeprefix(EVENT_PREFIX))
+                    getattr(callbacks, name)(*arguments)
                 else:
-                    print(line)
-            return group.wait()
+                    log.info("%s", line)
+            return torchrun.wait()
         finally:
-            if group.poll() is None:
-                group.terminate()
+            if torchrun.poll() is None:
+                torchrun.terminate()
 
 
-def _lines(group: "subprocess.Popen[bytes]", stop: StopRequest) -> Iterator[str]:
-    """What the group prints, while it lives; looks up often enough to hand on a signal at once."""
-    assert group.stdout
-    told, rest = False, b""
-    with selectors.DefaultSelector() as ready:
-        ready.register(group.stdout, selectors.EVENT_READ)
+def _output_lines(torchrun: "subprocess.Popen[bytes]", stop: StopRequest) -> Iterator[str]:
+    """Lines of standard output until its end; a requested stop is forwarded at once, as SIGTERM."""
+    assert torchrun.stdout
+    is_terminated, rest = False, b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(torchrun.stdout, selectors.EVENT_READ)
         while True:
-            if stop.asked and not told:
-                group.terminate()
-                told = True
-            if not ready.select(0.2):
+            if stop.signal and not is_terminated:
+                torchrun.terminate()
+                is_terminated = True
+            if not selector.select(POLL_S):
                 continue
-            read = os.read(group.stdout.fileno(), 1 << 16)
-            *lines, rest = (rest + read).split(b"\n")
+            chunk = os.read(torchrun.stdout.fileno(), 1 << 16)
+            *lines, rest = (rest + chunk).split(b"\n")
             yield from (line.decode(errors="replace") for line in lines)
-            if not read:
+            if not chunk:
                 return
 
 
-def _take_part(path: Path) -> None:
-    """What each process of the group does."""
+def _run_rank(path: Path) -> None:
+    """Take part in a job; what each process that torchrun starts does."""
     gpu = torch.cuda.is_available()
     tune_malloc()
     dist.init_process_group("nccl" if gpu else "gloo")
     if gpu:
         torch.cuda.set_device(dist.get_node_local_rank())
     job = DistributedJob.model_validate_json(path.read_bytes())
-    first = dist.get_rank() == 0
-    if not first:
-        sys.stdout = Path(os.devnull).open("w")  # what all would say is said once
+    is_main = dist.get_rank() == 0
+    _set_up_output(is_main)
     try:
-        fit = job.fit(Callbacks(_tell_progress, _tell_epoch) if first else Callbacks())
-        made = fit.run()
-        if first:
-            write_atomic(Path(job.folder) / MADE, made.model_dump_json().encode())
+        checkpoint = job.trainer(_event_callbacks() if is_main else Callbacks()).run()
+        if is_main:
+            write_atomic(Path(job.folder) / RESULT_FILE, checkpoint.model_dump_json().encode())
         dist.barrier()
-    except PcamError as error:  # whoever finds it first says it: the others are ended then
-        content = {"kind": type(error).__name__, "sentence": str(error)}
-        write_atomic(Path(job.folder) / FAILED, json.dumps(content).encode())
+    except PcamError as error:  # the first process to raise reports it, since the others are ended then
+        content = {"kind": type(error).__name__, "message": str(error)}
+        write_atomic(Path(job.folder) / ERROR_FILE, json.dumps(content).encode())
         sys.exit(1)
     dist.destroy_process_group()
 
 
-def _tell_progress(done: int, total: int) -> None:
-    print(TOLD + json.dumps(["progress", [done, total]]), flush=True)
+def _set_up_output(is_main: bool) -> None:
+    """Send rank 0's log as plain lines to standard output, which `_follow` reads; silence the other ranks."""
+    log.propagate = False
+    if is_main:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    else:
+        log.addHandler(logging.NullHandler())
 
 
-def _tell_epoch(row: dict[str, Any]) -> None:
-    print(TOLD + json.dumps(["epoch", row]), flush=True)
+def _event_callbacks() -> Callbacks:
+    """Callbacks that print events for `_follow`."""
+    return Callbacks(
+        on_progress=lambda done, total: _print_event("on_progress", done, total),
+        on_epoch=lambda row: _print_event("on_epoch", row),
+    )
+
+
+def _print_event(name: str, *arguments: Any) -> None:
+    print(EVENT_PREFIX + json.dumps([name, arguments]), flush=True)
 
 
 if __name__ == "__main__":
-    _take_part(Path(sys.argv[1]))
+    _run_rank(Path(sys.argv[1]))

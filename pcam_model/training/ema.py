@@ -1,4 +1,4 @@
-"""The mean of the weights over the end of a cycle: what a stage leaves, where the config asks for it."""
+"""Exponential moving average of a network's weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class WeightEMA:
-    """An exponential mean of a network's weights and statistics, over about `horizon` steps."""
+    """Exponential moving average of a network's weights and buffers over about `horizon` steps."""
 
     def __init__(self, network: nn.Module, horizon: float):
         self.network, self.horizon = network, horizon
@@ -16,14 +16,14 @@ class WeightEMA:
 
     @torch.no_grad()
     def update(self, step: int, skipped: Tensor) -> None:
-        """Take in the weights after `step` steps; early on the mean is short, so that the start is forgotten.
+        """Average in the weights after `step` steps; the horizon grows with the first steps, so they are forgotten.
 
         Args:
-            step: how many.
-            skipped: a bool on the device; where it is true, the mean stays as it is.
+            step: optimizer steps so far, at least 1.
+            skipped: bool on the device; where true, the average does not change.
         """
-        share = max(1 / max(self.horizon, 1), 9 / (step + 9)) * ~skipped
-        weight = share if share.is_cuda else float(share)
+        on_device = max(1 / max(self.horizon, 1), 9 / (step + 9)) * ~skipped
+        weight = on_device if on_device.is_cuda else float(on_device)
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
                 self.tensors[name].lerp_(tensor, weight)
@@ -31,8 +31,8 @@ class WeightEMA:
                 self.tensors[name].copy_(tensor)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The network has the mean's weights inside, and its own again outside."""
+    def applied(self) -> Iterator[None]:
+        """Give the network the averaged weights inside the block, and its own back afterwards."""
         own = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.network.load_state_dict(self.tensors)
         try:
@@ -40,7 +40,7 @@ class WeightEMA:
         finally:
             self.network.load_state_dict(own)
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from the mean of a checkpoint."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Load the averages of a checkpoint."""
         for name, tensor in tensors.items():
             self.tensors[name].copy_(tensor)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: in training the step is finished and saved before anything ends, and nowhere is one lost."""
+"""SIGTERM and SIGINT in training: finish the step, save the state, then stop."""
 
 import os
 import signal
@@ -11,83 +11,82 @@ from types import FrameType
 from pcam_model.core.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-RESUME_HINT = "what was done is saved, and the same command goes on from there"
-
-
-AGAIN = 0.1  # seconds
+RESUME_HINT = "the state is saved, and the same command continues from there"
+RESEND_DELAY_S = 0.1
 
 
 class StopRequest:
-    """Whether somebody has asked training to stop."""
+    """The signal that asks training to stop, and the handlers that were there before."""
 
     def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
+        self.signal: signal.Signals | None = None
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        self.before = {number: now for number, now in handlers.items() if now is not signal.SIG_IGN}
+        self.previous = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
-    def ask(self, number: int, frame: FrameType | None = None) -> None:
-        """Stop after this step. Who asks twice does not want to wait: then the signal does what it did before."""
-        again, self.asked = self.asked is not None, signal.Signals(number)
-        if again:
-            self.hand_on()
-            raise Interrupted(f"interrupted by {self.asked.name} at once; what was saved before is kept")
+    def handle(self, number: int, _frame: FrameType | None = None) -> None:
+        """Remember the signal; a second one does not wait for the step but has its previous effect at once."""
+        is_second, self.signal = self.signal is not None, signal.Signals(number)
+        if is_second:
+            self.forward()
+            raise Interrupted(f"interrupted by {self.signal.name} at once; the last checkpoint is kept")
 
-    def hand_on(self) -> None:
-        """Let the signal have the effect that it has outside training: on Prefect's handler, or a command's own."""
+    def forward(self) -> None:
+        """Restore the previous handlers and call the signal's: Prefect's, or a command's own."""
         self.restore()
-        asked = self.asked or signal.SIGTERM
-        handler = self.before.get(asked)
+        number = self.signal or signal.SIGTERM
+        handler = self.previous.get(number)
         if callable(handler) and handler is not signal.default_int_handler:
-            handler(asked, None)
+            handler(number, None)
 
     def restore(self) -> None:
-        """Give the signals back."""
-        for number, handler in self.before.items():
-            if signal.getsignal(number) == self.ask:
+        """Restore the previous handlers."""
+        for number, handler in self.previous.items():
+            if signal.getsignal(number) == self.handle:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 @contextmanager
 def graceful_stop() -> Iterator[StopRequest]:
-    """Inside, SIGTERM and SIGINT only set `asked`: who sees it saves, raises Interrupted, and the signal is handed on.
+    """Inside the block SIGTERM and SIGINT only set `signal`; who sees it saves the state and raises Interrupted.
 
-    Signals belong to the main thread: in another one nothing is changed, and a signal does what it always did.
+    The signal is then forwarded to its previous handler. Signals belong to the main thread: in another one nothing is
+    changed.
     """
     stop = StopRequest()
     try:
-        for number in stop.before:
-            signal.signal(number, stop.ask)
+        for number in stop.previous:
+            signal.signal(number, stop.handle)
     except ValueError:
         pass
     try:
         yield stop
     except Interrupted:
-        if stop.asked:
-            stop.hand_on()
+        if stop.signal:
+            stop.forward()
         raise
     finally:
         stop.restore()
-    if stop.asked:  # too late for another step: what was done is whole
-        stop.hand_on()
-        raise Interrupted(f"interrupted by {stop.asked.name}; {RESUME_HINT}")
+    if stop.signal:  # it came after the last step
+        stop.forward()
+        raise Interrupted(f"interrupted by {stop.signal.name}; {RESUME_HINT}")
 
 
 def requeue_dropped_signals() -> None:
-    """Have a signal come again whose exception Python had to drop, so that the process went on as if nobody had asked.
+    """Send a signal again whose exception Python dropped, so that it is not lost.
 
-    A handler runs wherever the main thread is, and in a finaliser or a weak reference's callback what it raises goes
-    nowhere but to this hook.
+    A handler runs wherever the main thread is; what it raises in a finaliser or a weak reference's callback goes to
+    `sys.unraisablehook` only.
     """
-    before = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(dropped: "sys.UnraisableHookArgs") -> None:
-        fault = dropped.exc_value
-        number = getattr(fault, "signal", signal.SIGINT if isinstance(fault, KeyboardInterrupt) else signal.SIGTERM)
-        if isinstance(fault, Interrupted | KeyboardInterrupt) or type(fault).__name__ == "TerminationSignal":
-            again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
+        error = dropped.exc_value
+        number = getattr(error, "signal", signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+        if isinstance(error, Interrupted | KeyboardInterrupt) or type(error).__name__ == "TerminationSignal":
+            timer = threading.Timer(RESEND_DELAY_S, os.kill, (os.getpid(), number))
+            timer.daemon = True
+            timer.start()
         else:
-            before(dropped)
+            previous(dropped)
 
     sys.unraisablehook = hook

@@ -1,11 +1,11 @@
-"""LR search (Smith 2015, fastai's numbers): how high may the rate be before the loss climbs?"""
+"""Learning rate range test (Smith 2015, fastai's numbers): train with a growing rate until the loss explodes."""
 
 import json
 import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,34 +16,34 @@ from torch import Tensor
 
 from pcam_model.core.errors import ConfigError, Interrupted
 from pcam_model.core.files import write_atomic
+from pcam_model.core.log import log
+from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Config, Record
-from pcam_model.data.augment import ViewConfig
+from pcam_model.core.smoothing import debiased_ema
+from pcam_model.core.stage_names import StageName
 from pcam_model.data.patch_loader import PatchLoader
-from pcam_model.training.checkpoint import (
-    LATEST,
-    load_state,
-    read_checkpoint_metadata,
-    refuse_other_training,
-    save_state,
-)
-from pcam_model.training.device import ComputeConfig
+from pcam_model.training.checkpoint import LATEST, load_state, read_checkpoint_metadata, save_state
+from pcam_model.training.checkpoint_identity import check_identity
+from pcam_model.training.device import ComputeConfig, tune_malloc
 from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_stop
 from pcam_model.training.network import PatchNetwork
-from pcam_model.training.step import ENGINE, loss_of, new_state, train_step
+from pcam_model.training.stage import Stage
+from pcam_model.training.step import compute_loss, train_step
+from pcam_model.training.train_state import ENGINE_VERSION, create_train_state
 
 LOWEST, HIGHEST = 1e-7, 10.0
-MOMENTUM = 0.9  # AdamW's usual one: the search runs without the cycle
+MOMENTUM = 0.9  # AdamW's default: the test has no cycle
 SMOOTHING, DIVERGED = 0.98, 4.0
 DROP_FIRST, DROP_LAST = 10, 5
 PLATEAU = 0.5
-LOOK = 5  # steps between two looks at the losses, which the device has to finish for
-SEARCH = 10  # added to a stage's number: a place of its own
+FLUSH_STEPS = 5  # losses are read from the device every so many steps
+STAGE_OFFSET = 10  # added to a stage's number in RNG keys, which differ from those of its training
 
 SuggestionMethod = Literal["valley", "steep", "minimum"]
 
 
 class LrFinderConfig(Config):
-    """How the learning rate is looked for, where a stage's rate is `find`."""
+    """The learning rate range test, for stages whose `lr` is `find`."""
 
     steps: int = Field(100, ge=20, le=2000)
     """Steps from 1e-7 to 10, exponentially spaced."""
@@ -52,157 +52,164 @@ class LrFinderConfig(Config):
 
 
 class LrCurve(Record):
-    """What the search saw and what it suggests."""
+    """Loss over learning rate, and the suggested learning rate."""
 
     path: str
-    stage: str
+    stage: StageName
     lrs: list[float]
     losses: list[float]
-    """Smoothed (debiased exponential mean, 0.98)."""
+    """Smoothed (debiased exponential moving average, 0.98)."""
     suggestion: float
     method: SuggestionMethod
     suggestions: dict[str, float]
-    """What each of the ways would have suggested."""
+    """The suggestion of each method."""
+
+
+@dataclass(frozen=True)
+class LrFinderSetup:
+    """Inputs of a range test besides network and data.
+
+    Attributes:
+        stage: whose batch size, augmentation and layer groups are used.
+        config: number of steps and method.
+        seed: of all random numbers.
+        folder: of checkpoints and `lr.json`.
+        compute: precision, and when to write checkpoints.
+        inputs: digests that a checkpoint must agree with to be resumed.
+    """
+
+    stage: Stage
+    config: LrFinderConfig
+    seed: int
+    folder: Path
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 def find_lr(
     network: PatchNetwork,
-    part: PatchLoader,
-    config: LrFinderConfig,
-    multipliers: list[float],
-    batch_size: int,
-    seed: int,
-    stage: tuple[str, int],
-    folder: Path,
-    callbacks: Callable[[int, int], None] | None = None,
-    view_config: ViewConfig | None = None,
-    compute: ComputeConfig | None = None,
-    inputs: dict[str, Any] | None = None,
+    train: PatchLoader,
+    setup: LrFinderSetup,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> LrCurve:
-    """Train with a growing rate until the loss explodes; network and random state are left as they were.
+    """Train with a growing rate until the loss explodes; network and torch's random state are restored.
 
-    Goes on from `folder`'s checkpoint where there is one that rests on the same `inputs`, and ends where an unbroken
-    search does.
+    Resumes from the folder's checkpoint where it has the same inputs, with the result of an uninterrupted test.
 
     Raises:
-        ConfigError: the loss was not finite from the start, so nothing can be suggested; or the checkpoint is of another
-            search.
+        ConfigError: the loss was not finite from the start, so nothing can be suggested.
+        CheckpointMismatchError: the checkpoint is of another test.
         Interrupted: SIGTERM or SIGINT asked to stop; the whole state is saved.
     """
+    tune_malloc()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         with graceful_stop() as stop:
-            place = (seed, stage[1] + SEARCH)
-            lr_finder = LrFinder(
-                network, part, config, multipliers, batch_size, place, folder, view_config, compute, inputs
-            )
-            lrs, losses = lr_finder.run(stop, callbacks or (lambda done, steps: None))
+            lr_finder = LrFinder(network, train, setup)
+            lr_finder.resume()
+            lrs, losses = lr_finder.run(stop, on_progress or (lambda *_: None))
     finally:
         network.load_state_dict(before)
         network.set_microbatches(1)
-    suggestions = suggest(np.array(lrs), np.array(losses), stage[0])
+    stage, method, path = setup.stage.name, setup.config.method, setup.folder / "lr.json"
+    suggestions = suggest(np.array(lrs), np.array(losses), stage)
     curve = LrCurve(
-        path=str(folder / "lr.json"),
-        stage=stage[0],
+        path=str(path),
+        stage=stage,
         lrs=lrs,
         losses=losses,
-        suggestion=suggestions[config.method],
-        method=config.method,
+        suggestion=suggestions[method],
+        method=method,
         suggestions=suggestions,
     )
-    write_atomic(folder / "lr.json", json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
-    (folder / LATEST).unlink(missing_ok=True)
+    write_atomic(path, json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
+    (setup.folder / LATEST).unlink(missing_ok=True)
     return curve
 
 
 class LrFinder:
-    """The steps of a search, and what they lost."""
+    """The steps of a range test and their losses."""
 
-    def __init__(
-        self,
-        network: PatchNetwork,
-        part: PatchLoader,
-        config: LrFinderConfig,
-        multipliers: list[float],
-        batch_size: int,
-        place: tuple[int, int],
-        folder: Path,
-        view_config: ViewConfig | None,
-        compute: ComputeConfig | None,
-        inputs: dict[str, Any] | None,
-    ):
-        self.part, self.steps, self.batch_size, self.place = part, config.steps, batch_size, place
-        self.view_config, self.path, self.compute = (
-            view_config or ViewConfig(part.size),
-            folder / LATEST,
-            compute or ComputeConfig(),
-        )
+    def __init__(self, network: PatchNetwork, train: PatchLoader, setup: LrFinderSetup):
+        self.train, self.compute, self.path = train, setup.compute, setup.folder / LATEST
+        self.steps, self.batch_size, self.seed = setup.config.steps, setup.stage.batch_size, setup.seed
+        self.stage_number = setup.stage.number + STAGE_OFFSET
+        self.view_config = setup.stage.view_config(0, 1, train.image_size)
         self.untrained = deepcopy(network).train()
-        self.state = new_state(network.train(), multipliers, part.device, self.compute)
+        self.state = create_train_state(network.train(), setup.stage.lr_multipliers, train.device, self.compute)
         self.losses, self.starts = list[float](), list[float]()
-        self.unread: list[tuple[Tensor, Tensor]] = []
-        self.saved = time.monotonic()
+        self.pending: list[tuple[Tensor, Tensor]] = []
+        self.saved_at = time.monotonic()
         self.identity = {
-            **(inputs or {}),
-            "multipliers": multipliers,
-            "steps": config.steps,
-            "batch": batch_size,
-            "place": list(place),
-            "patches": len(part),
-            "sight": asdict(self.view_config),
-            "engine": ENGINE,
+            **setup.inputs,
+            "lr_multipliers": setup.stage.lr_multipliers,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "stage": setup.stage.name,
+            "patches": len(train),
+            "view_config": asdict(self.view_config),
+            "engine": ENGINE_VERSION,
         }
-        if self.path.is_file():
-            found = read_checkpoint_metadata(self.path)
-            refuse_other_training(self.path, found["identity"], self.identity)
-            load_state(self.path, self.state)
-            self.untrained.set_microbatches(self.state.network.parts)
-            self.losses, self.starts = found["losses"], found["starts"]
-            print(f"LR search: going on from step {self.state.step} of {self.steps}")
 
-    def run(self, stop: StopRequest, tell: Callable[[int, int], None]) -> tuple[list[float], list[float]]:
+    def resume(self) -> None:
+        """Load the folder's checkpoint where there is one. Raises CheckpointMismatchError."""
+        if self.path.is_file():
+            metadata = read_checkpoint_metadata(self.path)
+            check_identity(self.path, metadata["identity"], self.identity)
+            load_state(self.path, self.state)
+            self.untrained.set_microbatches(self.state.network.microbatches)
+            self.losses, self.starts = metadata["losses"], metadata["starts"]
+            log.info("LR search: resumed at step %d of %d", self.state.step, self.steps)
+
+    def run(self, stop: StopRequest, on_progress: Callable[[int, int], None]) -> tuple[list[float], list[float]]:
         """Rates and smoothed losses until the loss explodes."""
         while self.state.step < self.steps and not exploded(self.losses):
-            self._one_step()
-            while self.state.step % LOOK and self.state.step < self.steps and not self._due(stop):
-                self._one_step()
-            self._look()
-            tell(self.state.step, self.steps)
-            if self._due(stop):
+            self._step()
+            while self.state.step % FLUSH_STEPS and self.state.step < self.steps and not self._is_due(stop):
+                self._step()
+            self._flush()
+            on_progress(self.state.step, self.steps)
+            if self._is_due(stop):
                 self._checkpoint()
-            if stop.asked:
-                where = f"LR search stopped by {stop.asked.name} after step {self.state.step} of {self.steps}"
-                print(f"{where}; {RESUME_HINT}")
-                raise Interrupted(f"{where}; {RESUME_HINT}")
+            if stop.signal:
+                message = f"LR search stopped by {stop.signal.name} after step {self.state.step} of {self.steps}"
+                log.info("%s; %s", message, RESUME_HINT)
+                raise Interrupted(f"{message}; {RESUME_HINT}")
         return curve_of(self.losses, self.starts, self.steps)
 
-    def _one_step(self) -> None:
+    def _step(self) -> None:
+        """Take a step at its rate; its loss, and the untrained network's on the same batch, stay on the device."""
         step = self.state.step
-        epoch, k = divmod(step, len(self.part) // self.batch_size)
-        which = self.part.order(*self.place, epoch)[k * self.batch_size : (k + 1) * self.batch_size]
-        images, labels = self.part.augmented(which, *self.place, epoch, k, view_config=self.view_config)
-        place = (*self.place, epoch, k)
+        epoch, k = divmod(step, len(self.train) // self.batch_size)
+        order, key = self.train.epoch_order(self.seed, self.stage_number, epoch), self._step_key(epoch, k)
+        rows = order[k * self.batch_size : (k + 1) * self.batch_size]
+        images, labels = self.train.augmented_batch(rows, *key, view_config=self.view_config)
         with torch.no_grad():
-            start = loss_of(self.untrained, images, labels, *place, precision=self.state.precision)
-        loss = train_step(self.state, images, labels, lr_at(step, self.steps), MOMENTUM, *place)
-        self.unread.append((loss, start))
+            start = compute_loss(self.untrained, images, labels, key, precision=self.state.precision)
+        loss = train_step(self.state, images, labels, lr_at(step, self.steps), MOMENTUM, key)
+        self.pending.append((loss, start))
 
-    def _look(self) -> None:
-        for loss, start in torch.stack([torch.stack(pair) for pair in self.unread]).tolist():
+    def _step_key(self, epoch: int, k: int) -> StepKey:
+        return StepKey(self.seed, self.stage_number, epoch, k)
+
+    def _flush(self) -> None:
+        """Read the losses of the last steps from the device."""
+        for loss, start in torch.stack([torch.stack(pair) for pair in self.pending]).tolist():
             self.losses.append(loss)
             self.starts.append(start)
-        self.unread.clear()
+        self.pending.clear()
 
-    def _due(self, stop: StopRequest) -> bool:
+    def _is_due(self, stop: StopRequest) -> bool:
         """Whether it is time for a checkpoint."""
         every = self.compute.checkpoint_steps
-        late = time.monotonic() - self.saved > self.compute.checkpoint_seconds
-        return bool(stop.asked) or late or bool(every and self.state.step % every == 0)
+        late = time.monotonic() - self.saved_at > self.compute.checkpoint_seconds
+        return bool(stop.signal) or late or bool(every and self.state.step % every == 0)
 
     def _checkpoint(self) -> None:
-        place = {"identity": self.identity, "losses": self.losses, "starts": self.starts}
-        save_state(self.path, self.state, place)
-        self.saved = time.monotonic()
+        metadata = {"identity": self.identity, "losses": self.losses, "starts": self.starts}
+        save_state(self.path, self.state, metadata)
+        self.saved_at = time.monotonic()
 
 
 def lr_at(step: int, steps: int) -> float:
@@ -235,12 +242,8 @@ def curve_of(losses: list[float], starts: list[float], steps: int) -> tuple[list
 
 
 def smoothed(values: list[float]) -> list[float]:
-    """The debiased exponential mean after each of the values."""
-    mean, means = 0.0, list[float]()
-    for count, value in enumerate(values, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        means.append(mean / (1 - SMOOTHING**count))
-    return means
+    """The debiased exponential moving average after each of the values."""
+    return [float(value) for value in debiased_ema(values, SMOOTHING)]
 
 
 def suggest(lrs: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str, float]:
@@ -253,7 +256,7 @@ def suggest(lrs: np.ndarray, losses: np.ndarray, stage: str = "") -> dict[str, f
     if len(lrs) < 4:
         raise ConfigError(
             f"the LR search of the {stage} stage saw the loss explode after {len(lrs) + DROP_FIRST + DROP_LAST} "
-            f"steps, too few to suggest a rate; set {stage}.rate yourself, or raise lr_finder.steps"
+            f"steps, too few to suggest a rate; set {stage}.lr yourself, or raise lr_finder.steps"
         )
     return {
         "valley": float(lrs[_valley(losses)]),

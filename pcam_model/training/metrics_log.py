@@ -1,46 +1,55 @@
-"""What training notes down: one JSON line a step and an epoch, in `metrics.jsonl`."""
+"""`metrics.jsonl`: one JSON line per step and per epoch."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.files import write_atomic
+import torch
+from torch import Tensor
 
-NAME = "metrics.jsonl"
+from pcam_model.core.errors import DivergenceError
+from pcam_model.core.files import write_atomic
+from pcam_model.core.log import log
+from pcam_model.core.stage_names import STAGE_NAMES
+from pcam_model.training.nan_guard import MAX_SKIPPED_STEPS
+from pcam_model.training.schedule import Schedule
+
+METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Lines of one stage; a run that goes on from a checkpoint first forgets what came after it.
+    """Rows of a stage's `metrics.jsonl`; of several processes one writes, the others keep the rows in memory."""
 
-    Where several processes train together one of them writes, and the others keep the same lines in memory.
-    """
+    def __init__(self, folder: Path, writes: bool = True):
+        self.path = folder / METRICS_FILE
+        self._memory: list[dict[str, Any]] | None = None if writes else []
 
-    def __init__(self, folder: Path, step: int, writes: bool = True):
-        self.path = folder / NAME
-        self.kept: list[dict[str, Any]] | None = None
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
-        if writes:
-            write_atomic(self.path, _lines(kept))
+    def truncate(self, step: int) -> None:
+        """Start anew with the rows up to optimizer step `step`, the checkpoint's."""
+        rows = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
+        if self._memory is None:
+            write_atomic(self.path, _to_lines(rows))
         else:
-            self.kept = kept
+            self._memory = rows
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows and see them to the disk."""
-        if self.kept is not None:
-            self.kept += rows
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows and sync them to the disk."""
+        if self._memory is not None:
+            self._memory += rows
             return
         with self.path.open("ab") as file:
-            file.write(_lines(rows))
+            file.write(_to_lines(rows))
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All that is noted down so far."""
-        return read_metrics(self.path) if self.kept is None else self.kept
+        """All rows so far."""
+        return read_metrics(self.path) if self._memory is None else self._memory
 
-    def skipped_last(self) -> int:
-        """How many steps were skipped one after the other just before now."""
+    def trailing_skips(self) -> int:
+        """Number of skipped steps at the end, one after the other."""
         kinds = [row["kind"] for row in self.rows() if row["kind"] != "epoch"]
         return next((i for i, kind in enumerate(reversed(kinds)) if kind != "skipped"), len(kinds))
 
@@ -48,29 +57,107 @@ class MetricsLog:
         """The rows of finished epochs."""
         return [row for row in self.rows() if row["kind"] == "epoch"]
 
-    def best(self) -> dict[str, Any]:
+    def best_epoch(self) -> dict[str, Any]:
         """The finished epoch with the highest validation AUC, the first of equals; empty before there is one."""
         return max(self.epochs(), key=lambda row: row["valid_auc"], default={})
 
 
+class LossBuffer:
+    """Losses of the last steps, left on the device until they are flushed to the metrics log."""
+
+    def __init__(self, schedule: Schedule, metrics_log: MetricsLog):
+        self.schedule, self.metrics_log, self.stage = schedule, metrics_log, schedule.stage.name
+        self.consecutive_skips = 0
+        self._losses: list[Tensor] = []
+
+    def resume(self) -> None:
+        """Count the skipped steps at the end of the metrics log."""
+        self.consecutive_skips = self.metrics_log.trailing_skips()
+
+    def add(self, loss: Tensor) -> None:
+        """Add a step's loss, a scalar on the device; NaN where the step was skipped."""
+        self._losses.append(loss)
+
+    def flush(self, done: int) -> bool:
+        """Move the losses, the last of which is of step `done`, to the metrics log; returns whether there were any.
+
+        Raises:
+            DivergenceError: too many steps in a row were skipped.
+        """
+        if not self._losses:
+            return False
+        losses = torch.stack(self._losses).tolist()
+        self._losses.clear()
+        rows = [self._row(done - len(losses) + i, loss) for i, loss in enumerate(losses)]
+        self.metrics_log.append(rows)
+        self._check_skips(rows)
+        return True
+
+    def epoch_losses(self, epoch: int) -> list[float]:
+        """The losses of an epoch, from 1, without skipped steps."""
+        return [row["loss"] for row in self.metrics_log.rows() if row["kind"] == "step" and row["epoch"] == epoch]
+
+    def _row(self, step: int, loss: float) -> dict[str, Any]:
+        epoch = self.schedule.step_key(step).epoch
+        row = {"stage": self.stage, "epoch": epoch + 1, "step": step + 1, "lr": self.schedule.lr(step)}
+        if math.isfinite(loss):
+            return {"kind": "step", **row, "loss": loss}
+        return {"kind": "skipped", **row, "patches": self.schedule.patch_ids(step)}
+
+    def _check_skips(self, rows: list[dict[str, Any]]) -> None:
+        """Log a warning for each skipped step. Raises DivergenceError after too many in a row."""
+        for row in rows:
+            self.consecutive_skips = self.consecutive_skips + 1 if row["kind"] == "skipped" else 0
+            if self.consecutive_skips == MAX_SKIPPED_STEPS:
+                raise DivergenceError(self._divergence_message(row))
+            if self.consecutive_skips:
+                log.warning("%s: step %d is skipped, its loss or gradient is not finite", self.stage, row["step"])
+
+    def _divergence_message(self, row: dict[str, Any]) -> str:
+        first_ids, count = ", ".join(map(str, row["patches"][:5])), len(row["patches"])
+        return (
+            f"{self.stage} training diverged at step {row['step']} of {self.schedule.steps}: {MAX_SKIPPED_STEPS} steps "
+            f"in a row had a loss or gradient that is not finite, at lr {row['lr']:.2g}, this one with {count} patches "
+            f"({first_ids}, ...; {self.metrics_log.path} lists all); the checkpoint before them is kept; "
+            f"set {self.stage}.lr lower than {self.schedule.max_lr:.2g} and choose another run name"
+        )
+
+
+def epoch_row(
+    schedule: Schedule, step: int, losses: list[float], metrics: dict[str, float], seconds: float
+) -> dict[str, Any]:
+    """The row of the epoch that ends after `step`; `seconds`: of training, without validation."""
+    images = schedule.steps_per_epoch * schedule.stage.batch_size
+    return {
+        "kind": "epoch",
+        "stage": schedule.stage.name,
+        "epoch": step // schedule.steps_per_epoch,
+        "step": step,
+        "train_loss": sum(losses) / max(len(losses), 1),
+        **metrics,
+        "seconds": seconds,
+        "images_per_second": images / max(seconds, 1e-9),
+    }
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a diary; none where there is no file."""
+    """All complete rows of a `metrics.jsonl`; none where there is no file."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def cost(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds that each stage trained, and its images a second."""
-    spent: dict[str, float] = {}
-    for stage in ("frozen", "finetune"):
+def training_cost(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Training seconds of each stage, and its images per second."""
+    cost: dict[str, float] = {}
+    for stage in STAGE_NAMES:
         epochs = [row for row in rows if row["kind"] == "epoch" and row["stage"] == stage]
         if epochs:
             seconds = sum(row["seconds"] for row in epochs)
             images = sum(row["seconds"] * row["images_per_second"] for row in epochs)
-            spent |= {f"{stage}, seconds": seconds, f"{stage}, images per second": images / seconds}
-    return spent
+            cost |= {f"{stage}, seconds": seconds, f"{stage}, images per second": images / seconds}
+    return cost
 
 
-def _lines(rows: list[dict[str, Any]]) -> bytes:
+def _to_lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -1,4 +1,4 @@
-"""The network of a model that is published: written, and read back."""
+"""Published models: saving and loading the network, and the versions that made it."""
 
 import hashlib
 import importlib.metadata
@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from pcam_model import __version__
-from pcam_model.core.errors import ModelError
+from pcam_model.core.errors import CheckpointError, ModelError
 from pcam_model.core.files import write_atomic
-from pcam_model.core.model_metadata import ABOUT, WEIGHTS, Model, read_model
+from pcam_model.core.model_metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
 from pcam_model.training.checkpoint import Checkpoint, load_weights
-from pcam_model.training.device import best_device, describe
+from pcam_model.training.device import best_device, describe_device
 from pcam_model.training.network import BODIES, PatchNetwork
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetens
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over the project's three packages, as far as they are installed: what a result is a function of."""
+    """SHA-256 over the source of the packages pcam_model, tasks and flows, as far as they are installed."""
     root, total = Path(__file__).parents[2], hashlib.sha256()
     for package in ("pcam_model", "tasks", "flows"):
         for path in sorted((root / package).rglob("*.py")):
@@ -31,33 +31,36 @@ def code_digest() -> str:
 
 
 def versions() -> dict[str, str]:
-    """This code, Python, the packages that matter and the device."""
-    found = {"pcam": __version__, "code": code_digest()[:12], "python": platform.python_version()}
+    """Versions of pcam, its code, Python and the main packages, and the device."""
+    packages = {"pcam": __version__, "code": code_digest()[:12], "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            packages[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {**found, "device": describe(best_device())}
+    return {**packages, "device": describe_device(best_device())}
 
 
-def save_model(folder: Path, checkpoint: Checkpoint, model: Model) -> Model:
-    """Lay the model's two files into the folder."""
+def save_model(folder: Path, checkpoint: Checkpoint, model: ModelMetadata) -> ModelMetadata:
+    """Write the weights and the metadata of a model into a folder; returns the metadata with the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(checkpoint.path, folder / WEIGHTS)
-    write_atomic(folder / ABOUT, model.model_dump_json(indent=1, exclude={"folder"}).encode())
+    shutil.copyfile(checkpoint.path, folder / WEIGHTS_FILE)
+    write_atomic(folder / METADATA_FILE, model.model_dump_json(indent=1, exclude={"folder"}).encode())
     return model.model_copy(update={"folder": str(folder)})
 
 
-def load_model(folder: Path) -> tuple[PatchNetwork, Model]:
-    """A model's network, ready to predict, and what is said of it.
+def load_model(folder: Path) -> tuple[PatchNetwork, ModelMetadata]:
+    """The network of a model, on the best device in evaluation mode, and its metadata.
 
     Raises:
         ModelError: a file is missing or damaged, or it is of a network that this version does not know.
     """
-    model = read_model(folder, WEIGHTS)
-    if model.architecture not in BODIES:
-        raise ModelError(f"{folder}: no network {model.architecture!r} is known here; use the pcam that trained it")
-    network = PatchNetwork(model.architecture)
-    load_weights(folder / WEIGHTS, network)
+    model = read_metadata(folder, WEIGHTS_FILE)
+    if model.arch not in BODIES:
+        raise ModelError(f"{folder}: no network {model.arch!r} is known here; use the pcam that trained it")
+    network = PatchNetwork(model.arch)
+    try:
+        load_weights(folder / WEIGHTS_FILE, network)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), model

@@ -1,4 +1,4 @@
-"""A step whose numbers are not finite leaves no trace, and nobody waits to find that out."""
+"""Skipping of steps whose loss or gradient is not finite, decided on the device without waiting for it."""
 
 from collections.abc import Iterable
 
@@ -7,51 +7,55 @@ from torch import Tensor, nn
 
 from pcam_model.training.network import BATCHNORMS
 
-MAX_SKIPPED_STEPS = 3  # so many skipped steps one after the other end a training
-SCALE, DOUBLE_AFTER = 2.0**16, 2000  # PyTorch's GradScaler's
+MAX_SKIPPED_STEPS = 3  # consecutive skipped steps that end a training
+INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 2.0**16, 2.0, 0.5, 2000  # as torch.amp.GradScaler
 
 
-class Statistics:
-    """The running statistics of all BatchNorm layers as they were, to go back to."""
+class BatchNormSnapshot:
+    """A copy of the running statistics of all BatchNorm layers in training mode, to restore after a skipped step."""
 
     def __init__(self, network: nn.Module):
         layers = [layer for layer in network.modules() if isinstance(layer, BATCHNORMS) and layer.training]
         buffers = [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
         self.counts = [buffer for buffer in buffers if not buffer.is_floating_point()]
-        self.values = [buffer for buffer in buffers if buffer.is_floating_point()]
-        self.before = self._now()
+        self.statistics = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self.before = self._flattened()
 
     @torch.no_grad()
-    def back(self, where: Tensor) -> None:
-        """Go back where the bool on the device is true; a few kernels for all layers together, and no waiting."""
-        for kept, buffers, now in zip(self.before, (self.values, self.counts), self._now(), strict=True):
+    def restore(self, condition: Tensor) -> None:
+        """Restore the copy where `condition` (bool, on the device) is true: a few kernels for all layers together."""
+        groups = (self.statistics, self.counts)
+        for before, buffers, now in zip(self.before, groups, self._flattened(), strict=True):
             if buffers:
-                parts = torch.split(torch.where(where, kept, now), [buffer.numel() for buffer in buffers])
-                torch._foreach_copy_(buffers, [part.view_as(to) for part, to in zip(parts, buffers, strict=True)])
+                values = torch.split(torch.where(condition, before, now), [buffer.numel() for buffer in buffers])
+                torch._foreach_copy_(
+                    buffers, [value.view_as(buffer) for value, buffer in zip(values, buffers, strict=True)]
+                )
 
-    def _now(self) -> tuple[Tensor, Tensor]:
-        return _flat(self.values), _flat(self.counts)
+    def _flattened(self) -> tuple[Tensor, Tensor]:
+        return _concatenate(self.statistics), _concatenate(self.counts)
 
 
-class LossScale:
-    """What a loss is multiplied by so that its gradients are not too small for float16; moves as GradScaler's does."""
+class LossScaler:
+    """Loss scale for float16, updated as by `torch.amp.GradScaler` but without waiting for the device."""
 
     def __init__(self, device: torch.device):
-        self.scale = torch.full((), SCALE, device=device)
-        self.good = torch.zeros((), device=device)
+        self.scale = torch.full((), INIT_SCALE, device=device)
+        self.growth_tracker = torch.zeros((), device=device)
 
-    def update(self, skipped: Tensor) -> None:
-        """Half of it after a step that was skipped, twice as much after 2,000 good ones in a row."""
-        self.good = torch.where(skipped, 0, self.good + 1)
-        grown = torch.where(self.good >= DOUBLE_AFTER, self.scale * 2, self.scale)
-        self.scale = torch.where(skipped, self.scale / 2, grown)
-        self.good = torch.where(self.good >= DOUBLE_AFTER, 0, self.good)
+    def update(self, found_inf: Tensor) -> None:
+        """Halve the scale after a skipped step, double it after 2,000 good ones in a row."""
+        self.growth_tracker = torch.where(found_inf, 0, self.growth_tracker + 1)
+        grows = self.growth_tracker >= GROWTH_INTERVAL
+        grown = torch.where(grows, self.scale * GROWTH_FACTOR, self.scale)
+        self.scale = torch.where(found_inf, self.scale * BACKOFF_FACTOR, grown)
+        self.growth_tracker = torch.where(grows, 0, self.growth_tracker)
 
 
-def norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Of all gradients together, a scalar on the device; not finite where one of them is not."""
+def total_grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """L2 norm of all gradients together, a scalar on the device; not finite where one of them is not."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def _flat(buffers: list[Tensor]) -> Tensor:
+def _concatenate(buffers: list[Tensor]) -> Tensor:
     return torch.cat([buffer.reshape(-1) for buffer in buffers]) if buffers else torch.empty(0)

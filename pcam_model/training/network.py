@@ -1,7 +1,6 @@
-"""The network: torchvision's bodies, the recipe's head, three layer groups, and which of them learn."""
+"""The networks: torchvision's bodies with the recipe's head, in three layer groups."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,186 +12,168 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from pcam_model.core.errors import ConfigError
+from pcam_model.core.log import log
 from pcam_model.core.rng import BatchSlice, seeded
 from pcam_model.core.schema import Config
-from pcam_model.training import weights
-from pcam_model.training.depthwise import spare_bfloat16
+from pcam_model.training.depthwise import convert_strided_depthwise
+from pcam_model.training.layers import ConcatPool, Dropout
+from pcam_model.training.weights import load_body_weights, load_imagenet, load_weights_file
 
-Name = Literal[
-    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
-    "densenet121", "densenet169", "efficientnet_b0", "convnext_tiny",
-]  # fmt: skip
-BATCHNORMS = (nn.modules.batchnorm._BatchNorm,)  # what all of them are, synchronised or not
-MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's own
-INITIAL, DROPOUT = 3, 4  # what the randomness of a place is for
+ArchName = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v2",
+    "densenet121",
+    "densenet169",
+    "efficientnet_b0",
+    "convnext_tiny",
+]
+BATCHNORMS = (nn.modules.batchnorm._BatchNorm,)  # base class of all of them, synchronised or not
+BATCHNORM_MOMENTUM = 0.1  # of the running statistics, PyTorch's default
+INITIAL_WEIGHTS_RNG, DROPOUT_RNG = 3, 4  # purposes of random numbers, in RNG keys
 
 
 class ModelConfig(Config):
-    """Which network, from which weights, looking at patches of which size."""
+    """Network, initial weights and image size."""
 
-    arch: Name = "resnet50"
+    arch: ArchName = "resnet50"
     """The body, by torchvision's name."""
     weights: str = "imagenet"
-    """The body's first weights: `imagenet` (torchvision's own), `none`, or a file (.pth, .safetensors)."""
+    """The body's initial weights: `imagenet` (torchvision's), `none`, or a file (.pth, .safetensors)."""
     image_size: int = Field(224, ge=32, le=1024)
-    """The side of the images that the network sees, in pixels; patches are resampled to it."""
+    """Height and width of the network's input, in pixels; patches are resampled to it."""
 
 
 @dataclass(frozen=True)
-class Body:
-    """How torchvision's network becomes a body: where it is cut in two, and how many channels leave it."""
+class BodySpec:
+    """The module of torchvision's network that begins its second layer group, and its output channels."""
 
-    second: str
+    second_group: str
     channels: int
 
 
-BODIES: dict[str, Body] = {
-    "resnet18": Body("layer3", 512),
-    "resnet34": Body("layer3", 512),
-    "resnet50": Body("layer3", 2048),
-    "resnet101": Body("layer3", 2048),
-    "mobilenet_v2": Body("features.7", 1280),
-    "densenet121": Body("features.denseblock3", 1024),
-    "densenet169": Body("features.denseblock3", 1664),
-    "efficientnet_b0": Body("features.4", 1280),
-    "convnext_tiny": Body("features.4", 768),
+BODIES: dict[str, BodySpec] = {
+    "resnet18": BodySpec("layer3", 512),
+    "resnet34": BodySpec("layer3", 512),
+    "resnet50": BodySpec("layer3", 2048),
+    "resnet101": BodySpec("layer3", 2048),
+    "mobilenet_v2": BodySpec("features.7", 1280),
+    "densenet121": BodySpec("features.denseblock3", 1024),
+    "densenet169": BodySpec("features.denseblock3", 1664),
+    "efficientnet_b0": BodySpec("features.4", 1280),
+    "convnext_tiny": BodySpec("features.4", 768),
 }
-
-
-class ConcatPool(nn.Module):
-    """Global maximum beside global average: (B, C, H, W) -> (B, 2 C)."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Both poolings over height and width."""
-        return torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
-
-
-class Dropout(nn.Module):
-    """Dropout (or, with one column, a whole branch dropped) whose choices are made beforehand, for a whole batch.
-
-    Where nobody made them, they come from torch's own random state, as PyTorch's do.
-    """
-
-    def __init__(self, p: float, columns: int):
-        super().__init__()
-        self.p, self.columns = p, columns
-        self.kept: Tensor | None = None
-
-    def draw(self, share: BatchSlice, draw: torch.Generator) -> None:
-        """Choose for these rows; the next forward pass sees as many."""
-        self.kept = share.of(torch.rand(share.whole, self.columns, generator=draw, device=draw.device) >= self.p)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, ...) with `p` of the columns at zero and the others raised to keep the mean; itself in evaluation."""
-        if not self.training:
-            return features
-        kept = self.kept
-        if kept is None:
-            kept = torch.rand(len(features), self.columns, device=features.device) >= self.p
-        scaled = kept.to(features.dtype) / (1 - self.p)
-        return features * scaled.view(len(features), -1, *[1] * (features.ndim - 2))
 
 
 class PatchNetwork(nn.Module):
     """A body and the recipe's head: normalised images float (B, 3, S, S) -> logits (B, 2), class 1 = tumour."""
 
-    def __init__(self, name: str):
+    def __init__(self, arch: str):
         super().__init__()
-        self.name = name
-        self.body = spare_bfloat16(_body(name))
-        self.head = _head(2 * BODIES[name].channels)
-        self.body_learns = True
-        self.parts = 1
-        """How many parts of a batch are computed one after the other, for want of memory: see `in_parts`."""
+        self.arch = arch
+        self.body = convert_strided_depthwise(_make_body(arch))
+        self.head = _make_head(2 * BODIES[arch].channels)
+        self.body_trainable = True
+        self.microbatches = 1
+        """Number of microbatches that a batch is computed in; see `set_microbatches`."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits; a body that does not learn at all is not differentiated through."""
+        """Logits; a body without trainable parameters is computed without autograd."""
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.body_learns):
-            parts = images.chunk(1 if self.body_learns or not self.training else self.parts)
-            features = self.body(images) if len(parts) == 1 else torch.cat([self.body(part) for part in parts])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.body_trainable):
+            chunks = images.chunk(1 if self.body_trainable or not self.training else self.microbatches)
+            features = self.body(images) if len(chunks) == 1 else torch.cat([self.body(chunk) for chunk in chunks])
         logits: Tensor = self.head(features)
         return logits
 
-    def set_microbatches(self, parts: int) -> None:
-        """A batch comes in so many parts, and BatchNorm's running statistics still move as far as in a whole one.
+    def set_microbatches(self, count: int) -> None:
+        """Compute a batch in `count` microbatches; BatchNorm's running statistics move as far per batch as before.
 
-        Through a body that does not learn the parts go by themselves, and the head sees the whole batch.
+        A body without trainable parameters computes them inside `forward`, and the head sees the whole batch.
         """
-        self.parts = parts
+        self.microbatches = count
         for layer in self.modules():
-            if isinstance(layer, BATCHNORMS) and self.body_learns:
-                layer.momentum = 1 - (1 - MOMENTUM) ** (1 / parts)
+            if isinstance(layer, BATCHNORMS) and self.body_trainable:
+                layer.momentum = 1 - (1 - BATCHNORM_MOMENTUM) ** (1 / count)
 
-    def set_dropout_rng(self, share: BatchSlice, draw: torch.Generator) -> None:
-        """Choose what dropout drops in the next forward pass, on these rows of a batch."""
+    def draw_dropout(self, batch_slice: BatchSlice, generator: torch.Generator) -> None:
+        """Draw the dropout masks of the next forward pass, which sees these rows of a batch."""
         for module in self.modules():
             if isinstance(module, Dropout):
-                module.draw(share, draw)
+                module.draw_mask(batch_slice, generator)
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """The recipe's three groups, from input to output: [early body, late body, head], as leaf modules."""
-        start = f"{BODIES[self.name].second}."
+        start = f"{BODIES[self.arch].second_group}."
         leaves = [(name, module) for name, module in self.body.named_modules() if _owns_parameters(module)]
         cut = next(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(start))
         early, late = leaves[:cut], leaves[cut:]
         return [[m for _, m in early], [m for _, m in late], [m for m in self.head if _owns_parameters(m)]]
 
     def freeze(self, batchnorm: Literal["train", "fixed"] = "train") -> None:
-        """Only the head learns; with `train` the body's BatchNorm layers go on learning too, as fastai has it."""
+        """Leave only the head trainable; with `train` also the body's BatchNorm layers, as in fastai."""
         for module in self.body.modules():
-            learns = batchnorm == "train" and isinstance(module, BATCHNORMS)
+            trainable = batchnorm == "train" and isinstance(module, BATCHNORMS)
             for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(learns)
-        self.body_learns = any(p.requires_grad for p in self.body.parameters())
+                parameter.requires_grad_(trainable)
+        self.body_trainable = any(p.requires_grad for p in self.body.parameters())
 
     def unfreeze(self) -> None:
-        """Everything learns."""
+        """Make all parameters trainable."""
         self.requires_grad_(True)
-        self.body_learns = True
+        self.body_trainable = True
 
     def train(self, mode: bool = True) -> "PatchNetwork":
-        """As usual, but a body that is fixed keeps its running statistics too."""
+        """Set training mode; a body without trainable parameters stays in evaluation mode, with its statistics."""
         super().train(mode)
-        self.body.train(mode and self.body_learns)
+        self.body.train(mode and self.body_trainable)
         return self
 
 
-def build_network(config: ModelConfig, seed: int, say: Callable[[str], None] | None = None) -> PatchNetwork:
-    """A network with the config's first weights; the head (and a body from `none`) are drawn from the seed.
+def build_network(config: ModelConfig, seed: int, *, quiet: bool = False) -> PatchNetwork:
+    """A network with the configuration's initial weights; all others are drawn from the seed.
+
+    Args:
+        config: network and weights.
+        seed: of the head's weights, and of the body's with `none`.
+        quiet: do not log which weights were loaded.
 
     Raises:
-        WeightsError: the weights cannot be had or fit nothing.
+        WeightsError: the weights cannot be read or downloaded, or do not fit.
     """
-    say = say or print  # looked up now: who runs this may have replaced `print`
-    with seeded(seed, INITIAL):
+    with seeded(seed, INITIAL_WEIGHTS_RNG):
         network = PatchNetwork(config.arch)
-    if config.weights == "imagenet":
-        weights.into_body(network.body, weights.imagenet(config.arch), config.arch, say)
-    elif config.weights == "none":
-        say(f"{config.arch} starts from random weights (model.weights=none)")
+    if config.weights == "none":
+        summary = f"{config.arch} starts from random weights (model.weights=none)"
     else:
-        weights.into_body(network.body, weights.from_file(Path(config.weights)), config.arch, say)
+        tensors = (
+            load_imagenet(config.arch) if config.weights == "imagenet" else load_weights_file(Path(config.weights))
+        )
+        summary = load_body_weights(network.body, tensors, config.arch)
+    if not quiet:
+        log.info(summary)
     return network.to(memory_format=torch.channels_last)
 
 
-def _body(name: str) -> nn.Module:
-    if name not in BODIES:
-        raise ConfigError(f"model.arch: there is no network {name!r}; choose one of {', '.join(BODIES)}")
-    whole = models.get_model(name, weights=None)
-    for module in list(whole.modules()):
-        for child, depth in module.named_children():
-            if isinstance(depth, StochasticDepth):
-                setattr(module, child, Dropout(depth.p, columns=1))
-    if hasattr(whole, "features"):
-        parts = [("features", whole.features)]
-        if name.startswith("densenet"):
-            parts.append(("relu", nn.ReLU(inplace=True)))  # torchvision applies it in `forward`
-        return nn.Sequential(OrderedDict(parts))
-    return nn.Sequential(OrderedDict(part for part in whole.named_children() if part[0] not in ("avgpool", "fc")))
+def _make_body(arch: str) -> nn.Module:
+    if arch not in BODIES:
+        raise ConfigError(f"model.arch: there is no network {arch!r}; choose one of {', '.join(BODIES)}")
+    network = models.get_model(arch, weights=None)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, StochasticDepth):
+                setattr(module, name, Dropout(child.p, columns=1))
+    if hasattr(network, "features"):
+        layers = [("features", network.features)]
+        if arch.startswith("densenet"):
+            layers.append(("relu", nn.ReLU(inplace=True)))  # torchvision applies it in `forward`
+        return nn.Sequential(OrderedDict(layers))
+    return nn.Sequential(OrderedDict(child for child in network.named_children() if child[0] not in ("avgpool", "fc")))
 
 
-def _head(channels: int) -> nn.Sequential:
+def _make_head(channels: int) -> nn.Sequential:
     head = nn.Sequential(
         ConcatPool(),
         nn.BatchNorm1d(channels),

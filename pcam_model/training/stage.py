@@ -1,4 +1,4 @@
-"""The two stages: frozen training of the head, fine-tuning of the whole network."""
+"""The two stages of a training: the frozen network's head, then the fine-tuning of the whole network."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,107 +6,107 @@ from pydantic import Field
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.schema import Config, Record
+from pcam_model.core.stage_names import STAGE_NAMES, StageName
 from pcam_model.data.augment import ViewConfig
 from pcam_model.training.ema import WeightEMA
 from pcam_model.training.network import PatchNetwork
-from pcam_model.training.optimizer import FROZEN, layer_lr_multipliers
-
-StageName = Literal["frozen", "finetune"]
-NUMBERS: dict[StageName, int] = {"frozen": 1, "finetune": 2}
+from pcam_model.training.optimizer import FROZEN_LR_MULTIPLIERS, layer_lr_multipliers
 
 
 class StageConfig(Config):
-    """What both stages are asked."""
+    """Keys of both stages."""
 
     epochs: int = Field(30, ge=0, le=10_000)
-    """Epochs of one cycle; 0 leaves the stage out."""
+    """Epochs of the one-cycle schedule; 0 leaves the stage out."""
     batch_size: Literal["auto"] | Annotated[int, Field(ge=2, le=65_536)] = 64
-    """Patches a step, computed in parts where memory is short; auto: the largest power of two that fits, 1,024 at most.
-    The rest of an epoch that fills no batch is left for another epoch."""
+    """Patches per step, computed in microbatches where memory is short; auto: the largest power of two that fits, 1,024
+    at most. Patches that fill no batch at the end of an epoch are left for another epoch."""
     lr: Literal["find"] | Annotated[float, Field(gt=0, le=100)] = "find"
-    """The highest learning rate of the cycle, or `find`."""
+    """Maximum learning rate of the cycle, or `find`."""
     stain_jitter: float = Field(0, ge=0, le=1)
-    """Stain jitter: haematoxylin and eosin of each patch 1 +- stain times as strong; 0.05 is light, 0.2 strong."""
+    """Stain jitter: haematoxylin and eosin of each patch are scaled by 1 +- stain_jitter; 0.05 is light, 0.2 strong."""
     label_smoothing: float = Field(0, ge=0, lt=1)
-    """Label smoothing: the share of each label's weight that is spread over both classes."""
+    """Label smoothing: the fraction of each label's weight that is spread over both classes."""
     max_grad_norm: float = Field(0, ge=0)
-    """Largest norm of a step's gradient; a longer one is shortened to it. 0: none is."""
+    """Gradients are clipped to this L2 norm. 0: no clipping."""
     early_stopping_patience: int = Field(0, ge=0)
-    """Epochs in a row without a better validation AUC that end the stage, which then leaves its best epoch. 0: none do.
-    The validation part has chosen then, so a test part must be there to report on."""
+    """End the stage after so many epochs in a row without a better validation AUC, with the weights of its best epoch.
+    0: no early stopping. The validation split has chosen then, so a test split must be there to report on."""
 
 
 class FrozenConfig(StageConfig):
-    """The head learns, the body's weights stay."""
+    """Training of the head on a frozen body."""
 
     batchnorm: Literal["train", "fixed"] = "train"
-    """train: the body's BatchNorm layers learn too, as in the recipe; fixed: no pass backward through the body."""
+    """train: the body's BatchNorm layers are trained too, as in the recipe; fixed: no backward pass through the
+    body."""
 
 
 class FinetuneConfig(StageConfig):
-    """The whole network learns, with discriminative rates."""
+    """Fine-tuning of the whole network, with discriminative learning rates."""
 
     lr_ratio: float = Field(10, ge=1, le=10_000)
-    """The lowest layer group's rate is rate / spread; the middle one's lies between, geometrically."""
+    """The first layer group's learning rate is lr / lr_ratio; the middle one's lies between, geometrically."""
     no_warp_fraction: float = Field(0.3, ge=0, le=1)
-    """Share of the steps, at the end, that sees patches unwarped, as sharp as they will be seen; the recipe has 0."""
+    """Fraction of the steps, at the end, that sees patches without warp and rotation, as sharp as in prediction; the recipe
+    has 0."""
     ema_fraction: float = Field(0.2, ge=0, le=1)
-    """Share of the steps over which the weights are averaged (an exponential mean); the recipe has 0: none."""
+    """Fraction of the steps over which the weights are averaged (exponential moving average); the recipe has 0: none."""
     progressive_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = ()
-    """Progressive resizing: sides, in pixels, at which the stage begins, each for an equal share of the steps; the last
-    share sees model.image_size. [96, 96] at model.image_size=160 trains two thirds of the steps at 96."""
+    """Progressive resizing: image sizes, in pixels, with which the stage begins, each for an equal number of steps; the
+    last steps have model.image_size. [96, 96] at model.image_size=160 trains two thirds of the steps at 96."""
 
 
 class Stage(Record):
-    """One stage, ready to be searched for or trained."""
+    """A stage's name and configuration, and what its checkpoints depend on."""
 
     name: StageName
     config: FrozenConfig | FinetuneConfig
-    identity: dict[str, Any] = {}
-    """What a checkpoint must agree with to be gone on from: all that the stage rests on."""
+    identity: dict[str, Any] = Field(default_factory=dict)
+    """What a checkpoint must agree with to be resumed."""
 
-    def resting_on(self, inputs: dict[str, Any]) -> "Stage":
-        """The same stage, which goes on only from checkpoints that rest on the same."""
+    def with_inputs(self, inputs: dict[str, Any]) -> "Stage":
+        """The stage whose checkpoints depend on `inputs` (digests) and on its configuration."""
         return self.model_copy(update={"identity": {**inputs, "config": self.config.model_dump(mode="json")}})
 
     @property
     def number(self) -> int:
-        """Its place in the order of randomness."""
-        return NUMBERS[self.name]
+        """The stage's number in RNG keys, from 1."""
+        return STAGE_NAMES.index(self.name) + 1
 
     @property
-    def multipliers(self) -> list[float]:
-        """Each layer group's share of the rate."""
-        return layer_lr_multipliers(self.config.lr_ratio) if isinstance(self.config, FinetuneConfig) else FROZEN
+    def lr_multipliers(self) -> list[float]:
+        """Each layer group's factor to the learning rate."""
+        if isinstance(self.config, FinetuneConfig):
+            return layer_lr_multipliers(self.config.lr_ratio)
+        return FROZEN_LR_MULTIPLIERS
 
-    def ema(self, network: PatchNetwork, steps: int) -> WeightEMA | None:
-        """The mean of the weights that a stage of so many steps leaves, where the config asks for one."""
-        share = self.config.ema_fraction if isinstance(self.config, FinetuneConfig) else 0
-        return WeightEMA(network, share * steps) if share else None
+    def make_ema(self, network: PatchNetwork, steps: int) -> WeightEMA | None:
+        """The moving average of the weights in a stage of so many steps; None where the configuration has none."""
+        fraction = self.config.ema_fraction if isinstance(self.config, FinetuneConfig) else 0
+        return WeightEMA(network, fraction * steps) if fraction else None
 
-    def view_config(self, step: int, steps: int, size: int) -> ViewConfig:
-        """How patches are seen at a step of so many, by a network that in the end sees `size` pixels a side."""
+    def view_config(self, step: int, steps: int, image_size: int) -> ViewConfig:
+        """How patches are augmented at a step of so many; `image_size`: the network's at the end, in pixels."""
         if not isinstance(self.config, FinetuneConfig):
-            return ViewConfig(size, stain=self.config.stain_jitter)
-        progressive_sizes = (*self.config.progressive_sizes, size)
-        no_warp_fraction = step >= steps * (1 - self.config.no_warp_fraction)
-        return ViewConfig(
-            progressive_sizes[step * len(progressive_sizes) // steps], no_warp_fraction, self.config.stain_jitter
-        )
+            return ViewConfig(image_size, stain_jitter=self.config.stain_jitter)
+        sizes = (*self.config.progressive_sizes, image_size)
+        no_warp = step >= steps * (1 - self.config.no_warp_fraction)
+        return ViewConfig(sizes[step * len(sizes) // steps], no_warp, self.config.stain_jitter)
 
     @property
     def batch_size(self) -> int:
-        """Patches a step."""
+        """Patches per step. Raises ConfigError where it is still to be chosen."""
         if self.config.batch_size == "auto":
-            raise ConfigError(f"{self.name}.batch is auto and nobody has chosen it; run the flow, or give a number")
+            raise ConfigError(f"{self.name}.batch_size is auto and was not chosen; run the flow, or give a number")
         return self.config.batch_size
 
-    def with_batch(self, batch_size: int) -> "Stage":
-        """The same stage with its batch chosen."""
-        return self.model_copy(update={"config": self.config.model_copy(update={"batch": batch_size})})
+    def with_batch_size(self, batch_size: int) -> "Stage":
+        """The stage with another batch size."""
+        return self.model_copy(update={"config": self.config.model_copy(update={"batch_size": batch_size})})
 
     def prepare(self, network: PatchNetwork) -> PatchNetwork:
-        """Freeze or unfreeze what this stage does."""
+        """Freeze or unfreeze the network as the stage needs it."""
         if isinstance(self.config, FrozenConfig):
             network.freeze(self.config.batchnorm)
         else:
@@ -114,14 +114,10 @@ class Stage(Record):
         return network
 
     def steps_per_epoch(self, patches: int) -> int:
-        """Whole batches in an epoch of so many patches.
-
-        Raises:
-            ConfigError: not even one.
-        """
+        """Whole batches in an epoch of so many patches. Raises ConfigError where there is none."""
         if patches < self.batch_size:
             raise ConfigError(
-                f"{self.name}.batch is {self.batch_size}, but the training part has only {patches} patches; "
-                f"set {self.name}.batch to {patches} or less, or train on more patches"
+                f"{self.name}.batch_size is {self.batch_size}, but the training split has only {patches} patches; "
+                f"set {self.name}.batch_size to {patches} or less, or train on more patches"
             )
         return patches // self.batch_size

@@ -1,0 +1,41 @@
+"""Layers of the networks: concatenated pooling, and dropout whose masks are drawn from a generator."""
+
+import torch
+from torch import Tensor, nn
+
+from pcam_model.core.rng import BatchSlice
+
+
+class ConcatPool(nn.Module):
+    """Global max pooling concatenated with global average pooling: (B, C, H, W) -> (B, 2 C)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Both poolings over height and width."""
+        return torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is drawn beforehand, for a whole batch; with one column it drops whole residual branches.
+
+    Where no mask was drawn, it comes from torch's global generator, as in `nn.Dropout`.
+    """
+
+    def __init__(self, p: float, columns: int):
+        super().__init__()
+        self.p, self.columns = p, columns
+        self.keep_mask: Tensor | None = None
+
+    def draw_mask(self, batch_slice: BatchSlice, generator: torch.Generator) -> None:
+        """Draw the mask of a batch and keep these rows of it for the next forward pass."""
+        drawn = torch.rand(batch_slice.batch_size, self.columns, generator=generator, device=generator.device)
+        self.keep_mask = batch_slice.of(drawn >= self.p)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, ...) with `p` of the columns set to zero and the others scaled up; unchanged in evaluation mode."""
+        if not self.training:
+            return features
+        keep_mask = self.keep_mask
+        if keep_mask is None:
+            keep_mask = torch.rand(len(features), self.columns, device=features.device) >= self.p
+        scale = keep_mask.to(features.dtype) / (1 - self.p)
+        return features * scale.view(len(features), -1, *[1] * (features.ndim - 2))
