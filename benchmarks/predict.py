@@ -57,7 +57,7 @@ def seconds(work: Callable[[], object]) -> float:
 def bare(runtime: Backend, patches: np.ndarray, batches: int) -> None:
     """So many batches through the network, and nothing else."""
     if isinstance(runtime, TorchBackend):
-        images = normalise(torch.from_numpy(patches).to(runtime.device), runtime.model.size)
+        images = normalise(torch.from_numpy(patches).to(runtime.device), runtime.model.image_size)
         with torch.inference_mode():
             for _ in range(batches):
                 runtime.network(images).cpu()
@@ -92,12 +92,12 @@ def main() -> None:
     words.add_argument("--memory", nargs=2, type=int, default=[2_000, 20_000])
     asked = words.parse_args()
     First.most = asked.limit
-    images, default = First([asked.patches]), load(asked.model, runtime="auto", tta=False)
-    ours, onnx = (load(asked.model, runtime=name, tta=False) for name in ("torch", "onnx"))
+    images, default = First([asked.patches]), load(asked.model, backend="auto", tta=False)
+    ours, onnx = (load(asked.model, backend=name, tta=False) for name in ("torch", "onnx"))
     pixels = np.stack([images.patch(row) for row in range(len(images))])
     difference = float(np.abs(ours.logits(pixels) - onnx.logits(pixels)).max())
-    batches = -(-len(images) // ours.runtime.batch)
-    first = pixels[: ours.runtime.batch]
+    batches = -(-len(images) // ours.backend.batch_size)
+    first = pixels[: ours.backend.batch_size]
     works = {"bare torch": ours, "bare onnx": onnx, "predict": default, "predict --backend torch": ours}
     took: dict[str, list[float]] = {name: [] for name in works}
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def main() -> None:
         for _ in range(asked.rounds):
             for name, predictor in works.items():
                 if name.startswith("bare"):
-                    spent = seconds(lambda of=predictor.runtime: bare(of, first, batches)) / (batches * len(first))
+                    spent = seconds(lambda of=predictor.backend: bare(of, first, batches)) / (batches * len(first))
                 else:
                     spent = seconds(lambda by=predictor: predict_to_csv(out, by, images)) / len(images)
                 took[name].append(spent)
@@ -115,13 +115,13 @@ def main() -> None:
         "predict",
         f"python -m benchmarks.predict --patches {asked.patches.name} --model MODEL --limit {asked.limit}",
         {
-            "network": f"{about.architecture} at {about.size} px, float32, batch {ours.runtime.batch}",
+            "network": f"{about.arch} at {about.image_size} px, float32, batch {ours.backend.batch_size}",
             "patches": len(images),
-            "predict_computes_by": default.chosen.name,
+            "predict_computes_by": default.backend_choice.name,
             "patches_per_second": {name: round(1 / statistics.median(some), 1) for name, some in took.items()},
             "share_of_the_bare_forward_pass": {
                 "predict beside torch's": share(took, "bare torch", "predict"),
-                "predict beside its own runtime's": share(took, f"bare {default.chosen.name}", "predict"),
+                "predict beside its own runtime's": share(took, f"bare {default.backend_choice.name}", "predict"),
                 "predict --backend torch beside torch's": share(took, "bare torch", "predict --backend torch"),
             },
             "largest_difference_of_a_logit_onnx_torch": difference,

@@ -13,7 +13,7 @@ def score(
     model: str = "champion",
     store: StoreConfig = StoreConfig(),
     name: str = "",
-    shard: int = 4096,
+    shard_size: int = 4096,
     tta: bool | None = None,
     cluster: str = "",
 ) -> ScoringResult:
@@ -24,11 +24,11 @@ def score(
         model: a channel, a run, or the address of one or of a store.
         store: where plain names of models belong, and where the scores go.
         name: of the scores in the store; made of the run and of what was scored where it is empty.
-        shard: patches a shard.
+        shard_size: patches in a shard.
         tta: whether the mean over 8 views is taken; the model's own way where it is empty.
         cluster: tcp://host:8786 (Dask) or ray://host:10001 (Ray); threads of this process where it is empty.
     """
-    scoring = predicting.plan(source, model, store, shard, tta)
+    scoring = predicting.plan(source, model, store, shard_size, tta)
     with predicting.workers(cluster) as workers:
         shards = workers.map(predicting.score, {"scoring": unmapped(scoring), "number": scoring.shards}).result()
     return predicting.publish(scoring, shards, name)

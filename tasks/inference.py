@@ -13,10 +13,10 @@ THREADS = 2  # one reads while the other computes
 
 
 @task(**retry_policy(hours=6))
-def plan(source: str, model: str, store: StoreConfig, shard: int, tta: bool | None) -> ScoringJob:
+def plan(source: str, model: str, store: StoreConfig, shard_size: int, tta: bool | None) -> ScoringJob:
     """Pull the model and see what there is to score."""
-    planned = plan_scoring(source, model, resolve_store_uri(store.uri), shard, tta)
-    print(f"{planned.count:,} patches in {len(planned.shards)} shards, by {planned.model}")
+    planned = plan_scoring(source, model, resolve_store_uri(store.uri), shard_size, tta)
+    print(f"{planned.patches:,} patches in {len(planned.shards)} shards, by {planned.model}")
     return planned
 
 
@@ -24,7 +24,7 @@ def plan(source: str, model: str, store: StoreConfig, shard: int, tta: bool | No
 def score(scoring: ScoringJob, number: int) -> Shard:
     """Score one shard, unless that was done before."""
     done = score_shard(scoring, number)
-    print(f"{done.patches:,} patches{', done before' * done.again}")
+    print(f"{done.patches:,} patches{', done before' * done.cached}")
     return done
 
 

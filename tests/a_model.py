@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pcam_model.core.files import sha256
-from pcam_model.core.model_metadata import GRAPH, WEIGHTS, Model
+from pcam_model.core.model_metadata import ONNX_FILE, WEIGHTS_FILE, ModelMetadata
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.runs import Published, RunStore
@@ -19,25 +19,25 @@ from pcam_model.training.onnx_export import export_onnx
 SIZE = 64
 
 
-def make_model(folder: Path, seed: int = 0, tta: bool = True) -> Model:
+def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
     """model.safetensors, model.json and model.onnx of a ResNet-18 that no training has touched."""
-    network = build_network(ModelConfig(arch="resnet18", weights="none", image_size=SIZE), seed, say=lambda _: None)
+    network = build_network(ModelConfig(arch="resnet18", weights="none", image_size=SIZE), seed, quiet=True)
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights")
     draw = np.random.default_rng(seed)
-    export_onnx(folder / GRAPH, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
+    export_onnx(folder / ONNX_FILE, network.eval(), SIZE, draw.integers(0, 256, (8, 96, 96, 3), dtype=np.uint8))
     digest = sha256(folder / "weights")
     checkpoint = Checkpoint(
-        path=str(folder / "weights"), digest=digest, stage="finetune", epoch=1, step=1, rate=0.1, figures={}
+        path=str(folder / "weights"), digest=digest, stage="finetune", epoch=1, step=1, lr=0.1, metrics={}
     )
-    model = Model(
-        run="made", architecture="resnet18", size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, tta=tta, temperature=1.7,
-        threshold=0.45, stage="finetune", weights=digest, graph=sha256(folder / GRAPH), pack="", split="", config={},
+    model = ModelMetadata(
+        run="made", arch="resnet18", image_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, tta=tta, temperature=1.7,
+        threshold=0.45, stage="finetune", weights_sha256=digest, onnx_sha256=sha256(folder / ONNX_FILE), pack_digest="", split="", config={},
         versions={"torch": torch.__version__},
     )  # fmt: skip
     made = save_model(folder, checkpoint, model)
     (folder / "weights").unlink()
-    assert sha256(folder / WEIGHTS) == digest
+    assert sha256(folder / WEIGHTS_FILE) == digest
     return made
 
 

@@ -1,6 +1,5 @@
-"""A folder that is built beside its place and then renamed: readers see it whole or not at all."""
+"""Folders that are built under a temporary name and then renamed, so that readers see them complete or not at all."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ def build_dir(
 ) -> Iterator[Path | None]:
     """The folder to build `target` in, renamed to it at the end of the block; None where `target` is complete already.
 
-    One process builds at a time; who comes second waits, and finds what the first has built.
+    One process builds at a time, under a lock that ends with the process; a second one waits, and gets None.
 
     Args:
-        target: the folder to make; replaced where it is there but not complete.
+        target: the folder to make; one that is there but not complete is removed first.
         is_complete: whether a folder holds all that it should.
-        part: where it is built, on the same file system; by default `.<name>.part` beside the target.
+        part: the temporary folder, on the same file system; by default `.<name>.part` beside the target.
         resume: whether what an interrupted builder left in `part` is kept, also when this block raises.
     """
     part = part or target.with_name(f".{target.name}.part")
@@ -31,6 +30,7 @@ def build_dir(
             return
         if not resume:
             shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)  # now, not at the end: its room on the disk may be needed
         part.mkdir(parents=True, exist_ok=True)
         try:
             yield part
@@ -38,5 +38,4 @@ def build_dir(
             if not resume:
                 shutil.rmtree(part, ignore_errors=True)
             raise
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(part, target)
+        part.replace(target)

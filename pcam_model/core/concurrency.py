@@ -1,4 +1,4 @@
-"""Work that is done ahead of who needs it, by threads, and never far ahead."""
+"""Threads that work ahead of a consumer, within a limit."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered_prefetch(work: Callable[[T], R], items: Iterable[T], threads: int, most: int) -> Iterator[R]:
-    """`work` over the items, its results in their order; at most so many are done or under way before they are taken.
+def ordered_prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, max_pending: int) -> Iterator[R]:
+    """`function` mapped over the items by threads, results in the items' order.
 
-    Whoever stops taking stops the work: what has not begun never begins, and what has is waited for.
+    At most `max_pending` results are computed or under way before they are consumed. When the consumer stops, calls
+    that have not begun are cancelled and the others are waited for.
     """
-    left = iter(items)
-    waiting: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for item in left:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= most:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= max_pending:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,6 @@
-"""Files that are whole or not there, and their digests."""
+"""Atomic file writes, digests, and full disks."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,15 +14,20 @@ from pcam_model.core.errors import DiskFullError
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Write beside, flush to the disk, then replace: no reader ever sees half of it."""
-    with whole(path) as part:
+    """Write a file through a temporary one beside it, which is flushed to the disk and then renamed."""
+    with atomic_file(path) as part:
         part.write_bytes(content)
     return path
 
 
 @contextmanager
-def whole(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A file to write, beside `path`: whole it takes its place (`durable`: on the disk before), on failure it goes."""
+def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A temporary file beside `path` to write; renamed to it at the end of the block, removed if the block raises.
+
+    Args:
+        path: the file to make or replace; its parent folder is made.
+        durable: whether the bytes are flushed to the disk before the rename.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -31,23 +35,23 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     try:
         yield part
         if durable:
-            sync(part)
-        replace_with(part, path)
+            fsync_file(part)
+        replace_file(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def sync(path: Path) -> None:
-    """Have a file's bytes on the disk, whoever wrote them."""
+def fsync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk, whoever wrote them."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def replace_with(part: Path, path: Path) -> None:
-    """A temporary file, which only its owner may read, takes its place, with the rights that any new file has here."""
-    os.chmod(part, 0o666 & ~_umask())
-    os.replace(part, path)
+def replace_file(temporary: Path, path: Path) -> None:
+    """Rename a temporary file to `path`, with the access rights of a new file under the process's umask."""
+    temporary.chmod(0o666 & ~_umask())
+    temporary.replace(path)
 
 
 @cache
@@ -70,19 +74,8 @@ def md5(path: Path) -> str:
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Who comes second to a folder waits, and finds what the first has done."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def disk_space_guard(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into a sentence that names the place."""
+    """Turn "no space left on device" into a `DiskFullError` that names the folder."""
     try:
         yield
     except OSError as error:
@@ -90,12 +83,12 @@ def disk_space_guard(folder: Path) -> Iterator[None]:
             raise
         raise DiskFullError(
             f"{folder}: the disk is full ({error.strerror}); free some room there, or put PCAM_CACHE and PCAM_STORE "
-            "on a larger disk, and run again: what is finished is kept"
+            "on a larger disk, and run again: finished steps are not repeated"
         ) from error
 
 
-def refuse_small_disk(folder: Path, size: int, what: str) -> None:
-    """Raise `DiskFullError` before so many bytes are begun that have no room in `folder`."""
+def require_disk_space(folder: Path, size: int, what: str) -> None:
+    """Raise `DiskFullError` where the disk of `folder` has fewer than `size` bytes free for `what`."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise DiskFullError(

@@ -1,4 +1,4 @@
-"""What is published as a model: its files, and the record that says how to use them. Needs no torch."""
+"""The metadata of a published model: which files it has, and how they are used. Needs no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -11,74 +11,82 @@ from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
 from pcam_model.core.schema import Record
 
-WEIGHTS, ABOUT, GRAPH = "model.safetensors", "model.json", "model.onnx"
+WEIGHTS_FILE, METADATA_FILE, ONNX_FILE = "model.safetensors", "model.json", "model.onnx"
 
 
-class Model(Record):
-    """How a model is used, and where it comes from."""
+class ModelMetadata(Record):
+    """The content of model.json: how the model is used, and what it was trained on."""
 
     folder: str = ""
-    """Where its files lie on this machine."""
+    """The folder of its files on this machine; not written."""
     run: str
-    architecture: str
-    size: int
-    """The side of the images that the network sees, in pixels."""
+    """The run that trained it."""
+    arch: str
+    image_size: int
+    """Height and width of the network's input, in pixels."""
     mean: tuple[float, float, float]
+    """Of each channel, by which inputs are normalised."""
     std: tuple[float, float, float]
     classes: tuple[str, str] = ("no tumour in the centre", "tumour in the centre")
     tta: bool = False
     """Whether its logits are means over the 8 symmetries of a patch."""
     temperature: float = 1.0
-    """What logits are divided by before they become probabilities."""
+    """Logits are divided by it before the softmax."""
     threshold: float = 0.5
     """The calibrated probability from which a patch is called tumour."""
     operating_point: str = "0.5"
-    """How the threshold was chosen."""
+    """The rule that chose the threshold."""
     thresholds: dict[str, float] = {}
-    """Those of the other operating points."""
+    """The thresholds of the other operating points."""
     stage: str
-    """The stage of training that made it."""
-    weights: str
+    """The training stage that its weights come from."""
+    weights_sha256: str
     """SHA-256 of model.safetensors."""
-    graph: str = ""
+    onnx_sha256: str = ""
     """SHA-256 of model.onnx; empty where there is none."""
-    pack: str
-    """Digest of the patches that it was trained on."""
-    archive: str = ""
-    """SHA-256 of the archive that they came from."""
+    pack_digest: str
+    """Digest of the pack that it was trained on."""
+    archive_sha256: str = ""
+    """SHA-256 of the archive that the pack was made from."""
     split: str
-    """What a figure on its split means."""
+    """What figures on the run's split mean."""
     config: dict[str, Any]
+    """The configuration that decided the result."""
     versions: dict[str, str]
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits (N, 2) -> calibrated probabilities (N,) of tumour. Raises ModelError where a logit is no number."""
+        """Calibrated probabilities (N,) of tumour, from logits (N, 2). Raises ModelError where one is not finite."""
         if not np.isfinite(logits).all():
-            raise ModelError(f"the model of run {self.run} gives logits that are no numbers; do not use it")
-        odds = (logits[:, 1].astype(np.float64) - logits[:, 0]) / self.temperature
-        said: NDArray[np.float64] = np.exp(-np.logaddexp(0, -odds))
-        return said
+            raise ModelError(f"the model of run {self.run} gives logits that are not finite; do not use it")
+        log_odds = (logits[:, 1].astype(np.float64) - logits[:, 0]) / self.temperature
+        return np.asarray(np.exp(-np.logaddexp(0, -log_odds)), np.float64)
 
 
-def read_model(folder: Path, *files: str) -> Model:
-    """What a folder's model.json says; of `files` (WEIGHTS, GRAPH) it is checked that they are the ones it means.
+def read_metadata(folder: Path, *files: str) -> ModelMetadata:
+    """The metadata of the model in a folder; the SHA-256 of `files` (WEIGHTS_FILE, ONNX_FILE) is verified.
 
     Raises:
-        ModelError: the folder holds no model, or a file is missing or is another.
+        ModelError: the folder holds no model, or a file is missing or damaged.
     """
     try:
-        model = Model.model_validate_json((folder / ABOUT).read_bytes())
+        model = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"{folder} holds no model ({ABOUT}: {reason}); give a run, or a folder with {ABOUT}"
+            f"{folder} holds no model ({METADATA_FILE}: {reason}); give a run, or a folder with {METADATA_FILE}"
         ) from error
     for file in files:
-        expected = model.weights if file == WEIGHTS else model.graph
-        if not expected:
-            raise ModelError(f"the model of run {model.run} was published without {file}; use its other form")
-        if not (folder / file).is_file():
-            raise ModelError(f"{folder} has no {file}; pull the model again")
-        if sha256(folder / file) != expected:
-            raise ModelError(f"{folder / file} is damaged: its SHA-256 is not the one in {ABOUT}; pull the model again")
+        _verify(model, folder, file)
     return model.model_copy(update={"folder": str(folder)})
+
+
+def _verify(model: ModelMetadata, folder: Path, file: str) -> None:
+    expected = model.weights_sha256 if file == WEIGHTS_FILE else model.onnx_sha256
+    if not expected:
+        raise ModelError(f"the model of run {model.run} was published without {file}; use its other form")
+    if not (folder / file).is_file():
+        raise ModelError(f"{folder} has no {file}; pull the model again")
+    if sha256(folder / file) != expected:
+        raise ModelError(
+            f"{folder / file} is damaged: its SHA-256 is not the one in {METADATA_FILE}; pull the model again"
+        )

@@ -1,4 +1,4 @@
-"""Tables of predictions on disk: one of what was predicted, one of what could not be read; whole or not there."""
+"""CSV tables of predictions: one of the predictions, one of the images that could not be read; written atomically."""
 
 import csv
 import os
@@ -9,100 +9,101 @@ from tempfile import NamedTemporaryFile
 from typing import IO
 
 from pcam_model.core.errors import ConfigError
-from pcam_model.core.files import disk_space_guard, replace_with
+from pcam_model.core.files import disk_space_guard, replace_file
 from pcam_model.core.schema import Record
 
-COLUMNS, UNREADABLE = ("id", "probability", "label", "file"), ("id", "reason", "file")
+PREDICTION_COLUMNS = ("id", "probability", "label", "file")
+ERROR_COLUMNS = ("id", "reason", "file")
 
 
-class Rows(Record):
-    """Some predictions."""
+class PredictionRows(Record):
+    """Rows of the two tables."""
 
     rows: tuple[tuple[str, float, int, str], ...] = ()
     """Id, calibrated probability of tumour, label at the operating point, file."""
     unreadable: tuple[tuple[str, str, str], ...] = ()
-    """Id, reason and file of what could not be read."""
+    """Id, reason and file of images that could not be read."""
 
 
-class Counts(Record):
-    """How many patches were predicted, called tumour, and could not be read."""
+class PredictionCounts(Record):
+    """Numbers of patches that were predicted, that were called tumour, and that could not be read."""
 
     patches: int = 0
     tumour: int = 0
     unreadable: int = 0
 
 
-class Tables:
-    """The two tables, under way."""
+class PredictionWriter:
+    """Appends rows to the two tables and counts them."""
 
     def __init__(self, predictions: IO[str], errors: IO[str]) -> None:
-        self._rows = csv.writer(predictions, lineterminator="\n")
+        self._predictions = csv.writer(predictions, lineterminator="\n")
         self._errors = csv.writer(errors, lineterminator="\n")
-        self._rows.writerow(COLUMNS)
-        self._errors.writerow(UNREADABLE)
-        self.counts = Counts()
+        self._predictions.writerow(PREDICTION_COLUMNS)
+        self._errors.writerow(ERROR_COLUMNS)
+        self.counts = PredictionCounts()
 
-    def add(self, some: Rows) -> None:
-        """Write some rows more."""
-        self._rows.writerows((name, f"{chance:.9g}", label, file) for name, chance, label, file in some.rows)
-        self._errors.writerows(some.unreadable)
-        before = self.counts
-        self.counts = Counts(
-            patches=before.patches + len(some.rows),
-            tumour=before.tumour + sum(row[2] for row in some.rows),
-            unreadable=before.unreadable + len(some.unreadable),
+    def add(self, rows: PredictionRows) -> None:
+        """Write rows and count them."""
+        self._predictions.writerows((name, f"{chance:.9g}", label, file) for name, chance, label, file in rows.rows)
+        self._errors.writerows(rows.unreadable)
+        self.counts = PredictionCounts(
+            patches=self.counts.patches + len(rows.rows),
+            tumour=self.counts.tumour + sum(label for _, _, label, _ in rows.rows),
+            unreadable=self.counts.unreadable + len(rows.unreadable),
         )
 
 
 @contextmanager
-def tables(out: Path) -> Iterator[Tables]:
-    """Tables that are written beside `out` and appear whole when all went well.
+def write_predictions(out: Path) -> Iterator[PredictionWriter]:
+    """A writer of the table `out`, which is replaced at the end of the block; if the block raises, it stays as it was.
 
-    What could not be read goes to `errors_of(out)`; where all could be, one of an earlier time goes away.
+    Images that could not be read go to `errors_path(out)`; where there are none, such a file of before is removed.
 
     Raises:
         ConfigError: `out` cannot be written.
-        DiskFullError: there is no room; what was there before stays.
+        DiskFullError: the disk is full.
     """
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file for the predictions, as in predictions.csv")
-    with disk_space_guard(out.parent), _part(out) as predictions, _part(errors_of(out)) as errors:
-        made = Tables(predictions, errors)
-        yield made
+    with disk_space_guard(out.parent), _temporary(out) as predictions, _temporary(errors_path(out)) as errors:
+        writer = PredictionWriter(predictions, errors)
+        yield writer
         for file in (predictions, errors):
             file.flush()
             os.fsync(file.fileno())
-        if made.counts.unreadable:
-            replace_with(Path(errors.name), errors_of(out))
+        if writer.counts.unreadable:
+            replace_file(Path(errors.name), errors_path(out))
         else:
-            errors_of(out).unlink(missing_ok=True)
-        replace_with(Path(predictions.name), out)
+            errors_path(out).unlink(missing_ok=True)
+        replace_file(Path(predictions.name), out)
 
 
-def errors_of(out: Path) -> Path:
-    """Where the unreadable images of `predictions.csv` are listed: `predictions.errors.csv`."""
+def errors_path(out: Path) -> Path:
+    """The table of unreadable images beside `predictions.csv`: `predictions.errors.csv`."""
     return out.with_suffix(f".errors{out.suffix}")
 
 
 @contextmanager
-def _part(path: Path) -> Iterator[IO[str]]:
+def _temporary(path: Path) -> Iterator[IO[str]]:
+    """A temporary text file beside `path`, removed at the end where it has not been renamed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = NamedTemporaryFile(
+        temporary = NamedTemporaryFile(
             "w", newline="", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         )
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another place for it") from None
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another file with --out") from None
     try:
-        with part as file:
+        with temporary as file:
             yield file
     finally:
-        Path(part.name).unlink(missing_ok=True)
+        Path(temporary.name).unlink(missing_ok=True)
 
 
-def joined(some: Sequence[Rows]) -> Rows:
-    """One after the other."""
-    return Rows(
-        rows=tuple(row for part in some for row in part.rows),
-        unreadable=tuple(row for part in some for row in part.unreadable),
+def concat_rows(parts: Sequence[PredictionRows]) -> PredictionRows:
+    """The rows of all parts, in order."""
+    return PredictionRows(
+        rows=tuple(row for part in parts for row in part.rows),
+        unreadable=tuple(row for part in parts for row in part.unreadable),
     )

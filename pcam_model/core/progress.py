@@ -1,4 +1,4 @@
-"""Progress for people: a bar in a terminal, lines in a log."""
+"""Progress of long work: a bar in a terminal, log lines otherwise."""
 
 import sys
 import time
@@ -8,43 +8,58 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-LINE_SECONDS = 15.0
+from pcam_model.core.log import log
+
+LOG_INTERVAL_S = 15.0
 
 
 @contextmanager
-def progress(
-    what: str, unit: str = "patches", say: Callable[[str], None] | None = None
-) -> Iterator[Callable[[int, int], None]]:
-    """Somebody to tell (done, total): shown as rate and time left; without a terminal `say` gets a line at times."""
-    with _bar() as bar:
-        yield _Teller(what, unit, bar, say).tell
+def progress(description: str, unit: str = "patches") -> Iterator[Callable[[int, int], None]]:
+    """A callback `on_progress(done, total)` that shows rate and time left.
 
-
-class _Teller:
-    def __init__(self, what: str, unit: str, bar: Progress | None, say: Callable[[str], None] | None) -> None:
-        self.what, self.unit, self.bar = what, unit, bar
-        self.row = bar.add_task(what, total=None, rate="") if bar else None
-        self.say = say or print  # looked up now: who runs this may have replaced `print`
-        self.began = self.said = time.monotonic()
-        self.first: int | None = None
-
-    def tell(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self.first = done if self.first is None else self.first
-        rate = (done - self.first) / max(now - self.began, 1e-9)
-        if self.bar and self.row is not None:
-            self.bar.update(self.row, completed=done, total=total, rate=f"{rate:,.0f} {self.unit}/s")
-        elif now - self.said > LINE_SECONDS and rate:
-            left = (total - done) / rate
-            self.say(f"{self.what}: {done / total:.0%}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left")
-            self.said = now
-
-
-@contextmanager
-def _bar() -> Iterator[Progress | None]:
+    Where standard error is a terminal it is a bar that goes away at the end, otherwise a log line every 15 seconds.
+    """
     if not sys.stderr.isatty():
-        yield None
+        yield _LogProgress(description, unit)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        yield bar
+        yield _BarProgress(description, unit, bar)
+
+
+class _Rate:
+    """Items per second since the first call: what was done before it, as on resuming, does not count."""
+
+    def __init__(self) -> None:
+        self.start_time = time.monotonic()
+        self.first_done: int | None = None
+
+    def update(self, done: int, now: float) -> float:
+        if self.first_done is None:
+            self.first_done = done
+        return (done - self.first_done) / max(now - self.start_time, 1e-9)
+
+
+class _BarProgress:
+    def __init__(self, description: str, unit: str, bar: Progress) -> None:
+        self.unit, self.bar, self.rate = unit, bar, _Rate()
+        self.task = bar.add_task(description, total=None, rate="")
+
+    def __call__(self, done: int, total: int) -> None:
+        rate = self.rate.update(done, time.monotonic())
+        self.bar.update(self.task, completed=done, total=total, rate=f"{rate:,.0f} {self.unit}/s")
+
+
+class _LogProgress:
+    def __init__(self, description: str, unit: str) -> None:
+        self.description, self.unit, self.rate = description, unit, _Rate()
+        self.last_log = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        rate = self.rate.update(done, now)
+        if now - self.last_log > LOG_INTERVAL_S and rate:
+            left = (total - done) / rate
+            log.info("%s: %.0f %%, %s %s/s, %s s left", self.description, 100 * done / total, f"{rate:,.0f}", self.unit,
+                     f"{left:,.0f}")  # fmt: skip
+            self.last_log = now

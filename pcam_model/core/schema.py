@@ -1,13 +1,13 @@
-"""The base of what travels: small frozen records that turn into JSON and back."""
+"""Base classes of records and configurations: frozen pydantic models that serialise to JSON."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """What was made: a place, a digest, a few figures. Immutable; unknown keys are refused."""
+    """A result of a step: paths, digests, figures. Immutable; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
 class Config(Record):
-    """What to do. Field docstrings are the help texts of the command and of Prefect's form."""
+    """A configuration; the docstrings of its fields are the help texts of the command line and of Prefect's form."""

@@ -1,4 +1,4 @@
-"""A published model, ready to use: patches in, calibrated probabilities and labels out."""
+"""The predictor of a published model: patches in, calibrated probabilities and labels out."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,15 +10,23 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from pcam_model.core.errors import ConfigError, SourceError
-from pcam_model.core.model_metadata import Model
+from pcam_model.core.model_metadata import ModelMetadata
 from pcam_model.core.paths import cache_dir, resolve_store_uri
-from pcam_model.data.image import SIZE, PatchError, opaque
-from pcam_model.inference.backends import BACKENDS, Backend, BackendChoice, Logits, Name, Patches, choose_backend
+from pcam_model.data.image import SIZE, PatchError, to_opaque_rgb
+from pcam_model.inference.backends import (
+    BACKENDS,
+    Backend,
+    BackendChoice,
+    BackendName,
+    Logits,
+    Patches,
+    choose_backend,
+)
 from pcam_model.registry.resolve import find_model
 
 
 class Predictions(NamedTuple):
-    """Of N patches, in the order in which they were given."""
+    """Predictions of N patches, in the order of the input."""
 
     probabilities: NDArray[np.float64]
     """(N,): the calibrated probability that the centre 32x32 holds tumour."""
@@ -27,18 +35,24 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """Predicts with one model; the views (`tta`) are the model's own unless others are asked for."""
+    """Predicts patches with one model."""
 
-    def __init__(self, runtime: Backend, chosen: BackendChoice, tta: bool | None = None) -> None:
-        self.runtime = runtime
-        self.chosen = chosen
-        """The name of what computes, and why it does."""
-        self.tta = runtime.model.tta if tta is None else tta
+    def __init__(self, backend: Backend, choice: BackendChoice, tta: bool | None = None) -> None:
+        """Make a predictor; see `load`, which finds the model.
+
+        Args:
+            backend: computes the network.
+            choice: the backend's name and why it was chosen.
+            tta: whether logits are means over the 8 symmetries of a patch; by default as the model was calibrated.
+        """
+        self.backend = backend
+        self.backend_choice = choice
+        self.tta = backend.model.tta if tta is None else tta
 
     @property
-    def model(self) -> Model:
-        """What is said of the model: its run, operating points, calibration, classes and versions."""
-        return self.runtime.model
+    def model(self) -> ModelMetadata:
+        """The model's metadata: run, threshold, calibration, classes and versions."""
+        return self.backend.model
 
     def __call__(self, patches: Any) -> Predictions:
         """Probabilities and labels of one patch or many.
@@ -50,68 +64,68 @@ class Predictor:
         Raises:
             SourceError: they are something else.
         """
-        return self.of_logits(self.logits(as_patches(patches)))
+        return self.predictions(self.logits(as_patches(patches)))
 
-    def logits(self, patches: Patches, batch: int = 0) -> Logits:
-        """uint8 (N, 96, 96, 3) -> float32 (N, 2), `batch` at a time."""
-        step = batch or self.runtime.batch
-        parts = [self.runtime(patches[start : start + step], self.tta) for start in range(0, len(patches), step)]
-        return np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
+    def logits(self, patches: Patches, batch_size: int = 0) -> Logits:
+        """Logits (N, 2), float32, of uint8 patches (N, 96, 96, 3); `batch_size` 0 is the backend's default."""
+        step = batch_size or self.backend.batch_size
+        batches = [self.backend(patches[start : start + step], self.tta) for start in range(0, len(patches), step)]
+        return np.concatenate(batches) if batches else np.empty((0, 2), np.float32)
 
-    def of_logits(self, logits: Logits) -> Predictions:
-        """Logits (N, 2), calibrated and held against the operating point."""
+    def predictions(self, logits: Logits) -> Predictions:
+        """Calibrated probabilities, and labels at the operating point, of logits (N, 2)."""
         probabilities = self.model.probabilities(logits)
         return Predictions(probabilities, (probabilities >= self.model.threshold).astype(np.int64))
 
     def __repr__(self) -> str:
-        about = self.model
+        model = self.model
         return (
-            f"Predictor(run {about.run}, {about.architecture} at {about.size} px, by {self.chosen.name}, from "
-            f"{about.threshold:.4g} tumour)"
+            f"Predictor(run={model.run!r}, arch={model.arch!r}, image_size={model.image_size}, "
+            f"backend={self.backend_choice.name!r}, tta={self.tta}, threshold={model.threshold:.4g})"
         )
 
 
 def load(
-    model: str | Path, *, store: str = "", runtime: Name | Literal["auto"] = "torch", tta: bool | None = None
+    model: str | Path, *, store: str = "", backend: BackendName | Literal["auto"] = "torch", tta: bool | None = None
 ) -> Predictor:
-    """A published model, found by its name, fetched where it is not here yet, verified, and ready to predict.
+    """The predictor of a published model, which is fetched and verified where it is not in the cache.
 
     Args:
         model: a channel (`champion`), a run, a folder, or an address: of a run, a channel, or a store, which means its
             champion.
         store: the store of plain names, `file:///folder` or `s3://bucket/prefix`; PCAM_STORE by default.
-        runtime: `torch`, which computes just what was trained and reported; `onnx`, which needs no torch and agrees
-            with it within 1e-4 in logits; or `auto`, the faster of them here, as in `pcam predict` (`chosen` says
-            which, and why).
-        tta: whether the mean over the 8 symmetries of a patch is taken; as the model was calibrated by default.
+        backend: `torch`, which computes exactly what was trained and reported; `onnx`, which needs no torch and agrees
+            with it within 1e-4 in logits; or `auto`, the faster of them on this machine, as in `pcam predict`
+            (`backend_choice` says which, and why).
+        tta: whether the mean over the 8 symmetries of a patch is taken; by default as the model was calibrated.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
-        StoreError: the store refuses, or does not answer and the model was never fetched before.
+        StoreError: the store refuses, or is unavailable and the model was never fetched before.
     """
-    if runtime not in (*BACKENDS, "auto"):
-        raise ConfigError(f"there is no runtime {runtime!r}; choose torch, onnx or auto")
+    if backend not in (*BACKENDS, "auto"):
+        raise ConfigError(f"there is no backend {backend!r}; choose torch, onnx or auto")
     folder = find_model(str(model), resolve_store_uri(store), cache_dir())
-    chosen = choose_backend(folder) if runtime == "auto" else BackendChoice(runtime, "it was asked for")
-    return Predictor(BACKENDS[chosen.name](folder), chosen, tta)
+    choice = choose_backend(folder) if backend == "auto" else BackendChoice(backend, "it was given")
+    return Predictor(BACKENDS[choice.name](folder), choice, tta)
 
 
-def as_patches(given: Any) -> Patches:
-    """What a caller may give as uint8 (N, 96, 96, 3); see `Predictor.__call__`."""
-    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        many = [as_patches(one) for one in given]
-        return np.concatenate(many) if many else np.empty((0, SIZE, SIZE, 3), np.uint8)
-    if hasattr(given, "detach"):  # a torch tensor, without importing torch
-        given = given.detach().cpu().numpy()
-    if isinstance(given, Image) and given.mode in ("RGBA", "P"):
+def as_patches(patches: Any) -> Patches:
+    """Anything that `Predictor` takes, as uint8 (N, 96, 96, 3)."""
+    if isinstance(patches, Sequence) and not isinstance(patches, str | bytes):
+        arrays = [as_patches(patch) for patch in patches]
+        return np.concatenate(arrays) if arrays else np.empty((0, SIZE, SIZE, 3), np.uint8)
+    if hasattr(patches, "detach"):  # a torch tensor, without importing torch
+        patches = patches.detach().cpu().numpy()
+    if isinstance(patches, Image) and patches.mode in ("RGBA", "P"):
         with suppress(PatchError):
-            given = opaque(given)
-    mode = given.mode if isinstance(given, Image) else "RGB"
-    array = np.asarray(given)
+            patches = to_opaque_rgb(patches)
+    mode = patches.mode if isinstance(patches, Image) else "RGB"
+    array = np.asarray(patches)
     if mode != "RGB" or array.dtype != np.uint8 or array.shape[-3:] != (SIZE, SIZE, 3) or array.ndim not in (3, 4):
-        found = f"an image of mode {mode}" if mode != "RGB" else f"{array.dtype} {array.shape}"
+        kind = f"an image of mode {mode}" if mode != "RGB" else f"{array.dtype} {array.shape}"
         raise SourceError(
             f"a patch is uint8 ({SIZE}, {SIZE}, 3), red, green and blue from 0 to 255, many are (N, {SIZE}, {SIZE}, "
-            f"3); this is {found}; convert it, or give image files to pcam predict"
+            f"3); this is {kind}; convert it, or give image files to pcam predict"
         )
     return np.ascontiguousarray(array.reshape(-1, SIZE, SIZE, 3))

@@ -1,4 +1,4 @@
-"""New patches, scored shard by shard with a published model: what is done is known by its content, and done once."""
+"""Scoring of new patches in shards: a shard is identified by its content, so that none is computed twice."""
 
 import hashlib
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pcam_model.core.errors import ConfigError, ModelError, SourceError
 from pcam_model.core.paths import cache_dir
-from pcam_model.core.predictions_csv import Counts, Rows, joined
+from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, concat_rows
 from pcam_model.core.schema import Record
 from pcam_model.data.image_inputs import Images
 from pcam_model.inference.predictor import Predictor, load
@@ -19,99 +19,107 @@ from pcam_model.registry.pull import resolve_run
 from pcam_model.registry.resolve import parse_run_address
 from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
 
-VERSION = 1
+SHARD_VERSION = 1
 
 
 class ScoringJob(Record):
-    """What is scored, and with what."""
+    """Which images are scored, and with which model."""
 
     source: str
-    """A zip, a folder, a pack or an image file, which every worker has to reach."""
-    listing: str
-    """Digest of which images there are."""
+    """Path of a zip, a folder, a pack or an image file, which every worker has to reach."""
+    listing_digest: str
+    """Digest of the names of the images, and of when the source was last changed."""
     store: str
-    """Where shards and scores go."""
+    """Address of the store for shards and scores."""
     model: str
-    """The run's address."""
-    digest: str
+    """Address of the run."""
+    manifest_digest: str
     """SHA-256 of the run's manifest."""
     tta: bool
-    shard: int
-    """Patches a shard."""
-    count: int
+    shard_size: int
+    """Patches in a shard."""
+    patches: int
     """Patches in all."""
 
     @property
     def shards(self) -> range:
         """The numbers of the shards."""
-        return range(-(-self.count // self.shard))
+        return range(-(-self.patches // self.shard_size))
 
 
 class Shard(Record):
-    """A shard that is done."""
+    """A finished shard."""
 
     digest: str
     patches: int
-    again: bool
-    """It was done before."""
+    cached: bool
+    """Whether its predictions were in the store already."""
 
 
 class ScoringResult(Record):
-    """The table of all shards, in the store."""
+    """The published table of all shards."""
 
     published: Published
     model: str
-    counts: Counts
+    """The run's name."""
+    counts: PredictionCounts
 
 
-def plan_scoring(source: str, model: str, store: str, shard: int, tta: bool | None) -> ScoringJob:
-    """Which run the model's name means now, and which patches there are.
+def plan_scoring(source: str, model: str, store: str, shard_size: int, tta: bool | None) -> ScoringJob:
+    """Resolve the model's name to a run, and list the source's images.
 
     Raises:
+        ConfigError: the source is empty, or the shard size is not positive.
         SourceError: there is no image.
         ModelError: there is no such model.
     """
     if not source:
         raise ConfigError("source is empty; name a zip, a folder, a pack or an image file with the patches to score")
-    if shard < 1:
-        raise ConfigError(f"shard is {shard}, expected at least 1 patch")
-    place = parse_run_address(model, store)
-    found = resolve_run(open_store(place.store), place.name)
+    if shard_size < 1:
+        raise ConfigError(f"shard_size is {shard_size}, expected at least 1 patch")
+    address = parse_run_address(model, store)
+    run = resolve_run(open_store(address.store), address.name)
     path = str(Path(source).expanduser().resolve())
-    images, predictor = Images([Path(path)], cache_dir() / "scratch"), _predictor(found.published.uri, tta)
+    images, predictor = Images([Path(path)], cache_dir() / "scratch"), _predictor(run.published.uri, tta)
     return ScoringJob(
-        source=path, listing=_listing(path, images), store=store, model=found.published.uri,
-        digest=found.published.digest, tta=predictor.tta, shard=shard, count=len(images),
-    )  # fmt: skip
+        source=path,
+        listing_digest=_listing_digest(path, images),
+        store=store,
+        model=run.published.uri,
+        manifest_digest=run.published.digest,
+        tta=predictor.tta,
+        shard_size=shard_size,
+        patches=len(images),
+    )
 
 
-def score_shard(scoring: ScoringJob, number: int) -> Shard:
-    """Predict the patches of a shard and keep the result in the store, unless that was done before.
+def score_shard(job: ScoringJob, number: int) -> Shard:
+    """Predict the patches of a shard into the store, unless it is there already.
 
     Raises:
-        SourceError: the source is not what it was when the scoring was planned.
+        SourceError: the source has changed since the job was planned.
     """
-    images, store = _images(scoring.source, scoring.listing), open_store(scoring.store)
-    rows = range(number * scoring.shard, min((number + 1) * scoring.shard, scoring.count))
-    digest = _digest(scoring, images, rows)
-    again = read_shard(store, digest) is not None
-    if not again:
-        predictor = _predictor(scoring.model, scoring.tta)
-        write_shard(store, digest, joined(list(predict_rows(predictor, images, rows))))
-    return Shard(digest=digest, patches=len(rows), again=again)
+    images, store = _images(job.source, job.listing_digest), open_store(job.store)
+    indices = range(number * job.shard_size, min((number + 1) * job.shard_size, job.patches))
+    digest = _shard_digest(job, images, indices)
+    cached = read_shard(store, digest) is not None
+    if not cached:
+        predictor = _predictor(job.model, job.tta)
+        write_shard(store, digest, concat_rows(list(predict_rows(predictor, images, indices))))
+    return Shard(digest=digest, patches=len(indices), cached=cached)
 
 
-def gather(scoring: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringResult:
-    """Publish the table of all shards; a name that is not given is made of the run and of what was scored."""
-    store, run = open_store(scoring.store), scoring.model.rpartition("/")[2]
-    about = {"model": run, "manifest": scoring.digest, "tta": scoring.tta, "source": Path(scoring.source).name}
+def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringResult:
+    """Publish the table of all shards; an empty name is generated from the run and the shards."""
+    store, run = open_store(job.store), job.model.rpartition("/")[2]
+    about = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
     name = name or f"{run[:80]}-{digest_of(encoded([about, [shard.digest for shard in shards]]))[:12]}"
     with tempfile.TemporaryDirectory() as folder:
-        published, counts = publish_scores(store, name, about, _whole(store, shards), Path(folder))
+        published, counts = publish_scores(store, name, about, _read_shards(store, shards), Path(folder))
     return ScoringResult(published=published, model=run, counts=counts)
 
 
-def _whole(store: Store, shards: Sequence[Shard]) -> Iterator[Rows]:
+def _read_shards(store: Store, shards: Sequence[Shard]) -> Iterator[PredictionRows]:
     for shard in shards:
         rows = read_shard(store, shard.digest)
         if rows is None:
@@ -119,27 +127,27 @@ def _whole(store: Store, shards: Sequence[Shard]) -> Iterator[Rows]:
         yield rows
 
 
-def _digest(scoring: ScoringJob, images: Images, rows: range) -> str:
-    """Of all that the shard's predictions depend on."""
-    total = hashlib.sha256(f"{VERSION} {scoring.digest} {scoring.tta}\n".encode())
-    for row in rows:
-        name, file = images.named(row)
-        total.update(f"{name}\0{file}\0{hashlib.sha256(images.content(row)).hexdigest()}\n".encode())
-    return total.hexdigest()
+def _shard_digest(job: ScoringJob, images: Images, indices: range) -> str:
+    """SHA-256 of everything that the shard's predictions depend on."""
+    digest = hashlib.sha256(f"{SHARD_VERSION} {job.manifest_digest} {job.tta}\n".encode())
+    for index in indices:
+        name, file = images.name(index)
+        digest.update(f"{name}\0{file}\0{hashlib.sha256(images.content(index)).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
-def _listing(source: str, images: Images) -> str:
-    """Of which images there are, and when the source was last changed."""
-    total = hashlib.sha256(str(Path(source).stat().st_mtime_ns).encode())
-    for row in range(len(images)):
-        total.update("\0".join(images.named(row)).encode())
-    return total.hexdigest()
+def _listing_digest(source: str, images: Images) -> str:
+    """SHA-256 of the images' names and of when the source was last changed."""
+    digest = hashlib.sha256(str(Path(source).stat().st_mtime_ns).encode())
+    for index in range(len(images)):
+        digest.update("\0".join(images.name(index)).encode())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)
-def _images(source: str, listing: str) -> Images:
+def _images(source: str, listing_digest: str) -> Images:
     images = Images([Path(source)], cache_dir() / "scratch")
-    if _listing(source, images) != listing:
+    if _listing_digest(source, images) != listing_digest:
         raise SourceError(f"{source} has changed since its scoring began; leave it alone meanwhile, and run again")
     return images
 

@@ -1,4 +1,4 @@
-"""Predictions of many images, streamed: decoded by threads ahead of the network."""
+"""Prediction of many images in constant memory: threads decode images ahead of the network."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,60 +10,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.concurrency import ordered_prefetch
-from pcam_model.core.predictions_csv import Counts, Rows, tables
-from pcam_model.data.image import SIZE, PatchError
+from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
+from pcam_model.data.image import SIZE, ImageName, PatchError
 from pcam_model.data.image_inputs import Images
-from pcam_model.data.names import NamedImage
 from pcam_model.inference.predictor import Predictor
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
+MAX_DECODING_THREADS, MAX_PENDING_BATCHES = 4, 6
 
 
 class DecodedBatch(NamedTuple):
-    """Some images: who they are, their pixels (B, 96, 96, 3), and who could not be read, with the reason."""
+    """A batch of decoded images."""
 
-    named: list[NamedImage]
+    names: list[ImageName]
+    """The images that could be read."""
     pixels: NDArray[np.uint8]
-    bad: list[tuple[NamedImage, str]]
+    """Their pixels, (B, 96, 96, 3)."""
+    unreadable: list[tuple[ImageName, str]]
+    """The images that could not be read, with the reason."""
 
 
-def predict_to_csv(out: Path, predictor: Predictor, images: Images, batch: int = 0, tell: Tell | None = None) -> Counts:
-    """Write a row an image to the CSV `out`, and beside it what could not be read; see `tables` for what it raises.
+def predict_to_csv(
+    out: Path, predictor: Predictor, images: Images, batch_size: int = 0, on_progress: OnProgress | None = None
+) -> PredictionCounts:
+    """Predict all images into the CSV `out`, and list those that could not be read in `errors_path(out)`.
 
-    Memory does not grow with the number of images.
+    Raises:
+        ConfigError: `out` cannot be written.
+        DiskFullError: the disk is full.
     """
-    with tables(out) as made:
-        for some in predict_rows(predictor, images, range(len(images)), batch, tell):
-            made.add(some)
-    return made.counts
+    with write_predictions(out) as writer:
+        for rows in predict_rows(predictor, images, range(len(images)), batch_size, on_progress):
+            writer.add(rows)
+    return writer.counts
 
 
 def predict_rows(
-    predictor: Predictor, images: Images, chosen: Sequence[int], batch: int = 0, tell: Tell | None = None
-) -> Iterator[Rows]:
-    """Predictions of the chosen images, in their order, `batch` at a time."""
-    done, size = 0, batch or predictor.runtime.batch
-    parts = (chosen[start : start + size] for start in range(0, len(chosen), size))
-    for decoded in ordered_prefetch(partial(_decode, images), parts, threads=min(4, os.cpu_count() or 1), most=6):
-        said = predictor.of_logits(predictor.logits(decoded.pixels, size))
-        chances = zip(decoded.named, said.probabilities.tolist(), said.labels.tolist(), strict=True)
-        yield Rows(
-            rows=tuple((name, chance, label, file) for (name, file), chance, label in chances),
-            unreadable=tuple((name, reason, file) for (name, file), reason in decoded.bad),
-        )
-        done += len(decoded.named) + len(decoded.bad)
-        if tell:
-            tell(done, len(chosen))
+    predictor: Predictor,
+    images: Images,
+    indices: Sequence[int],
+    batch_size: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Iterator[PredictionRows]:
+    """Predictions of the images at `indices`, in their order, batch by batch."""
+    done, size = 0, batch_size or predictor.backend.batch_size
+    batches = (indices[start : start + size] for start in range(0, len(indices), size))
+    threads = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
+    for batch in ordered_prefetch(partial(_decode, images), batches, threads, MAX_PENDING_BATCHES):
+        yield _predict(predictor, batch, size)
+        done += len(batch.names) + len(batch.unreadable)
+        if on_progress:
+            on_progress(done, len(indices))
 
 
-def _decode(images: Images, rows: Sequence[int]) -> DecodedBatch:
-    pixels = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
-    named: list[NamedImage] = []
-    bad: list[tuple[NamedImage, str]] = []
-    for row in rows:
+def _predict(predictor: Predictor, batch: DecodedBatch, batch_size: int) -> PredictionRows:
+    predictions = predictor.predictions(predictor.logits(batch.pixels, batch_size))
+    rows = zip(batch.names, predictions.probabilities.tolist(), predictions.labels.tolist(), strict=True)
+    return PredictionRows(
+        rows=tuple((name, probability, label, file) for (name, file), probability, label in rows),
+        unreadable=tuple((name, reason, file) for (name, file), reason in batch.unreadable),
+    )
+
+
+def _decode(images: Images, indices: Sequence[int]) -> DecodedBatch:
+    pixels = np.empty((len(indices), SIZE, SIZE, 3), np.uint8)
+    names: list[ImageName] = []
+    unreadable: list[tuple[ImageName, str]] = []
+    for index in indices:
         try:
-            pixels[len(named)] = images.patch(row)
-            named.append(images.named(row))
+            pixels[len(names)] = images.patch(index)
+            names.append(images.name(index))
         except PatchError as error:
-            bad.append((images.named(row), str(error)))
-    return DecodedBatch(named, pixels[: len(named)], bad)
+            unreadable.append((images.name(index), str(error)))
+    return DecodedBatch(names, pixels[: len(names)], unreadable)

@@ -56,12 +56,16 @@ def test_a_zip_of_kaggles_is_predicted_whole_labelled_or_not(
     predictor: Predictor, patch_set: Make, tmp_path: Path
 ) -> None:
     made = patch_set(20, test=5)
-    counts = predict_to_csv(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch=7)
+    counts = predict_to_csv(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch_size=7)
     found = rows(tmp_path / "out.csv")
     assert [row["id"] for row in found] == made.ids and counts.patches == 25 and counts.unreadable == 0
-    said = predictor(made.patches)
-    np.testing.assert_allclose([float(row["probability"]) for row in found], said.probabilities, rtol=0, atol=1e-6)
-    assert [int(row["label"]) for row in found] == said.labels.tolist() and counts.tumour == said.labels.sum()
+    predictions = predictor(made.patches)
+    np.testing.assert_allclose(
+        [float(row["probability"]) for row in found], predictions.probabilities, rtol=0, atol=1e-6
+    )
+    assert [
+        int(row["label"]) for row in found
+    ] == predictions.labels.tolist() and counts.tumour == predictions.labels.sum()
     assert found[0]["file"] == f"train/{made.ids[0]}.tif" and found[-1]["file"].startswith("test/")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.zip", "out.csv"]
 
@@ -75,11 +79,11 @@ def test_folders_at_any_depth_single_images_and_packs_are_taken(
     (tmp_path / "in" / ".hidden" / "x.tif").write_bytes(b"x")
     (tmp_path / "in" / "slide.svs").write_bytes(b"x")
     images = Images([tmp_path / "in"])
-    assert len(images) == 10 and images.others == ["slide.svs"]
+    assert len(images) == 10 and images.ignored_files == ["slide.svs"]
     one = next((deep / "train").iterdir())
     single = Images([one, tmp_path / "in"])
-    assert len(single) == 11 and single.named(0) == (one.stem, str(one))
-    assert single.named(1).file.startswith(f"{tmp_path}/in/")
+    assert len(single) == 11 and single.name(0) == (one.stem, str(one))
+    assert single.name(1).file.startswith(f"{tmp_path}/in/")
     config = SourceConfig(kind="path", path=str(patch_set(8).zip(tmp_path / "k.zip")))
     pack = build_pack(fetch(config, 0), config, tmp_path / "packs", 0)
     counts = predict_to_csv(tmp_path / "pack.csv", predictor, Images([Path(pack.folder)]))

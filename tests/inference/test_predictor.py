@@ -1,4 +1,4 @@
-"""A published model in Python: what goes in, what comes out, and how it is found."""
+"""The predictor: its inputs, its probabilities, its backends, and how a model is named."""
 
 import shutil
 from importlib.util import find_spec
@@ -12,11 +12,11 @@ from PIL import Image
 
 import pcam_model
 from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceError
-from pcam_model.core.model_metadata import ABOUT, GRAPH, WEIGHTS
-from pcam_model.data.patch_loader import batches
+from pcam_model.core.model_metadata import METADATA_FILE, ONNX_FILE, WEIGHTS_FILE
+from pcam_model.data.patch_loader import make_loader
 from pcam_model.evaluation.forward import forward
 from pcam_model.evaluation.metrics import tumour_probability
-from pcam_model.inference import backends as runtimes
+from pcam_model.inference import backends
 from pcam_model.inference.predictor import Predictor
 from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.channels import promote
@@ -30,65 +30,67 @@ def predictor(model_folder: Path) -> Predictor:
     return pcam_model.load(model_folder)
 
 
-def test_arrays_tensors_pictures_and_lists_of_them_give_the_same(predictor: Predictor) -> None:
-    whole = predictor(PATCHES)
-    assert whole.probabilities.shape == whole.labels.shape == (9,)
-    pictures = [Image.fromarray(patch) for patch in PATCHES]
-    for given in (torch.from_numpy(PATCHES), pictures, list(PATCHES), tuple(torch.from_numpy(PATCHES))):
-        np.testing.assert_allclose(predictor(given).probabilities, whole.probabilities, rtol=0, atol=1e-6)
-    for one in (PATCHES[4], torch.from_numpy(PATCHES)[4], pictures[4], pictures[4].convert("RGBA")):
-        np.testing.assert_allclose(predictor(one).probabilities, whole.probabilities[4:5], rtol=0, atol=1e-6)
+def test_arrays_tensors_images_and_lists_of_them_give_equal_predictions(predictor: Predictor) -> None:
+    expected = predictor(PATCHES)
+    assert expected.probabilities.shape == expected.labels.shape == (9,)
+    images = [Image.fromarray(patch) for patch in PATCHES]
+    for given in (torch.from_numpy(PATCHES), images, list(PATCHES), tuple(torch.from_numpy(PATCHES))):
+        np.testing.assert_allclose(predictor(given).probabilities, expected.probabilities, rtol=0, atol=1e-6)
+    for one in (PATCHES[4], torch.from_numpy(PATCHES)[4], images[4], images[4].convert("RGBA")):
+        np.testing.assert_allclose(predictor(one).probabilities, expected.probabilities[4:5], rtol=0, atol=1e-6)
     assert predictor([]).labels.shape == (0,) and predictor(PATCHES[:0]).probabilities.shape == (0,)
 
 
-def test_a_probability_is_what_the_report_computes(predictor: Predictor, model_folder: Path) -> None:
+def test_probabilities_equal_those_of_the_report(predictor: Predictor, model_folder: Path) -> None:
     network, model = load_model(model_folder)
-    part = batches(torch.from_numpy(PATCHES), np.arange(9), np.zeros(9), model.size, torch.device("cpu"))
-    logits = forward(network, part, tta=True)[1].double().numpy()
-    said = predictor(PATCHES)
-    np.testing.assert_allclose(said.probabilities, tumour_probability(logits / model.temperature), rtol=0, atol=1e-6)
-    assert (said.labels == (said.probabilities >= 0.45)).all() and 0 < said.labels.sum() < 9
+    loader = make_loader(torch.from_numpy(PATCHES), np.arange(9), np.zeros(9), model.image_size, torch.device("cpu"))
+    logits = forward(network, loader, tta=True)[1].double().numpy()
+    predictions = predictor(PATCHES)
+    np.testing.assert_allclose(
+        predictions.probabilities, tumour_probability(logits / model.temperature), rtol=0, atol=1e-6
+    )
+    assert (predictions.labels == (predictions.probabilities >= 0.45)).all() and 0 < predictions.labels.sum() < 9
     plain = pcam_model.load(model_folder, tta=False)
-    np.testing.assert_allclose(plain.logits(PATCHES), forward(network, part, tta=False)[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(plain.logits(PATCHES), forward(network, loader, tta=False)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_onnx_says_what_torch_says(model_folder: Path, tta: bool) -> None:
-    ours, onnx = (pcam_model.load(model_folder, runtime=name, tta=tta) for name in ("torch", "onnx"))
+def test_onnx_agrees_with_torch(model_folder: Path, tta: bool) -> None:
+    ours, onnx = (pcam_model.load(model_folder, backend=name, tta=tta) for name in ("torch", "onnx"))
     for count in (1, 9):
         np.testing.assert_allclose(onnx.logits(PATCHES[:count]), ours.logits(PATCHES[:count]), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(onnx.logits(PATCHES, batch=4), onnx.logits(PATCHES), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(onnx.logits(PATCHES, batch_size=4), onnx.logits(PATCHES), rtol=0, atol=1e-5)
 
 
-def test_the_faster_runtime_is_chosen_where_that_is_asked_for_and_says_why(
+def test_auto_chooses_the_faster_backend_and_gives_a_reason(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def chosen(folder: Path) -> runtimes.BackendChoice:
-        found = pcam_model.load(folder, runtime="auto")
-        assert isinstance(found.runtime, runtimes.BACKENDS[found.chosen.name])
-        return found.chosen
+    def chosen(folder: Path) -> backends.BackendChoice:
+        found = pcam_model.load(folder, backend="auto")
+        assert isinstance(found.backend, backends.BACKENDS[found.backend_choice.name])
+        return found.backend_choice
 
     def absent(package: str) -> None:
-        monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == package else find_spec(name))
+        monkeypatch.setattr(backends, "find_spec", lambda name: None if name == package else find_spec(name))
 
-    assert pcam_model.load(model_folder).chosen.name == "torch"
-    monkeypatch.setattr(runtimes, "_torch_has_a_gpu", lambda: False)
-    assert chosen(model_folder).name == "onnx" and "faster on a processor" in chosen(model_folder).why
+    assert pcam_model.load(model_folder).backend_choice.name == "torch"
+    monkeypatch.setattr(backends, "_torch_has_gpu", lambda: False)
+    assert chosen(model_folder).name == "onnx" and "faster on a processor" in chosen(model_folder).reason
     absent("onnxruntime")
-    assert chosen(model_folder).name == "torch" and "onnxruntime" in chosen(model_folder).why
+    assert chosen(model_folder).name == "torch" and "onnxruntime" in chosen(model_folder).reason
     absent("torch")
     assert chosen(model_folder) == ("onnx", "torch is not installed")
     monkeypatch.undo()
-    monkeypatch.setattr(runtimes, "_torch_has_a_gpu", lambda: True)
+    monkeypatch.setattr(backends, "_torch_has_gpu", lambda: True)
     assert chosen(model_folder) == ("torch", "there is a GPU")
     shutil.copytree(model_folder, tmp_path / "model")
-    about = (tmp_path / "model" / ABOUT).read_text()
-    (tmp_path / "model" / ABOUT).write_text(about.replace(pcam_model.load(model_folder).model.graph, ""))
+    about = (tmp_path / "model" / METADATA_FILE).read_text()
+    (tmp_path / "model" / METADATA_FILE).write_text(about.replace(pcam_model.load(model_folder).model.onnx_sha256, ""))
     assert chosen(tmp_path / "model") == ("torch", "the model was published without model.onnx")
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("patches", "description"),
     [
         (PATCHES.astype(np.float32) / 255, r"float32 \(9, 96, 96, 3\)"),
         (PATCHES.transpose(0, 3, 1, 2), r"uint8 \(9, 3, 96, 96\)"),
@@ -98,12 +100,14 @@ def test_the_faster_runtime_is_chosen_where_that_is_asked_for_and_says_why(
         ("patch.tif", r"<U9 \(\)"),
     ],
 )
-def test_what_is_no_patch_is_refused_in_a_sentence(predictor: Predictor, given: object, found: str) -> None:
-    with pytest.raises(SourceError, match=rf"a patch is uint8 \(96, 96, 3\).*; this is {found}; convert it"):
-        predictor(given)
+def test_input_of_another_shape_or_type_is_refused_in_one_sentence(
+    predictor: Predictor, patches: object, description: str
+) -> None:
+    with pytest.raises(SourceError, match=rf"a patch is uint8 \(96, 96, 3\).*; this is {description}; convert it"):
+        predictor(patches)
 
 
-def test_a_model_is_found_by_all_its_names(
+def test_a_model_is_found_by_channel_run_folder_and_address(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predictor: Predictor
 ) -> None:
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
@@ -118,36 +122,36 @@ def test_a_model_is_found_by_all_its_names(
         found = pcam_model.load(name, store=store.uri)
         assert found.model.run == "made" and (found(PATCHES).probabilities == expected).all()
     for name in (store.uri, f"{store.uri}/runs/made", f"{store.uri}/channels/beta", str(tmp_path / "store")):
-        assert pcam_model.load(name).model.weights == predictor.model.weights
-    assert "run made, resnet18 at 64 px" in repr(found)
-    with pytest.raises(ConfigError, match="no runtime 'tf'"):
-        pcam_model.load("champion", store=store.uri, runtime="tf")  # type: ignore[arg-type]
+        assert pcam_model.load(name).model.weights_sha256 == predictor.model.weights_sha256
+    assert "run='made', arch='resnet18', image_size=64" in repr(found)
+    with pytest.raises(ConfigError, match="no backend 'tf'"):
+        pcam_model.load("champion", store=store.uri, backend="tf")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("file", "runtime"), [(WEIGHTS, "torch"), (GRAPH, "onnx")])
-def test_a_folder_whose_network_is_another_is_refused(
-    model_folder: Path, tmp_path: Path, file: str, runtime: str
+@pytest.mark.parametrize(("file", "backend"), [(WEIGHTS_FILE, "torch"), (ONNX_FILE, "onnx")])
+def test_a_damaged_or_missing_network_file_is_refused(
+    model_folder: Path, tmp_path: Path, file: str, backend: str
 ) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
     content = bytearray((tmp_path / "model" / file).read_bytes())
     content[-9] ^= 1
     (tmp_path / "model" / file).write_bytes(content)
     with pytest.raises(ModelError, match="is damaged: its SHA-256"):
-        pcam_model.load(tmp_path / "model", runtime=runtime)  # type: ignore[arg-type]
+        pcam_model.load(tmp_path / "model", backend=backend)  # type: ignore[arg-type]
     (tmp_path / "model" / file).unlink()
     with pytest.raises(ModelError, match=f"has no {file}"):
-        pcam_model.load(tmp_path / "model", runtime=runtime)  # type: ignore[arg-type]
+        pcam_model.load(tmp_path / "model", backend=backend)  # type: ignore[arg-type]
 
 
-def test_a_model_that_this_version_cannot_use_says_so(model_folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_this_version_cannot_use_is_refused(model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
-    about = (tmp_path / "model" / ABOUT).read_text()
-    (tmp_path / "model" / ABOUT).write_text(about.replace("resnet18", "resnet1800"))
+    about = (tmp_path / "model" / METADATA_FILE).read_text()
+    (tmp_path / "model" / METADATA_FILE).write_text(about.replace("resnet18", "resnet1800"))
     with pytest.raises(ModelError, match="no network 'resnet1800' is known here"):
         pcam_model.load(tmp_path / "model")
-    (tmp_path / "model" / ABOUT).write_text(about.replace(pcam_model.load(model_folder).model.graph, ""))
+    (tmp_path / "model" / METADATA_FILE).write_text(about.replace(pcam_model.load(model_folder).model.onnx_sha256, ""))
     with pytest.raises(ModelError, match=r"published without model\.onnx"):
-        pcam_model.load(tmp_path / "model", runtime="onnx")
-    (tmp_path / "model" / ABOUT).write_text("{")
+        pcam_model.load(tmp_path / "model", backend="onnx")
+    (tmp_path / "model" / METADATA_FILE).write_text("{")
     with pytest.raises(PcamError, match="holds no model"):
         pcam_model.load(tmp_path / "model")
