@@ -6,7 +6,7 @@ from typing import Any
 from prefect import task
 from prefect.settings import get_current_settings
 
-from pcam_model.check import Finding, machine, refuse
+from pcam_model.check import Finding, check_machine, raise_for_failures
 from pcam_model.config import TrainConfig
 from pcam_model.config_reader import validate_config
 from pcam_model.core.errors import PcamError
@@ -18,7 +18,7 @@ from tasks.policy import retry_policy
 def check(config: TrainConfig) -> None:
     """Find out in seconds what would fail in hours; what is only worth knowing is said."""
     validate_config(config.model_dump())
-    for finding in refuse([*machine(config), *kaggle(config)]):
+    for finding in raise_for_failures([*check_machine(config), *kaggle(config)]):
         if finding.level == "warning":
             print(f"Check: {finding.what}: {finding.found}; {finding.remedy}")
 
@@ -42,7 +42,7 @@ def kaggle(config: TrainConfig) -> Iterator[Finding]:
     except Exception as error:  # the line, a proxy, a maintenance page: Kaggle's client lets all of it through
         yield Finding(what="Kaggle", found=f"cannot be reached ({type(error).__name__})", expected=expected,
                       remedy="connect this machine, or give a downloaded archive as source.path", level="failed",
-                      passing=True)  # fmt: skip
+                      transient=True)  # fmt: skip
 
 
 def orchestration(pool: str) -> Iterator[Finding]:
@@ -62,5 +62,5 @@ def orchestration(pool: str) -> Iterator[Finding]:
 
 def everything(config: TrainConfig, pool: str) -> list[dict[str, Any]]:
     """All findings, for `pcam check`."""
-    found = [*machine(config), *kaggle(config), *orchestration(pool)]
+    found = [*check_machine(config), *kaggle(config), *orchestration(pool)]
     return [finding.model_dump() for finding in found]

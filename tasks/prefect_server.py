@@ -32,7 +32,7 @@ def findings(url: str, pool: str) -> Iterator[Finding]:
     except (httpx.HTTPError, OSError) as error:
         reason = f"{url}: {str(error) or type(error).__name__}".splitlines()[0]
         remedy = "start it (`prefect server start`), mend PREFECT_API_URL, or set PREFECT_API_KEY"
-        yield Finding(what="Prefect", found=reason, expected=ANSWERS, level="failed", remedy=remedy, passing=True)
+        yield Finding(what="Prefect", found=reason, expected=ANSWERS, level="failed", remedy=remedy, transient=True)
 
 
 def version(server: str) -> Finding:

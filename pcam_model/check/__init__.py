@@ -1,22 +1,22 @@
-"""Can this machine, with this config and this store, do the job? Found, expected, what to do."""
+"""Checks whether this machine, with a configuration and a store, could do a training run."""
 
 from collections.abc import Iterator
 
-from pcam_model.check.findings import Finding, refuse
-from pcam_model.check.hardware import device, memory
-from pcam_model.check.inputs import source, weights
-from pcam_model.check.storage import cache, disk, store
+from pcam_model.check.findings import Finding, raise_for_failures
+from pcam_model.check.hardware import check_gpu, check_memory
+from pcam_model.check.inputs import check_source, check_weights
+from pcam_model.check.storage import check_cache, check_disk, check_store
 from pcam_model.config import TrainConfig
 
-__all__ = ["Finding", "machine", "refuse"]
+__all__ = ["Finding", "check_machine", "raise_for_failures"]
 
 
-def machine(config: TrainConfig) -> Iterator[Finding]:
-    """What the library can see by itself, in a second or two; nothing is left behind."""
-    yield device()
-    yield memory(config)
-    yield cache()
-    yield disk(config)
-    yield store(config)
-    yield source(config)
-    yield weights(config)
+def check_machine(config: TrainConfig) -> Iterator[Finding]:
+    """The findings of all checks that need no Prefect and no Kaggle, in a second or two; leaves nothing behind."""
+    yield check_gpu()
+    yield check_memory(config)
+    yield check_cache()
+    yield check_disk(config)
+    yield check_store(config)
+    yield check_source(config)
+    yield check_weights(config)

@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,27 +12,29 @@ class Finding(Record):
     """What was found, what was expected, and what to do about it."""
 
     what: str
+    """What was checked, as in "GPU"."""
     found: str
     expected: str
     remedy: str = ""
-    """Empty where nothing has to be done."""
+    """What to do; empty where nothing has to be done."""
     level: Literal["fine", "warning", "failed"] = "fine"
-    """failed: the job could not succeed."""
-    passing: bool = False
-    """A failure that may go away by itself: it is worth waiting for."""
+    """failed: a run would fail."""
+    transient: bool = False
+    """Whether the failure may pass by itself, so that a retry is worth while."""
 
 
-def refuse(findings: Iterable[Finding]) -> list[Finding]:
+def raise_for_failures(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, where none has failed.
 
     Raises:
-        StoreUnavailable: all that failed may go away by itself.
-        MachineCheckError: one sentence of everything else.
+        StoreUnavailable: all failures are transient.
+        MachineCheckError: some are not.
     """
-    seen = list(findings)
-    failed = [finding for finding in seen if finding.level == "failed"]
-    if failed:
-        sentence = "; ".join(f"{each.what}: found {each.found}, expected {each.expected}; {each.remedy}"
-                             for each in failed)  # fmt: skip
-        raise StoreUnavailable(sentence) if all(each.passing for each in failed) else MachineCheckError(sentence)
-    return seen
+    checked = list(findings)
+    failures = [finding for finding in checked if finding.level == "failed"]
+    if not failures:
+        return checked
+    message = "; ".join(
+        f"{failure.what}: found {failure.found}, expected {failure.expected}; {failure.remedy}" for failure in failures
+    )
+    raise StoreUnavailable(message) if all(failure.transient for failure in failures) else MachineCheckError(message)

@@ -1,4 +1,4 @@
-"""What the config wants from elsewhere: its source, and its first weights."""
+"""Checks of the source of patches and of the initial weights."""
 
 import urllib.request
 from pathlib import Path
@@ -8,40 +8,51 @@ from pcam_model.config import TrainConfig
 from pcam_model.core.errors import PcamError
 from pcam_model.data.container import open_container
 from pcam_model.data.official_files import holds_official
-from pcam_model.training.weights import PATIENCE, imagenet_file
+from pcam_model.training.weights import CONNECT_TIMEOUT_S, imagenet_file
 
 
-def source(config: TrainConfig) -> Finding:
-    """Whether a source that lies here is here and can be opened; a download is the pipeline's to look after."""
+def check_source(config: TrainConfig) -> Finding:
+    """Whether a source on this machine exists and can be opened; downloads are not checked here."""
     what, expected = "source", "a .zip or a folder in Kaggle's layout, or PCam's HDF5"
     path = Path(config.source.path).expanduser()
-    if config.source.kind != "path" or config.source.remote:
+    if config.source.kind != "path" or config.source.is_remote:
         return Finding(what=what, found=config.source.path or config.source.kind, expected=expected)
     try:
         if not config.source.path or not holds_official(path):
             open_container(path).close()
     except PcamError as error:
-        return Finding(what=what, found=str(error), expected=expected, remedy="mend source.path", level="failed")
+        return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")
     return Finding(what=what, found=str(path), expected=expected)
 
 
-def weights(config: TrainConfig) -> Finding:
-    """Whether the first weights are here, or can be had."""
-    asked, what = config.model.weights, "first weights"
-    if asked == "none":
-        return Finding(what=what, found="none: the network starts from nothing", expected="none")
-    if asked != "imagenet":
-        here = Path(asked).expanduser().is_file()
-        return Finding(what=what, found=asked if here else f"no file {asked}", expected="a state dict",
-                       remedy="" if here else "mend model.weights", level="fine" if here else "failed")  # fmt: skip
-    url, cached = imagenet_file(config.model.arch)
+def check_weights(config: TrainConfig) -> Finding:
+    """Whether the initial weights are on this machine, or can be downloaded."""
+    weights, what = config.model.weights, "initial weights"
+    if weights == "none":
+        return Finding(what=what, found="none: random initialisation", expected="none")
+    if weights == "imagenet":
+        return _check_imagenet(config.model.arch, what)
+    if Path(weights).expanduser().is_file():
+        return Finding(what=what, found=weights, expected="a state dict")
+    return Finding(
+        what=what, found=f"no file {weights}", expected="a state dict", remedy="correct model.weights", level="failed"
+    )
+
+
+def _check_imagenet(arch: str, what: str) -> Finding:
+    expected = "torchvision's ImageNet weights"
+    url, cached = imagenet_file(arch)
     if cached.is_file():
-        return Finding(what=what, found=str(cached), expected="torchvision's ImageNet weights")
+        return Finding(what=what, found=str(cached), expected=expected)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE):
-            return Finding(what=what, found=f"not here yet, {url} answers", expected="torchvision's ImageNet weights")
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - an https address of torchvision's
+        with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S):  # noqa: S310
+            return Finding(what=what, found=f"not downloaded yet, {url} answers", expected=expected)
     except OSError as error:
-        return Finding(what=what, found=f"not here, and {url} does not answer ({error})", level="failed",
-                       expected="torchvision's ImageNet weights",
-                       remedy=f"connect this machine, or put the file into {cached.parent}, or set model.weights to "
-                       "a file")  # fmt: skip
+        return Finding(
+            what=what,
+            found=f"not downloaded, and {url} does not answer ({error})",
+            expected=expected,
+            remedy=f"connect this machine, or put the file into {cached.parent}, or set model.weights to a file",
+            level="failed",
+        )

@@ -1,51 +1,63 @@
 """The command `pcam check`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.options import ConfigOption, PresetOption, SetOption, StoreOption
+from pcam_model.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, SourceOption, StoreOption
+from pcam_model.cli.output import print_json, print_note
+from pcam_model.cli.pipeline import import_pipeline
+from pcam_model.core.errors import MissingPackageError
 
 COLOURS = {"fine": "green", "warning": "yellow", "failed": "red"}
 
 
 def check(
-    source: Annotated[str, typer.Option(help="sample, kaggle, or the path of a .zip or folder")] = "",
+    source: SourceOption = "",
     preset: PresetOption = "",
     config: ConfigOption = None,
-    sets: SetOption = None,
+    settings: SetOption = None,
     store: StoreOption = "",
-    pool: Annotated[str, typer.Option(help="a work pool; by default that of pcam/full-train")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    pool: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A work pool of Prefect. By default that of the deployment pcam/full-train.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Can this machine, with these credentials and this store, do the job? Exit code 1 where it could not."""
+    """Check whether this machine, its credentials and its store could do a training run.
+
+    Looks at GPU, driver and CUDA, memory, disk, cache, store, weights, Kaggle, Prefect, pool and worker, in seconds.
+    The exit code is 1 where a run would fail.
+    """
     from pcam_model.config_reader import resolve_config
 
-    found = _findings(resolve_config(preset, config, sets or [], source, store), pool)
+    findings = _findings(resolve_config(preset, config, settings or [], source, store), pool)
     if as_json:
-        import json
-
-        print(json.dumps(found, indent=1))
+        print_json(findings)
     else:
-        _print(found)
-    if any(finding["level"] == "failed" for finding in found):
+        _print_table(findings)
+    if any(finding["level"] == "failed" for finding in findings):
         sys.exit(1)
 
 
 def _findings(config: Any, pool: str) -> list[dict[str, Any]]:
     try:
-        from tasks.checking import everything
-    except ModuleNotFoundError as error:
-        from pcam_model.check import machine
+        checking = import_pipeline("tasks.checking", "the check of Kaggle and Prefect")
+    except MissingPackageError as error:
+        from pcam_model.check import check_machine
 
-        print(f"Kaggle and Prefect were not looked at: {error.name} is not installed", file=sys.stderr)
-        return [finding.model_dump() for finding in machine(config)]
-    return everything(config, pool)
+        print_note(f"Kaggle and Prefect are not checked: {error}")
+        return [finding.model_dump() for finding in check_machine(config)]
+    findings: list[dict[str, Any]] = checking.everything(config, pool)
+    return findings
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print_table(findings: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -53,7 +65,7 @@ def _print(found: list[dict[str, Any]]) -> None:
     table = Table(show_lines=True)
     for heading in ("", "", "found", "expected", "what to do"):
         table.add_column(heading, overflow="fold")
-    for each in found:
-        words = (Text(each[name]) for name in ("what", "found", "expected", "remedy"))
-        table.add_row(Text(each["level"], COLOURS[each["level"]]), *words)
+    for finding in findings:
+        cells = (Text(finding[name]) for name in ("what", "found", "expected", "remedy"))
+        table.add_row(Text(finding["level"], COLOURS[finding["level"]]), *cells)
     Console().print(table)

@@ -1,128 +1,136 @@
-"""The commands of `pcam` that judge what is published: score, compare, submit."""
+"""The commands that evaluate published models: score, compare, submit."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from pcam_model.cli.options import StoreOption
-from pcam_model.core.errors import PcamError
+from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
+from pcam_model.cli.output import format_figure, print_json, print_note, print_splits
+from pcam_model.cli.pipeline import import_pipeline
+from pcam_model.cli.predict import ModelArgument
 from pcam_model.core.paths import cache_dir, resolve_store_uri
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (score, compare, submit):
-        app.command()(command)
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="a run's name, a channel, a folder, or a run's address")],
-    source: Annotated[str, typer.Argument(help="a labelled .zip or folder, or sample")],
+    model: ModelArgument,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A labelled .zip or folder, or sample.")],
     store: StoreOption = "",
-    tta: Annotated[
-        bool | None, typer.Option("--tta/--no-tta", help="average over the 8 symmetries, or not [as the model does]")
-    ] = None,
-    point: Annotated[
-        str, typer.Option("--operating-point", help="a probability, or a rule that was chosen with the model")
+    tta: TtaOption = None,
+    operating_point: Annotated[
+        str,
+        typer.Option(
+            metavar="POINT",
+            help="A probability, or a rule that was chosen with the model, as youden.",
+            show_default=False,
+        ),
     ] = "",
-    slides: Annotated[str, typer.Option(help="a CSV id,wsi: intervals are then over slides")] = "",
-    out: Annotated[Path | None, typer.Option(help="a folder for the whole report")] = None,
-    as_json: AsJson = False,
+    slides: Annotated[
+        str,
+        typer.Option(
+            metavar="CSV", help="A CSV with the columns id,wsi. Intervals are then over slides.", show_default=False
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A folder for the full report.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Figures of a model on a labelled source, with 95 % intervals."""
+    """Evaluate a model on other labelled patches, with 95 % intervals."""
     from pcam_model.config_reader import parse_source, validate_config
     from pcam_model.data.pack import build_pack
-    from pcam_model.data.source import SourceConfig, fetch
+    from pcam_model.data.source import fetch
     from pcam_model.evaluation.external import in_short, score_external
     from pcam_model.evaluation.report import write_report
     from pcam_model.registry.resolve import find_model
 
     folder = find_model(model, resolve_store_uri(store), cache_dir())
-    config: SourceConfig = validate_config({"source": parse_source(source) | {"slides": slides}}).source
+    config = validate_config({"source": parse_source(source) | {"slides": slides}}).source
     pack = build_pack(fetch(config, 0, cache_dir() / "downloads"), config, cache_dir() / "packs", 0)
-    evidence = score_external(folder, pack, tta=tta, operating_point=point or None, explain=out is not None)
-    found = in_short(evidence)
+    evidence = score_external(folder, pack, tta=tta, operating_point=operating_point or None, explain=out is not None)
+    summary = in_short(evidence)
     if out:
         write_report(out, evidence)
     if as_json:
-        return print_json(found)
-    ends = found["intervals"]
-    rows = {name: (value, *ends.get(name, (None, None))) for name, value in found["figures"].items()}
-    print_figures(f"{found['model']} on {found['source']}, {found['patches']:,} patches", rows)
-    for words in (found["meaning"], f"report: {out / 'report.html'}" if out else ""):
-        Console(stderr=True).print(words, highlight=False, soft_wrap=True, end="\n" if words else "")
+        return print_json(summary)
+    print_splits(
+        {f"{summary['model']} on {summary['source']}, {summary['patches']:,} patches": _with_intervals(summary)}
+    )
+    print_note(summary["meaning"])
+    if out:
+        print_note(f"Report: {out / 'report.html'}")
+
+
+def _with_intervals(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    intervals = {name: summary["intervals"].get(name, (None, None)) for name in summary["figures"]}
+    return {
+        name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]}
+        for name, value in summary["figures"].items()
+    }
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="two runs or more: names, channels, folders or addresses")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", help="Two runs or more: names, channels, folders or addresses.")
+    ],
     store: StoreOption = "",
-    side: Annotated[str, typer.Option(help="test or valid [test, where every run has one]")] = "",
-    as_json: AsJson = False,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="SPLIT",
+            help="test or valid. By default test, where every run has one.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Runs side by side on the same patches: figures, and whether the later ones differ from the first."""
+    """Compare runs on the same patches: their figures, and whether the later ones differ from the first."""
+    from rich.console import Console
+    from rich.table import Table
+
     from pcam_model.evaluation import compare as comparing
     from pcam_model.registry.resolve import find_report
 
     folders = {run: find_report(run, resolve_store_uri(store), cache_dir()) for run in runs}
-    found = comparing.compare_reports(folders, side)
+    comparison = comparing.compare_reports(folders, split)
     if as_json:
-        return print_json(found.model_dump(mode="json"))
-    table = Table("figure", *found.figures, title=f"{found.side} part, {found.patches:,} patches")
+        return print_json(comparison.model_dump(mode="json"))
+    table = Table("figure", *comparison.figures, title=f"{comparison.side} split, {comparison.patches:,} patches")
     for name in comparing.NAMES:
-        table.add_row(name, *(_with_ends(figures.get(name)) for figures in found.figures.values()))
+        figures = (of_run.get(name) for of_run in comparison.figures.values())
+        table.add_row(name, *(format_figure(figure and figure.model_dump()) for figure in figures))
     console = Console()
     console.print(table)
-    for difference in found.differences:
+    for difference in comparison.differences:
         console.print(comparing.sentence(difference), highlight=False, soft_wrap=True)
 
 
 def submit(
-    run: Annotated[str, typer.Argument(help="a run that was trained on the whole competition's archive")],
-    message: Annotated[str, typer.Option(help="what Kaggle lists it as [pcam RUN]")] = "",
-    timeout: Annotated[float, typer.Option(help="seconds to wait for the scores")] = 600.0,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run that was trained on Kaggle's whole archive.")],
+    message: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="What Kaggle lists the submission as. By default pcam and the run's name.",
+            show_default=False,
+        ),
+    ] = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the scores.")] = 600.0,
     store: StoreOption = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Send a run's submission.csv to Kaggle, and bring back its public and private score."""
+    """Submit a run's predictions to Kaggle, and print the public and the private score."""
     from pcam_model.registry.resolve import find_report
 
     file = find_report(run, resolve_store_uri(store), cache_dir()) / "submission.csv"
-    try:
-        from tasks.kaggle import submission as submissions
-    except ModuleNotFoundError as error:
-        raise PcamError(
-            f"pcam submit needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
-        ) from None
-    found = submissions.submit(file, message or f"pcam {run}", timeout=timeout)
+    kaggle = import_pipeline("tasks.kaggle.submission", "pcam submit")
+    submission = kaggle.submit(file, message or f"pcam {run}", timeout=timeout)
     if as_json:
-        return print_json(found.model_dump(mode="json"))
-    if not found.scored:
-        print(f"{found.said}. It has no score after {timeout:.0f} s; {submissions.SUBMISSIONS} will have it")
+        return print_json(submission.model_dump(mode="json"))
+    if not submission.scored:
+        print(f"{submission.said}. It has no score after {timeout:.0f} s; {kaggle.SUBMISSIONS} will have it")
         return
-    private = f"{found.private}" if found.private is not None else "not told before the competition is over"
-    print(f"{found.said}. AUC public {found.public if found.public is not None else 'not told'}, private {private}")
-
-
-def _with_ends(figure: Any) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure.value:.4f}" + ("" if figure.low is None else f"  {figure.low:.3f} .. {figure.high:.3f}")
-
-
-def print_figures(title: str, figures: dict[str, tuple[float, float | None, float | None]]) -> None:
-    """A table of figures with the ends of their intervals, where there are any."""
-    table = Table("figure", "value", "95 % interval", title=title)
-    for name, (value, low, high) in figures.items():
-        table.add_row(name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}")
-    Console().print(table)
-
-
-def print_json(content: Any) -> None:
-    """Print what other programs read."""
-    print(json.dumps(content, indent=1))
+    public = submission.public if submission.public is not None else "not given"
+    private = submission.private if submission.private is not None else "not given before the competition is over"
+    print(f"{submission.said}. AUC public {public}, private {private}")

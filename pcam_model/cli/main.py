@@ -1,160 +1,74 @@
-"""The command `pcam`."""
+"""The command line `pcam`: its commands, and the exit codes of all of them.
 
-import atexit
-import os
+0: done. 1: a user's mistake, or a run that failed. 2: wrong usage. 75: interrupted; the same command resumes.
+"""
+
+import importlib.metadata
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from pcam_model.cli.check import check
-from pcam_model.cli.evaluate import AsJson, print_figures, print_json
-from pcam_model.cli.evaluate import register as register_evaluation
-from pcam_model.cli.options import ConfigOption, PresetOption, SetOption, StoreOption
-from pcam_model.cli.predict import predict
-from pcam_model.cli.registry import register as register_registry
-from pcam_model.core.errors import Interrupted, PcamError
-from pcam_model.core.paths import resolve_store_uri
+from pcam_model.cli import check, config, evaluate, predict, registry, runs, train
+from pcam_model.cli.logs import command_logging
+from pcam_model.cli.options import QuietOption, VerboseOption
+from pcam_model.core.errors import Interrupted, PcamError, require_package
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
+EXIT_CODES = "Exit codes: 0 done; 1 a mistake or a failed run; 2 wrong usage; 75 interrupted, the same command resumes."
+# Each command with its panel and an example.
+COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
+    (train.train, TRAIN, "pcam train --source patches.zip --preset quick --set finetune.epochs=5 --run first"),
+    (config.config, TRAIN, "pcam config quick > my.yaml"),
+    (predict.predict, USE, "pcam predict champion patches.zip --out predictions.csv"),
+    (registry.pull, USE, "pcam pull champion model/"),
+    (evaluate.score, USE, "pcam score champion other.zip --out report/"),
+    (evaluate.compare, USE, "pcam compare first second"),
+    (evaluate.submit, USE, 'pcam submit first --message "first try"'),
+    (runs.runs, REGISTRY, "pcam runs --store s3://bucket/pcam"),
+    (runs.show, REGISTRY, "pcam show first"),
+    (registry.publish, REGISTRY, "pcam publish first"),
+    (registry.promote, REGISTRY, 'pcam promote first --message "better on new slides"'),
+    (registry.rollback, REGISTRY, "pcam rollback"),
+    (registry.channels, REGISTRY, "pcam channels"),
+    (registry.verify, REGISTRY, "pcam verify"),
+    (registry.prune, REGISTRY, "pcam prune --days 60"),
+    (check.check, CHECK, "pcam check --preset recipe"),
+]
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
+for _function, _panel, _example in COMMANDS:
+    app.command(rich_help_panel=_panel, epilog=f"Example: {_example}")(_function)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"pcam {importlib.metadata.version('pcam')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _pcam() -> None:
-    """From histopathology patches to a published, trusted cancer detector."""
-
-
-@app.command()
-def train(
-    source: Annotated[str, typer.Option(help="sample, kaggle, or the path of a .zip or folder")] = "",
-    preset: PresetOption = "",
-    config: ConfigOption = None,
-    sets: SetOption = None,
-    store: StoreOption = "",
-    run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the same run")] = "",
+def pcam(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Run the flow `pcam` in this process: data, split, LR search, training, scores, a published model."""
-    from pcam_model.config_reader import resolve_config
-
-    train_config = resolve_config(preset, config, sets or [], source, store, run)
-    _quiet_prefect()
-    _interruptible()
-    try:
-        from flows.full_train import full_train
-    except ModuleNotFoundError as error:
-        raise PcamError(
-            f"pcam train needs {error.name}, which is not installed; pip install 'pcam[pipeline]'"
-        ) from None
-    try:
-        published = full_train(train_config)
-    except ValueError as error:
-        if _stopped(error):  # between two tasks, where Prefect answers a signal with a mistake of its own
-            raise Interrupted("interrupted by SIGTERM; the same command does what is missing") from None
-        raise
-    finally:
-        atexit.register(_ending)  # of all that is done at the end, the first
-    print(f"Published {published.uri}")
-
-
-@app.command()
-def runs(store: StoreOption = "", as_json: AsJson = False) -> None:
-    """What is in the store."""
-    from pcam_model.registry.backends.base import open_store
-    from pcam_model.registry.runs import list_runs
-
-    found = list(list_runs(open_store(resolve_store_uri(store))))
-    if as_json:
-        print_json([run.model_dump(mode="json") for run in found])
-        return
-    table = Table("run", "published", "finished steps")
-    for run in found:
-        table.add_row(run.name, run.published or "no", ", ".join(run.steps))
-    Console().print(table if found else f"no runs in {resolve_store_uri(store)}")
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(help="a run's name")], store: StoreOption = "", as_json: AsJson = False
-) -> None:
-    """One run: its steps, its checkpoints and its figures."""
-    from pcam_model.registry.describe import describe_run
-
-    about = describe_run(resolve_store_uri(store), run)
-    if as_json:
-        print_json(about)
-        return
-    console = Console()
-    console.print(f"{about['uri']}\npublished: {about['published'] or 'no'}", highlight=False)
-    if ending := about["ending"]:
-        console.print(f"{ending['state']} {ending['when']}: {ending['message']}", highlight=False, markup=False)
-    console.print(f"done: {', '.join(about['steps']) or 'nothing yet'}", highlight=False)
-    for kept in about["checkpoints"]:
-        auc = "" if kept["valid_auc"] is None else f", validation AUC {kept['valid_auc']:.4f}"
-        marks = ", best" * kept["best"] + ", final" * kept["final"]
-        console.print(f"checkpoint {kept['stage']}/{kept['epoch']}{auc}{marks}", highlight=False)
-    for side, figures in about["figures"].items():
-        print_figures(f"{side} part", {name: (one["value"], one["low"], one["high"]) for name, one in figures.items()})
-    console.print(f"{about['split']}", highlight=False)
-
-
-app.command()(check)
-app.command()(predict)
-register_registry(app)
-register_evaluation(app)
-
-
-def _quiet_prefect() -> None:
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-
-
-def _interruptible() -> None:
-    """SIGTERM and SIGINT end the command with a code of its own; training takes them over, to save itself first."""
-    import signal
-
-    from pcam_model.training.interrupt import requeue_dropped_signals
-
-    requeue_dropped_signals()
-
-    def stop(number: int, frame: object) -> None:
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}; the same command does what is missing")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background
-            signal.signal(number, stop)
-
-
-def _stopped(error: BaseException | None) -> bool:
-    """Whether an error came up while Prefect dealt with a signal."""
-    from prefect.exceptions import TerminationSignal
-
-    return error is not None and (isinstance(error, TerminationSignal) or _stopped(error.__context__))
-
-
-def _ending() -> None:
-    """What is left takes seconds and is not to be broken off: Prefect's temporary server is stopped."""
-    import signal
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    """Train a cancer detector on histopathology patches, publish it, and use it."""
+    context.with_resource(command_logging(verbose, quiet))
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence on standard error and exit code 1; interrupted, it is 75."""
+    """The entry point: a user's mistake is one sentence on standard error."""
     try:
-        app()
-    except Interrupted as stop:
-        print(f"pcam: {stop}", file=sys.stderr)
+        with require_package(f"pcam {sys.argv[1] if len(sys.argv) > 1 else ''}".rstrip(), extra="pipeline"):
+            app()
+    except Interrupted as interrupted:
+        print(f"pcam: {interrupted}", file=sys.stderr)
         sys.exit(Interrupted.CODE)
     except PcamError as error:
         print(f"pcam: {error}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:  # who only pulls and predicts may have installed less
-        if (error.name or "").partition(".")[0] in ("", "pcam_model", "flows", "tasks"):
-            raise
-        print(f"pcam: this needs {error.name}, which is not installed; pip install 'pcam[pipeline]'", file=sys.stderr)
         sys.exit(1)

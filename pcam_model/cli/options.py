@@ -5,15 +5,64 @@ from typing import Annotated
 
 import typer
 
+from pcam_model.cli.logs import set_quiet, set_verbose
+
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="PCAM_STORE", help="The store: file:///folder or s3://bucket/prefix.")
+    str,
+    typer.Option(
+        "--store",
+        envvar="PCAM_STORE",
+        metavar="URI",
+        help="The store: file:///folder or s3://bucket/prefix. By default the folder .pcam/store here.",
+        show_default=False,
+    ),
+]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="The patches: sample, kaggle, a .zip, a folder, or an http(s) address. By default the preset's.",
+        show_default=False,
+    ),
 ]
 PresetOption = Annotated[
-    str, typer.Option("--preset", help="A ready configuration: sample, quick, pcam or recipe; see `pcam config`.")
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="A ready configuration: sample, quick, pcam or recipe. By default the defaults that `pcam config` prints.",
+        show_default=False,
+    ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="A YAML file of keys, as `pcam config` prints; overrides the preset.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="A YAML file of keys, as `pcam config` prints it. It overrides the preset.",
+        show_default=False,
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="One key and its value, as in finetune.epochs=3; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One key of the configuration, as in finetune.epochs=3. It overrides preset and file; may be repeated.",
+        show_default=False,
+    ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of text.")]
+TtaOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--tta/--no-tta",
+        help="Average over the 8 symmetries of a patch, or not. By default as the model was calibrated.",
+        show_default=False,
+    ),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=set_verbose, help="Show debug lines, and Prefect's own lines.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=set_quiet, help="Show warnings and errors only.")]

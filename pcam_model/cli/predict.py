@@ -1,62 +1,85 @@
 """The command `pcam predict`."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from pcam_model.cli.options import StoreOption
+from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
+from pcam_model.cli.output import print_json, print_note
 
-
-class BackendName(StrEnum):
-    """What computes."""
-
-    auto = "auto"
-    torch = "torch"
-    onnx = "onnx"
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A run, a channel, a folder, or the address of a run, a channel or a store."),
+]
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="a channel, a run, a folder, or the address of a run, channel or store")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="zips, folders, packs, PCam's HDF5, images")],
-    out: Annotated[Path, typer.Option(help="the CSV to write")] = Path("predictions.csv"),
+    model: ModelArgument,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Zips, folders, packs, PCam's HDF5 files or image files.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV to write.")] = Path("predictions.csv"),
     store: StoreOption = "",
-    runtime: Annotated[BackendName, typer.Option(help="auto: onnx on a processor, torch on a GPU")] = BackendName.auto,
-    tta: Annotated[bool | None, typer.Option("--tta/--no-tta", help="the mean over 8 views [the model's own]")] = None,
-    batch: Annotated[int, typer.Option(min=0, help="patches at a time [64, on a GPU 256]")] = 0,
+    backend: Annotated[
+        Literal["auto", "torch", "onnx"],
+        typer.Option(
+            metavar="auto|torch|onnx", help="What computes the network; auto: onnx on a processor, torch on a GPU."
+        ),
+    ] = "auto",
+    tta: TtaOption = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Patches at a time. By default 64, on a GPU 256.", show_default=False),
+    ] = 0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Probabilities for new patches; images that cannot be read are listed beside them, and the exit code is 1."""
+    """Write the probabilities of new patches to a CSV with the columns id, probability, label and file.
+
+    Images that cannot be read are listed in a second CSV beside it, and the exit code is 1.
+    """
     from pcam_model.core.paths import cache_dir
-    from pcam_model.core.predictions_csv import errors_of
+    from pcam_model.core.predictions_csv import errors_path
     from pcam_model.core.progress import progress
     from pcam_model.data.image_inputs import Images
     from pcam_model.inference.predictor import load
     from pcam_model.inference.streaming import predict_to_csv
 
     images = Images(inputs, cache_dir() / "scratch")
-    predictor = load(model, store=store, runtime=runtime.value, tta=tta)
-    about = predictor.model
-    if runtime == BackendName.auto:
-        _say(f"Computed by {predictor.chosen.name} (--backend): {predictor.chosen.why}")
-    if predictor.tta != about.tta:
-        _say(
-            f"Note: the model was calibrated {'with' if about.tta else 'without'} the 8 views, probabilities may be off"
+    predictor = load(model, store=store, backend=backend, tta=tta)
+    for note in _notes(predictor, images, backend):
+        print_note(note)
+    with progress("predicting") as on_progress:
+        counts = predict_to_csv(out, predictor, images, batch_size, on_progress)
+    metadata = predictor.model
+    if as_json:
+        print_json({"predictions": str(out), **counts.model_dump(), "run": metadata.run,
+                    "threshold": metadata.threshold, "tta": predictor.tta,
+                    "backend": predictor.backend_choice.name})  # fmt: skip
+    else:
+        print(
+            f"{out}: {counts.patches:,} patches, {counts.tumour:,} of them tumour (from probability "
+            f"{metadata.threshold:.4g} on), by run {metadata.run}"
         )
-    if images.others:
-        _say(f"Note: {len(images.others):,} files hold no images and were left out, as {images.others[0]}")
-    with progress("predicting", say=_say) as tell:
-        counts = predict_to_csv(out, predictor, images, batch, tell)
-    print(
-        f"{out}: {counts.patches:,} patches, {counts.tumour:,} of them tumour (from probability "
-        f"{about.threshold:.4g} on), by run {about.run}"
-    )
     if counts.unreadable:
         total = counts.patches + counts.unreadable
-        _say(f"pcam: {counts.unreadable:,} of {total:,} images could not be read; {errors_of(out)} says which and why")
+        print_note(
+            f"pcam: {counts.unreadable:,} of {total:,} images could not be read; {errors_path(out)} lists them with "
+            "the reasons"
+        )
         sys.exit(1)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+def _notes(predictor: Any, images: Any, backend: str) -> list[str]:
+    """What a user should know of the choices that were made."""
+    notes = []
+    if backend == "auto":
+        notes.append(f"Computed by {predictor.backend_choice.name} (--backend): {predictor.backend_choice.reason}")
+    if predictor.tta != predictor.model.tta:
+        calibrated = "with" if predictor.model.tta else "without"
+        notes.append(f"Note: the model was calibrated {calibrated} --tta, so probabilities may be off")
+    if images.ignored_files:
+        count, first = len(images.ignored_files), images.ignored_files[0]
+        notes.append(f"Note: {count:,} files that are no images are left out, as {first}")
+    return notes

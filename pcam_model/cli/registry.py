@@ -1,96 +1,111 @@
-"""The commands of `pcam` that look after what is published: pull, promote, verify and their like."""
+"""The commands of the store and its channels: pull, publish, promote, rollback, channels, verify, prune."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.options import StoreOption
+from pcam_model.cli.options import JsonOption, StoreOption
+from pcam_model.cli.output import print_json
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 
-ChannelOption = Annotated[str, typer.Option("--channel", help="the channel's name")]
-MessageOption = Annotated[str, typer.Option("--message", help="for the channel's history")]
-AloneOption = Annotated[
+ChannelOption = Annotated[str, typer.Option("--channel", metavar="NAME", help="The channel's name.")]
+MessageOption = Annotated[
+    str, typer.Option("--message", metavar="TEXT", help="A note for the channel's history.", show_default=False)
+]
+UnsafeOption = Annotated[
     bool,
     typer.Option(
         "--unsafe-single-writer",
-        help="promote in a store that ignores conditions; somebody else's promotion at the same time may be lost",
+        help="Promote in a store that ignores conditional writes. A promotion at the same time may be lost.",
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (pull, publish, promote, rollback, channels, verify, prune):
-        app.command()(command)
-
-
 def pull(
-    model: Annotated[str, typer.Argument(help="a run, a channel, or the address of one or of a store")],
-    folder: Annotated[Path, typer.Argument(help="a new or empty folder")],
+    model: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run, a channel, or the address of one, or of a store.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     store: StoreOption = "",
-    everything: Annotated[bool, typer.Option("--all", help="checkpoints too, not only model and report")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Pull checkpoints too, not only model and report.")] = False,
     checkpoint: Annotated[
-        str, typer.Option(help="only these weights, also of a run under way: best, final, 3 or frozen/3")
+        str,
+        typer.Option(
+            metavar="EPOCH",
+            help="Pull only the weights of one epoch, also of a run under way: best, final, 3 or frozen/3.",
+            show_default=False,
+        ),
     ] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """A published model, verified against its manifest; the folder appears whole or not at all."""
+    """Pull a published run into a folder, verified against its manifest."""
     from pcam_model.registry import pull as pulling
     from pcam_model.registry.backends.base import open_store
     from pcam_model.registry.cache import Cache
     from pcam_model.registry.resolve import parse_run_address
 
-    place = parse_run_address(model, resolve_store_uri(store))
+    address = parse_run_address(model, resolve_store_uri(store))
     if checkpoint:
-        return _pull_checkpoint(place.store, place.name, checkpoint, folder)
+        return _pull_checkpoint(address.store, address.name, checkpoint, folder, as_json)
     parts = () if everything else pulling.PARTS
-    published = pulling.pull(open_store(place.store), place.name, folder, parts, Cache(cache_dir()))
+    published = pulling.pull(open_store(address.store), address.name, folder, parts, Cache(cache_dir()))
+    if as_json:
+        return print_json({"folder": str(folder), **published.model_dump(mode="json")})
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
 
 
-def _pull_checkpoint(store: str, name: str, checkpoint: str, folder: Path) -> None:
+def _pull_checkpoint(store_uri: str, name: str, checkpoint: str, folder: Path, as_json: bool) -> None:
     from pcam_model.registry.backends.base import open_store
     from pcam_model.registry.checkpoints import fetch_checkpoint
     from pcam_model.registry.pull import resolve
     from pcam_model.registry.runs import RunStore
 
-    opened = open_store(store)
-    kept, path = fetch_checkpoint(RunStore(opened, resolve(opened, name)), checkpoint, folder)
-    print(f"{path}: weights after epoch {kept.epoch} of the {kept.stage} stage, verified; model.weights takes them")
+    store = open_store(store_uri)
+    stored, path = fetch_checkpoint(RunStore(store, resolve(store, name)), checkpoint, folder)
+    if as_json:
+        return print_json({"path": str(path), **stored.model_dump(mode="json")})
+    print(f"{path}: weights after epoch {stored.epoch} of the {stored.stage} stage, verified; model.weights takes them")
 
 
 def publish(
-    run: Annotated[str, typer.Argument(help="a run that was trained here while the store was away")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run that was trained on this machine.")],
     store: StoreOption = "",
-    timeout: Annotated[float, typer.Option(help="seconds to wait for the store")] = 60.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the store.")] = 60.0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Finish a run whose training ended here, but whose store was away."""
+    """Publish a run whose training ended while the store was unavailable."""
     from pcam_model.core.errors import ModelError
     from pcam_model.registry.runs import run_name
     from pcam_model.registry.workspace import Workspace
 
     folder = cache_dir() / "work" / run_name(run)
-    place = Workspace(run=run, store=resolve_store_uri(store), folder=str(folder))
-    if not folder.is_dir() and place.run_store.published() is None:
-        raise ModelError(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` goes on with it")
-    published = place.publish(timeout)
-    place.forget()
+    workspace = Workspace(run=run, store=resolve_store_uri(store), folder=str(folder))
+    if not folder.is_dir() and workspace.run_store.published() is None:
+        raise ModelError(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` resumes it")
+    published = workspace.publish(timeout)
+    workspace.forget()
+    if as_json:
+        return print_json(published.model_dump(mode="json"))
     print(f"Published {published.uri}")
 
 
 def promote(
-    run: Annotated[str, typer.Argument(help="a published run")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A published run.")],
     channel: ChannelOption = "champion",
     message: MessageOption = "",
     store: StoreOption = "",
-    alone: AloneOption = False,
+    unsafe: UnsafeOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Let a channel point to a run."""
+    """Point a channel to a run."""
     from pcam_model.registry import channels as moving
     from pcam_model.registry.backends.base import open_store
 
-    moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, alone=alone)
+    moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, alone=unsafe)
+    if as_json:
+        return print_json(moved.model_dump(mode="json"))
     print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
 
 
@@ -98,69 +113,98 @@ def rollback(
     channel: ChannelOption = "champion",
     message: MessageOption = "",
     store: StoreOption = "",
-    alone: AloneOption = False,
+    unsafe: UnsafeOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Let a channel point to what it pointed to before."""
+    """Point a channel to the run before."""
     from pcam_model.registry import channels as moving
     from pcam_model.registry.backends.base import open_store
 
-    moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, alone=alone)
+    moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, alone=unsafe)
+    if as_json:
+        return print_json(moved.model_dump(mode="json"))
     print(f"{channel}: back to {moved.run}")
 
 
-def channels(store: StoreOption = "") -> None:
-    """Every channel and its history."""
+def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
+    """List the channels of a store, each with its history."""
     from pcam_model.registry.backends.base import open_store
     from pcam_model.registry.channel_history import newest_first
     from pcam_model.registry.channels import list_channels
 
-    kept = open_store(resolve_store_uri(store))
-    for channel in list_channels(kept):
-        print(f"{channel.name}: {channel.run}")
-        for move in newest_first(kept, channel):
+    opened = open_store(resolve_store_uri(store))
+    histories = {channel.name: (channel.run, list(newest_first(opened, channel))) for channel in list_channels(opened)}
+    if as_json:
+        return print_json(
+            [{"name": name, "run": run, "history": [move.model_dump(mode="json") for move in moves]}
+             for name, (run, moves) in histories.items()]
+        )  # fmt: skip
+    for name, (run, moves) in histories.items():
+        print(f"{name}: {run}")
+        for move in moves:
             print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.message}" if move.message else ""))
 
 
-def verify(store: StoreOption = "") -> None:
-    """Read the whole store against its manifests; exit code 1 where something is missing or different."""
-    from pcam_model.registry import audit as housekeeping
+def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
+    """Verify every published file of a store against its manifest.
+
+    The exit code is 1 where a file is missing or differs.
+    """
+    from pcam_model.registry import audit
     from pcam_model.registry.backends.base import open_store
 
-    faults = list(housekeeping.verify(open_store(resolve_store_uri(store))))
-    for fault in faults:
-        print(f"{fault.place}: {fault.what}")
-    if faults:
+    uri = resolve_store_uri(store)
+    findings = list(audit.verify(open_store(uri)))
+    if as_json:
+        print_json({"store": uri, "findings": [finding.model_dump(mode="json") for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{finding.place}: {finding.what}")
+    if findings:
         sys.exit(1)
-    print(f"{resolve_store_uri(store)}: every published file is what its manifest says")
+    if not as_json:
+        print(f"{uri}: every published file is what its manifest says")
 
 
 def prune(
-    days: Annotated[float, typer.Option(min=0, help="only what is untouched for so many days")] = 30.0,
-    keep: Annotated[int, typer.Option(min=0, help="the last so many published runs and the best one stay")] = 3,
-    scores: Annotated[bool, typer.Option("--scores", help="the tables of pcam-score, too")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="really delete; without it, only say what would go")] = False,
+    days: Annotated[float, typer.Option(min=0, metavar="N", help="Only what was not written for so many days.")] = 30.0,
+    keep: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Keep the last so many published runs, and the best.")
+    ] = 3,
+    scores: Annotated[bool, typer.Option("--scores", help="Delete old tables of pcam-score, too.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete. Without it the command only lists.")] = False,
     store: StoreOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Delete old runs that no channel ever pointed to, and old shards of pcam-score; says first what would go."""
+    """List, or delete, old runs that no channel ever pointed to, and old shards of pcam-score."""
     from pcam_model.registry import pruning
     from pcam_model.registry.backends.base import open_store
 
-    kept = open_store(resolve_store_uri(store))
-    found = pruning.prune_candidates(kept, days, keep)
-    tables = pruning.old_scores(kept, days) if scores else []
-    shards = pruning.old_shards(kept, days)
-    doing = "deleting" if delete else "would delete"
-    for each in [*found, *tables]:
+    opened = open_store(resolve_store_uri(store))
+    candidates = pruning.prune_candidates(opened, days, keep)
+    tables = pruning.old_scores(opened, days) if scores else []
+    shards = pruning.old_shards(opened, days)
+    if as_json:
+        print_json({"deleted": delete, "shards": len(shards), "shard_bytes": sum(shard.size for shard in shards),
+                    "candidates": [each.model_dump(mode="json") for each in [*candidates, *tables]]})  # fmt: skip
+    else:
+        _print_candidates([*candidates, *tables], shards, delete)
+    if delete:
+        for each in [*candidates, *tables]:
+            pruning.prune(opened, each)
+        for shard in shards:
+            opened.delete(shard.key)
+    elif not as_json:
+        more = f", {len(tables)} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
+        print(f"{len(candidates)} runs{more} would go; `pcam prune --delete` deletes them")
+
+
+def _print_candidates(candidates: list[Any], shards: list[Any], delete: bool) -> None:
+    verb = "deleting" if delete else "would delete"
+    for each in candidates:
         state = "published" if each.published else "unfinished"
-        place = each.name if each.room == "runs" else f"{each.room}/{each.name}"
-        print(f"{doing} {place} ({state}, {each.bytes:,} bytes, {each.days:.0f} days)")
-        if delete:
-            pruning.prune(kept, each)
+        path = each.name if each.room == "runs" else f"{each.room}/{each.name}"
+        print(f"{verb} {path} ({state}, {each.bytes:,} bytes, {each.days:.0f} days)")
     if shards:
         size = sum(shard.size for shard in shards)
-        print(f"{doing} {len(shards):,} shards ({size:,} bytes); pcam-score computes them again where it needs them")
-        for shard in shards if delete else ():
-            kept.delete(shard.key)
-    if not delete:
-        more = f", {len(tables)} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
-        print(f"{len(found)} runs{more} would go; `pcam prune --delete` deletes them")
+        print(f"{verb} {len(shards):,} shards ({size:,} bytes); pcam-score computes them again where it needs them")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
@@ -36,7 +36,7 @@ class ModelMetadata(Record):
     """The calibrated probability from which a patch is called tumour."""
     operating_point: str = "0.5"
     """The rule that chose the threshold."""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     """The thresholds of the other operating points."""
     stage: str
     """The training stage that its weights come from."""

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
+from tempfile import mkstemp
+from typing import TextIO
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.files import disk_space_guard, replace_file
@@ -36,7 +36,7 @@ class PredictionCounts(Record):
 class PredictionWriter:
     """Appends rows to the two tables and counts them."""
 
-    def __init__(self, predictions: IO[str], errors: IO[str]) -> None:
+    def __init__(self, predictions: TextIO, errors: TextIO) -> None:
         self._predictions = csv.writer(predictions, lineterminator="\n")
         self._errors = csv.writer(errors, lineterminator="\n")
         self._predictions.writerow(PREDICTION_COLUMNS)
@@ -85,20 +85,19 @@ def errors_path(out: Path) -> Path:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[IO[str]]:
+def _temporary(path: Path) -> Iterator[TextIO]:
     """A temporary text file beside `path`, removed at the end where it has not been renamed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = NamedTemporaryFile(
-            "w", newline="", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        )
+        handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); name another file with --out") from None
+    os.close(handle)
     try:
-        with temporary as file:
+        with Path(name).open("w", newline="", encoding="utf-8") as file:
             yield file
     finally:
-        Path(temporary.name).unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
 
 
 def concat_rows(parts: Sequence[PredictionRows]) -> PredictionRows:

@@ -1,4 +1,4 @@
-"""What a check finds on machines that lack something; each failure says what to do."""
+"""The findings on machines that lack something; each failure says what to do."""
 
 import os
 import stat
@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcam_model.check import Finding, refuse
-from pcam_model.check import hardware as looking
-from pcam_model.check import storage as keeping
-from pcam_model.check.inputs import source, weights
+from pcam_model.check import Finding, hardware, raise_for_failures, storage
+from pcam_model.check.inputs import check_source, check_weights
 from pcam_model.config import TrainConfig
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import MachineCheckError
@@ -19,8 +17,8 @@ from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.capabilities import StoreCapabilities
 
 
-def asked(*keys: str) -> TrainConfig:
-    return read_config(None, keys)
+def config_with(*settings: str) -> TrainConfig:
+    return read_config(settings=settings)
 
 
 @pytest.fixture
@@ -51,70 +49,78 @@ def test_a_gpu_that_torch_does_not_reach_fails_with_the_reason(
 ) -> None:
     driver(tmp_path, version, monkeypatch)
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    found = looking.device()
-    assert found.level == "failed" and version in found.found and remedy in found.remedy
+    found = hardware.check_gpu()
+    assert found.level == "failed"
+    assert version in found.found
+    assert remedy in found.remedy
 
 
 def test_no_gpu_is_said_aloud_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(looking, "installed_driver", lambda: "")
-    assert looking.device().level == "warning"
+    monkeypatch.setattr(hardware, "installed_driver", lambda: "")
+    assert hardware.check_gpu().level == "warning"
 
 
 @pytest.mark.parametrize(("free", "level"), [(1e9, "failed"), (4e9, "warning"), (64e9, "fine")])
 def test_memory_is_measured_before_it_runs_out(free: float, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "available_memory", lambda: free)
-    assert looking.memory(asked("source.kind=kaggle")).level == level
+    monkeypatch.setattr(hardware, "available_memory", lambda: free)
+    assert hardware.check_memory(config_with("source.kind=kaggle")).level == level
 
 
 def test_the_memory_of_this_machine_is_known() -> None:
-    assert 1e8 < looking.available_memory() < 1e14
+    assert 1e8 < hardware.available_memory() < 1e14
 
 
 def test_the_disk_must_hold_the_archive_and_the_pack(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(keeping.shutil, "disk_usage", lambda _: usage(20e9, 10e9, 10e9))
-    assert keeping.disk(asked()).level == "fine"
-    short = keeping.disk(asked("source.kind=kaggle"))
-    assert short.level == "failed" and "17.5 GB" in short.expected and "PCAM_CACHE" in short.remedy
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(20e9, 10e9, 10e9))
+    assert storage.check_disk(config_with()).level == "fine"
+    short = storage.check_disk(config_with("source.kind=kaggle"))
+    assert short.level == "failed"
+    assert "17.5 GB" in short.expected
+    assert "PCAM_CACHE" in short.remedy
     (cache / "packs" / "x").mkdir(parents=True)
-    (cache / "packs" / "x" / "pack.json").write_text(f'{{"count": {keeping.KAGGLE_PATCHES}}}')
-    assert keeping.disk(asked("source.kind=kaggle")).level == "fine"
+    (cache / "packs" / "x" / "pack.json").write_text(f'{{"count": {storage.KAGGLE_PATCHES}}}')
+    assert storage.check_disk(config_with("source.kind=kaggle")).level == "fine"
 
 
 def test_a_cache_that_cannot_be_written_to_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "file" / "cache"))
-    found = keeping.cache()
-    assert found.level == "failed" and "PCAM_CACHE" in found.remedy
+    found = storage.check_cache()
+    assert found.level == "failed"
+    assert "PCAM_CACHE" in found.remedy
 
 
 def test_a_good_cache_and_store_are_fine_and_left_as_they_were(cache: Path, tmp_path: Path) -> None:
-    assert keeping.cache().level == "fine" and list(cache.iterdir()) == []
-    assert keeping.store(asked(f"store.uri={tmp_path}/store")).level == "fine"
+    assert storage.check_cache().level == "fine"
+    assert list(cache.iterdir()) == []
+    assert storage.check_store(config_with(f"store.uri={tmp_path}/store")).level == "fine"
     assert [path.name for path in (tmp_path / "store").iterdir()] == [".lock"]
 
 
 def test_a_store_is_asked_whether_it_keeps_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "probe", lambda _: StoreCapabilities(absent=False, match=True))
-    found = keeping.store(asked(f"store.uri={tmp_path}"))
-    assert found.level == "warning" and "If-None-Match" in found.found and "promotion" in found.remedy
-    assert keeping.store(asked("store.uri=ftp://x")).level == "failed"
+    monkeypatch.setattr(storage, "probe", lambda _: StoreCapabilities(absent=False, match=True))
+    found = storage.check_store(config_with(f"store.uri={tmp_path}"))
+    assert found.level == "warning"
+    assert "If-None-Match" in found.found
+    assert "promotion" in found.remedy
+    assert storage.check_store(config_with("store.uri=ftp://x")).level == "failed"
 
 
 def test_source_and_weights_are_looked_for_before_the_run(tmp_path: Path, kaggle_zip: Path) -> None:
-    assert source(asked("source.kind=path", f"source.path={kaggle_zip}")).level == "fine"
-    assert source(asked("source.kind=path", "source.path=no.zip")).level == "failed"
-    assert weights(asked("model.weights=none")).level == "fine"
-    assert weights(asked(f"model.weights={tmp_path}/no.pth")).level == "failed"
+    assert check_source(config_with("source.kind=path", f"source.path={kaggle_zip}")).level == "fine"
+    assert check_source(config_with("source.kind=path", "source.path=no.zip")).level == "failed"
+    assert check_weights(config_with("model.weights=none")).level == "fine"
+    assert check_weights(config_with(f"model.weights={tmp_path}/no.pth")).level == "failed"
 
 
 def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
     fine = Finding(what="a", found="b", expected="c", level="warning", remedy="d")
     bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", remedy="free some")
-    away = bad.model_copy(update={"what": "store", "passing": True})
-    assert refuse([fine]) == [fine]
-    with pytest.raises(MachineCheckError, match="^disk: found 1 GB, expected 2 GB; free some; store: found"):
-        refuse([fine, bad, away])
+    away = bad.model_copy(update={"what": "store", "transient": True})
+    assert raise_for_failures([fine]) == [fine]
+    with pytest.raises(MachineCheckError, match=r"^disk: found 1 GB, expected 2 GB; free some; store: found"):
+        raise_for_failures([fine, bad, away])
     with pytest.raises(StoreUnavailable):
-        refuse([fine, away])
+        raise_for_failures([fine, away])

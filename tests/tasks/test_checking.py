@@ -31,7 +31,7 @@ def test_kaggle_is_asked_for_the_download_itself(config, kaggle: Standin, signed
     assert (found.level, found.found) == ("fine", "the download is allowed")
     kaggle.answers.append((403, {}))
     (found,) = look_at_kaggle(config)
-    assert found.level == "failed" and "rules" in found.found and not found.passing
+    assert found.level == "failed" and "rules" in found.found and not found.transient
 
 
 def test_no_credentials_are_found_out_without_a_request(config, home: Path) -> None:

@@ -1,0 +1,87 @@
+"""The command `pcam train`."""
+
+import atexit
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from pcam_model.cli.interrupts import SIGNALS, interruptible
+from pcam_model.cli.logs import hide_prefect_lines, is_verbose, show_retries
+from pcam_model.cli.options import (
+    ConfigOption,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    VerboseOption,
+)
+from pcam_model.cli.output import local_path, print_json, print_splits
+from pcam_model.cli.pipeline import import_pipeline
+
+
+def train(
+    source: SourceOption = "",
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    store: StoreOption = "",
+    run: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The run's name. A run of this name is resumed. By default a name is generated.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a classifier and publish it: check, data, split, LR finder, two training stages, report.
+
+    Without any option it trains the preset sample: generated patches and a small network, minutes on two CPU cores.
+    Stopped by SIGTERM or SIGINT it saves what it has and exits with 75; the same command with --run resumes.
+    """
+    from pcam_model.config_reader import resolve_config
+
+    if not (source or preset or config or settings):
+        preset = "sample"
+    train_config = resolve_config(preset, config, settings or [], source, store, run)
+    published = _run_flow(train_config)
+    print_outcome(published.uri, as_json)
+
+
+def _run_flow(config: Any) -> Any:
+    """Run the flow in this process, with a temporary Prefect server where PREFECT_API_URL names none."""
+    hide_prefect_lines()
+    full_train = import_pipeline("flows.full_train", "pcam train").full_train
+    if not is_verbose():
+        show_retries()
+    with interruptible():
+        try:
+            return full_train(config)
+        finally:
+            atexit.register(_ignore_signals)  # runs before Prefect stops its server, which takes seconds
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def print_outcome(uri: str, as_json: bool = False) -> None:
+    """Print the figures of a published run with their intervals, and where its report and its model are."""
+    from pcam_model.registry.describe import describe_run
+
+    store, _, run = uri.rpartition("/runs/")
+    figures = describe_run(store, run)["figures"]
+    addresses = {"report": f"{uri}/report/report.html", "model": f"{uri}/model"}
+    if as_json:
+        return print_json({"run": run, "uri": uri, **addresses, "figures": figures})
+    print_splits(figures)
+    for name, address in addresses.items():
+        print(f"{name.capitalize() + ':':<8}{local_path(address)}")
+    print(f"Published {uri}")
