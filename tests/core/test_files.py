@@ -1,0 +1,51 @@
+"""Atomic writes, digests and full disks."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from pcam_model.core.errors import DiskFullError
+from pcam_model.core.files import atomic_file, disk_space_guard, md5, require_disk_space, sha256, write_atomic
+
+
+def test_a_file_is_replaced_with_the_rights_of_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomic(path, b"first")
+    assert write_atomic(path, b"second").read_bytes() == b"second"
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+
+    def fail() -> None:
+        with atomic_file(tmp_path / "file") as part:
+            part.write_bytes(b"half")
+            raise OSError("interrupted")
+
+    with pytest.raises(OSError, match="interrupted"):
+        fail()
+    assert (tmp_path / "file").read_bytes() == b"before"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_digests_are_those_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+    assert md5(tmp_path / "file") == hashlib.md5(b"content").hexdigest()
+
+
+def test_a_full_disk_is_named_and_other_faults_are_not_changed(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(DiskFullError, match=rf"{tmp_path}: the disk is full"), disk_space_guard(tmp_path):
+        raise full
+    with pytest.raises(PermissionError), disk_space_guard(tmp_path):
+        raise PermissionError(errno.EACCES, "denied")
+    require_disk_space(tmp_path, 1, "a pack")
+    with pytest.raises(DiskFullError, match=r"a pack takes 1,000,000,000,000\.0 MB"):
+        require_disk_space(tmp_path, 10**18, "a pack")
