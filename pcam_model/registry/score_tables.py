@@ -10,7 +10,7 @@ from typing import Any
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
-from pcam_model.core.predictions_csv import Counts, Rows, tables
+from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
 from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import Published, encoded, files_of, parsed
 from pcam_model.registry.runs import RunStore
@@ -19,29 +19,29 @@ SCORES, SHARDS = "scores", "shards"
 TABLE, ABOUT = "predictions.csv", "about.json"
 
 
-def read_shard(store: Store, digest: str) -> Rows | None:
+def read_shard(store: Store, digest: str) -> PredictionRows | None:
     """The predictions of some patches where they are known and whole, else None."""
     key = f"{SHARDS}/{digest}.json"
     try:
-        return parsed(Rows, store.read(key), f"{store.uri}/{key}")
+        return parsed(PredictionRows, store.read(key), f"{store.uri}/{key}")
     except (NotFound, ModelError):
         return None
 
 
-def write_shard(store: Store, digest: str, shard: Rows) -> None:
+def write_shard(store: Store, digest: str, shard: PredictionRows) -> None:
     """Keep the predictions of some patches."""
     store.write(f"{SHARDS}/{digest}.json", encoded(shard.model_dump()))
 
 
 def publish_scores(
-    store: Store, name: str, about: dict[str, Any], shards: Iterable[Rows], folder: Path
-) -> tuple[Published, Counts]:
+    store: Store, name: str, about: dict[str, Any], shards: Iterable[PredictionRows], folder: Path
+) -> tuple[Published, PredictionCounts]:
     """Write the tables of all shards into a new folder and publish them under a name, which never means another table.
 
     Raises:
         StoreError: something else is published under this name.
     """
-    with tables(folder / TABLE) as made:
+    with write_predictions(folder / TABLE) as made:
         for shard in shards:
             made.add(shard)
     write_atomic(folder / ABOUT, encoded({**about, **made.counts.model_dump()}))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pcam_model.core.errors import DiskFullError, ModelError, StoreError
-from pcam_model.core.files import disk_space_guard, sha256, whole
+from pcam_model.core.files import disk_space_guard, sha256, atomic_file
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.manifest import FileRecord, Files
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
     """Write the blocks beside, then replace; `durable`: flushed to the disk before. Returns the SHA-256."""
     digest = hashlib.sha256()
-    with disk_space_guard(path.parent), whole(path, durable) as part, part.open("wb") as file:
+    with disk_space_guard(path.parent), atomic_file(path, durable) as part, part.open("wb") as file:
         for block in blocks:
             digest.update(block)
             file.write(block)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from a_run import model_folder, publish_run
 
-from pcam_model.core.predictions_csv import Rows
+from pcam_model.core.predictions_csv import PredictionRows
 from pcam_model.registry.audit import verify
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.channels import promote, rollback
@@ -76,7 +76,7 @@ def test_the_last_and_the_best_stay(folder_store: Store, tmp_path: Path) -> None
 
 
 def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
-    publish_scores(folder_store, "november", {}, [Rows(rows=(("x", 0.5, 1, "x.tif"),))], tmp_path / "scores")
+    publish_scores(folder_store, "november", {}, [PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))], tmp_path / "scores")
     assert list(verify(folder_store)) == []
     folder_store.write("scores/november/predictions.csv", b"id\n")
     faults = {fault.place: fault.what for fault in verify(folder_store)}
@@ -84,7 +84,7 @@ def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
 
 
 def test_old_shards_and_tables_may_go_and_new_ones_stay(store: Store, tmp_path: Path) -> None:
-    rows = Rows(rows=(("x", 0.5, 1, "x.tif"),))
+    rows = PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))
     write_shard(store, "a" * 64, rows)
     publish_scores(store, "november", {}, [rows], tmp_path / "scores")
     assert old_shards(store, days=1) == [] and old_scores(store, days=1) == []

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pcam_model.cli.registry import register
 from pcam_model.core.errors import ModelError
-from pcam_model.core.predictions_csv import Rows
+from pcam_model.core.predictions_csv import PredictionRows
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.score_tables import publish_scores, write_shard
 
@@ -56,7 +56,7 @@ def test_prune_only_says_until_it_is_told_to_delete(two: Store) -> None:
 
 
 def test_prune_takes_old_shards_and_only_where_it_is_asked_for_tables(two: Store, tmp_path: Path) -> None:
-    rows = Rows(rows=(("x", 0.5, 1, "x.tif"),))
+    rows = PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))
     for digest in ("a", "b"):
         write_shard(two, digest * 64, rows)
     publish_scores(two, "november", {}, [rows], tmp_path / "scores")
