@@ -5,16 +5,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class AsyncWriter:
-    """Runs one write at a time in a thread; its error is raised by the next `submit` or `wait`."""
+    """Runs one write at a time in a thread that ends with it; its error is raised by the next `submit` or `wait`."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
     def submit(self, write: Callable[[], None]) -> None:
-        """Run `write` in the thread once the previous write has ended."""
+        """Run `write` in a thread once the previous write has ended."""
         self.wait()
-        self._pending = self._executor.submit(write)
+        executor = ThreadPoolExecutor(1, "checkpoint")
+        self._pending = executor.submit(write)
+        executor.shutdown(wait=False)
 
     def wait(self) -> None:
         """Block until the last submitted write has ended."""

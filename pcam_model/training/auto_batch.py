@@ -45,8 +45,13 @@ def find_batch_size(
         DeviceMemoryError: not even two patches fit.
     """
     batch_size = 1 << (max(2, min(MAX_BATCH_SIZE, patches // MIN_STEPS_PER_EPOCH)).bit_length() - 1)
-    while batch_size >= 2 and not _fits(stage, network, batch_size, image_size, compute):
-        batch_size //= 2
+    if next(network.parameters()).device.type == "cuda":
+        while batch_size >= 2 and not _trial_succeeds(stage, network, batch_size, image_size, compute):
+            batch_size //= 2
+    else:
+        limit = MAX_MEMORY_FRACTION * available_memory() / bytes_per_patch(stage, network, image_size, compute)
+        while batch_size >= 2 and batch_size >= limit:
+            batch_size //= 2
     if batch_size < 2:
         raise DeviceMemoryError(
             f"not even 2 patches of {image_size} x {image_size} pixels fit into memory; take a smaller model.image_size"
@@ -70,11 +75,10 @@ def bytes_per_patch(stage: Stage, network: PatchNetwork, image_size: int, comput
     return 2 * max(sum(saved.values()) - parameters, images) / PROBE_BATCH_SIZE
 
 
-def _fits(stage: Stage, network: PatchNetwork, batch_size: int, image_size: int, compute: ComputeConfig) -> bool:
-    device = next(network.parameters()).device
-    if device.type != "cuda":
-        needed = batch_size * bytes_per_patch(stage, network, image_size, compute)
-        return needed < MAX_MEMORY_FRACTION * available_memory()
+def _trial_succeeds(
+    stage: Stage, network: PatchNetwork, batch_size: int, image_size: int, compute: ComputeConfig
+) -> bool:
+    """Whether a step runs on the GPU, without microbatches."""
     try:
         _trial_step(stage, network, batch_size, image_size, compute)
         return network.microbatches == 1

@@ -114,5 +114,6 @@ def describe_device(device: torch.device, precision: Precision = "auto") -> str:
 
 def describe_environment(environment: dict[str, Any]) -> str:
     """A `compute_environment` in words; CPU threads are named where they compute."""
-    threads = f"{environment['threads']} CPU threads"
+    count = environment["threads"]
+    threads = f"{count} CPU thread{'s' if count != 1 else ''}"
     return f"{threads if environment['device'] == 'CPU' else environment['device']}, {environment['dtype']}"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from pcam_model import __version__
 from pcam_model.core.errors import CheckpointError, ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.model_metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
@@ -17,7 +16,7 @@ from pcam_model.training.checkpoint import Checkpoint, load_weights
 from pcam_model.training.device import best_device, describe_device
 from pcam_model.training.network import BODIES, PatchNetwork
 
-PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
+PACKAGES = ("pcam", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
 
 
 @cache
@@ -32,7 +31,11 @@ def code_digest() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of pcam, its code, Python and the main packages, and the device."""
-    packages = {"pcam": __version__, "code": code_digest()[:12], "python": platform.python_version()}
+    packages = {
+        "pcam": importlib.metadata.version("pcam"),
+        "code": code_digest()[:12],
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             packages[package] = importlib.metadata.version(package)

@@ -1,101 +1,140 @@
-"""LR search, frozen training and fine-tuning of a tiny network; as a script, in a process that may be killed.
+"""LR search, frozen training and fine-tuning of a small network; as a script, in processes that may be killed.
 
-python stages.py FOLDER [STAGE:STEP:SIGNAL ...]
+python stages.py FOLDER THREADS PROCESSES, where PROCESSES is JSON: [[subfolder, [[stage, step, signal], ...]], ...]
 """
 
+import json
+import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pcam_model.data.patch_loader import PatchLoader, batches
-from pcam_model.training.device import ComputeConfig, tune_malloc
-from pcam_model.training.lr_finder import SEARCH, LrCurve, LrFinderConfig, find_lr
+from pcam_model.data.patch_loader import PatchLoader, make_loader
+from pcam_model.training.callbacks import Callbacks
+from pcam_model.training.device import ComputeConfig
+from pcam_model.training.lr_finder import LrCurve, LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
 from pcam_model.training.trainer import Trainer
 
-SIZE, SEED = 32, 3
-FROZEN = Stage(name="frozen", config=FrozenConfig(epochs=2, batch_size=8)).resting_on({})
-TUNED = Stage(name="finetune", config=FinetuneConfig(epochs=2, batch_size=8)).resting_on({})
+SIZE, SEED, BATCH_SIZE = 32, 3, 8
+MAX_LR = 1e-3
+
+
+def frozen(**keys: object) -> Stage:
+    """The frozen stage: two epochs of batches of 8, and these keys."""
+    config = FrozenConfig.model_validate({"epochs": 2, "batch_size": BATCH_SIZE} | keys)
+    return Stage(name="frozen", config=config).with_inputs({})
+
+
+def finetune(**keys: object) -> Stage:
+    """The fine-tuning stage: two epochs of batches of 8, and these keys."""
+    config = FinetuneConfig.model_validate({"epochs": 2, "batch_size": BATCH_SIZE} | keys)
+    return Stage(name="finetune", config=config).with_inputs({})
+
+
+FROZEN, FINETUNE = frozen(), finetune()
 STEPS = {"search": 24, "frozen": 12, "finetune": 12}
-PLACES = {"search": FROZEN.number + SEARCH, "frozen": FROZEN.number, "finetune": TUNED.number}
 
 
 @dataclass(frozen=True)
-class Signalling(PatchLoader):
-    """A part that gets signals in the middle of given steps."""
+class SignallingLoader(PatchLoader):
+    """A loader that sends its process signals in the middle of given steps."""
 
-    config: tuple[tuple[int, int], ...] = ()
+    signals: tuple[tuple[int, int], ...] = ()
 
     @contextmanager
     def _signal(self, epoch: int, k: int) -> Iterator[None]:
-        for step, number in self.config:
-            if step == epoch * (len(self) // 8) + k:
+        for step, number in self.signals:
+            if step == epoch * (len(self) // BATCH_SIZE) + k:
                 os.kill(os.getpid(), number)
         yield
 
-    def augmented(self, which, seed, *place, **keys):  # type: ignore[no-untyped-def]
-        with self._signal(*place[1:]):
-            return super().augmented(which, seed, *place, **keys)
+    def augmented_batch(self, rows: Tensor, seed: int, *rng_key: int, **keys: Any) -> tuple[Tensor, Tensor]:
+        with self._signal(*rng_key[1:]):
+            return super().augmented_batch(rows, seed, *rng_key, **keys)
 
 
-def part(count: int = 48, seed: int = 0) -> PatchLoader:
+def small_loader(count: int = 48, seed: int = 0) -> PatchLoader:
     """Patches whose tumours are darker: easy to learn."""
     draw = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     patches = draw.integers(90, 250, (count, 96, 96, 3)) - 60 * labels[:, None, None, None]
     ids = [f"patch{i}" for i in range(count)]
-    whole = torch.from_numpy(patches.max_grad_norm(0).astype(np.uint8))
-    return batches(whole, np.arange(count), labels, SIZE, torch.device("cpu"), ids)
+    tensor = torch.from_numpy(patches.clip(0).astype(np.uint8))
+    return make_loader(tensor, np.arange(count), labels, SIZE, torch.device("cpu"), ids)
 
 
-def signalling(*config: tuple[int, int]) -> PatchLoader:
-    """The part, with signals in the middle of steps (0 is the first)."""
-    whole = part()
-    return Signalling(**{field.name: getattr(whole, field.name) for field in fields(PatchLoader)}, config=config)
+def signalling_loader(*signals: tuple[int, int], count: int = 48) -> PatchLoader:
+    """The loader, with signals in the middle of steps (0 is the first)."""
+    loader = small_loader(count)
+    return SignallingLoader(
+        **{field.name: getattr(loader, field.name) for field in fields(PatchLoader)}, signals=signals
+    )
 
 
-def fresh(name: str = "mobilenet_v2") -> PatchNetwork:
-    return build_network(ModelConfig.model_validate({"name": name, "weights": "none"}), seed=1, say=lambda _: None)
+def new_network(arch: str = "mobilenet_v2") -> PatchNetwork:
+    return build_network(ModelConfig.model_validate({"arch": arch, "weights": "none"}), seed=1, quiet=True)
 
 
 def search(folder: Path, train: PatchLoader, compute: ComputeConfig | None = None) -> LrCurve:
     folder.mkdir(parents=True, exist_ok=True)
-    network = FROZEN.prepare(fresh())
-    config, place = LrFinderConfig(steps=STEPS["search"]), ("frozen", FROZEN.number)
-    return find_lr(network, train, config, FROZEN.multipliers, 8, SEED, place, folder, compute=compute)
-
-
-def trainer(folder: Path, stage: Stage, train: PatchLoader, compute: ComputeConfig | None = None) -> Trainer:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Trainer(stage.prepare(fresh()), train, part(16, 1), stage, 1e-3, SEED, folder, compute=compute)
-
-
-def run(name: str, folder: Path, train: PatchLoader, compute: ComputeConfig | None = None) -> str:
-    """One of the three, to its end; what it comes to, for an exact comparison."""
-    if name == "search":
-        return search(folder, train, compute).model_dump_json(exclude={"path"})
-    return (
-        trainer(folder, FROZEN if name == "frozen" else TUNED, train, compute).run().model_dump_json(exclude={"path"})
+    config = LrFinderConfig(steps=STEPS["search"])
+    return find_lr(
+        FROZEN.prepare(new_network()), train, LrFinderSetup(FROZEN, config, SEED, folder, compute or ComputeConfig())
     )
 
 
+def trainer(
+    folder: Path,
+    stage: Stage,
+    train: PatchLoader | None = None,
+    compute: ComputeConfig | None = None,
+    callbacks: Callbacks | None = None,
+    max_lr: float = MAX_LR,
+    arch: str = "mobilenet_v2",
+) -> Trainer:
+    """A trainer that has not resumed yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = stage.prepare(new_network(arch))
+    valid = small_loader(16, seed=1)
+    return Trainer(network, train or small_loader(), valid, stage, max_lr, SEED, folder, callbacks, compute)
+
+
+def run(name: str, folder: Path, train: PatchLoader, compute: ComputeConfig | None = None) -> str:
+    """Run the search or a stage to its end; its result, for an exact comparison."""
+    if name == "search":
+        return search(folder, train, compute).model_dump_json(exclude={"path"})
+    stage = FROZEN if name == "frozen" else FINETUNE
+    return trainer(folder, stage, train, compute).run().model_dump_json(exclude={"path"})
+
+
 def main() -> None:
-    tune_malloc()
-    home, every = Path(sys.argv[1]), ComputeConfig(checkpoint_steps=1)
-    planned = [(name, int(step), int(number)) for name, step, number in (word.split(":") for word in sys.argv[2:])]
-    for name in STEPS:
-        config = [(step, number) for stage, step, number in planned if stage == name]
-        print("end", run(name, home / name, signalling(*config), every), flush=True)
+    """Run all stages in a new process for each item of PROCESSES, and print its exit code."""
+    folder, threads, processes = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    for name, signals in processes:
+        pid = os.fork()
+        if not pid:
+            run_all(folder / name, threads, signals)
+            return
+        print("exit", name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def run_all(folder: Path, threads: int, signals: list[tuple[str, int, int]]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    torch.set_num_threads(threads)
+    for stage in STEPS:
+        loader = signalling_loader(*[(step, number) for name, step, number in signals if name == stage])
+        print("end", run(stage, folder / stage, loader, ComputeConfig(checkpoint_steps=1)), flush=True)
 
 
 if __name__ == "__main__":
-    assert signal.SIGKILL == 9
     main()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pcam_model.training.network import BODIES, ModelConfig, PatchNetwork, build_network
-from pcam_model.training.optimizer import FROZEN, make_optimizer, set_lr, layer_lr_multipliers
+from pcam_model.training.optimizer import FROZEN_LR_MULTIPLIERS, layer_lr_multipliers, make_optimizer, set_lr
 
 
 def counts(network: PatchNetwork) -> list[int]:
@@ -14,25 +14,25 @@ def test_resnet50_has_the_recipes_groups_and_head() -> None:
     assert counts(PatchNetwork("resnet50")) == [1_444_928, 22_063_104, 2_107_392]
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_every_network_gives_two_logits_and_its_groups_hold_each_parameter_once(name: str) -> None:
-    network = PatchNetwork(name).eval()
+@pytest.mark.parametrize("arch", BODIES)
+def test_every_network_gives_two_logits_and_its_groups_hold_each_parameter_once(arch: str) -> None:
+    network = PatchNetwork(arch).eval()
     assert sum(counts(network)) == sum(p.numel() for p in network.parameters())
     assert min(counts(network)) > 0
     with torch.inference_mode():
         assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 2)
 
 
-def test_frozen_only_the_head_and_the_batchnorms_learn(network: PatchNetwork) -> None:
+def test_frozen_only_the_head_and_the_batchnorms_are_trainable(network: PatchNetwork) -> None:
     network.freeze("train")
-    learning = {name for name, p in network.named_parameters() if p.requires_grad}
+    trainable = {name for name, p in network.named_parameters() if p.requires_grad}
     norms = {
-        f"{place}.{name}"
-        for place, module in network.named_modules()
+        f"{module_name}.{name}"
+        for module_name, module in network.named_modules()
         if isinstance(module, nn.BatchNorm2d)
         for name in ("weight", "bias")
     }
-    assert learning == norms | {f"head.{name}" for name, _ in network.head.named_parameters()}
+    assert trainable == norms | {f"head.{name}" for name, _ in network.head.named_parameters()}
 
 
 def test_a_fixed_body_keeps_its_running_statistics_and_gets_no_gradient(network: PatchNetwork) -> None:
@@ -45,7 +45,7 @@ def test_a_fixed_body_keeps_its_running_statistics_and_gets_no_gradient(network:
     assert all(p.grad is not None for p in network.head.parameters())
 
 
-def test_a_frozen_body_with_learning_batchnorms_moves_its_statistics(network: PatchNetwork) -> None:
+def test_a_frozen_body_with_trainable_batchnorms_moves_its_statistics(network: PatchNetwork) -> None:
     network.freeze("train")
     before = network.body.bn1.running_mean.clone()  # type: ignore[union-attr, operator]
     network.train()
@@ -56,18 +56,18 @@ def test_a_frozen_body_with_learning_batchnorms_moves_its_statistics(network: Pa
 def test_the_same_seed_gives_the_same_network_and_leaves_the_random_state(network: PatchNetwork) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    again = build_network(ModelConfig(arch="resnet18", weights="none", image_size=32), seed=1, say=lambda _: None)
+    again = build_network(ModelConfig(arch="resnet18", weights="none", image_size=32), seed=1, quiet=True)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
-def test_rates_are_geometric_over_the_groups() -> None:
+def test_learning_rates_are_geometric_over_the_groups() -> None:
     assert layer_lr_multipliers(10) == pytest.approx([0.1, 10**-0.5, 1])
 
 
-def test_weight_decay_spares_norms_and_biases_and_rates_follow_the_groups(network: PatchNetwork) -> None:
+def test_weight_decay_spares_norms_and_biases_and_learning_rates_follow_the_groups(network: PatchNetwork) -> None:
     network.unfreeze()
-    optimizer = make_optimizer(network, FROZEN)
+    optimizer = make_optimizer(network, FROZEN_LR_MULTIPLIERS)
     set_lr(optimizer, 0.01, 0.9)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     for module in network.modules():

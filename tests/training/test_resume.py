@@ -1,5 +1,6 @@
-"""Whatever interrupts a training, it ends where an unbroken one does, to the bit."""
+"""An interrupted training ends with the same bits as an uninterrupted one."""
 
+import json
 import os
 import random
 import re
@@ -14,7 +15,7 @@ import pytest
 import stages
 import torch
 
-from pcam_model.core.errors import ConfigError, Interrupted
+from pcam_model.core.errors import CheckpointMismatchError, Interrupted
 from pcam_model.training.checkpoint import LATEST
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.interrupt import graceful_stop
@@ -24,19 +25,19 @@ SCRIPT = Path(stages.__file__)
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    home = tmp_path_factory.mktemp("unbroken")
-    return {name: stages.run(name, home / name, stages.part()) for name in stages.STEPS}
+    folder = tmp_path_factory.mktemp("unbroken")
+    return {name: stages.run(name, folder / name, stages.small_loader()) for name in stages.STEPS}
 
 
 @pytest.fixture
-def in_front() -> Iterator[None]:
-    """Ctrl-C means something here, also where a script runs the tests in its background and it is ignored."""
+def sigint_handler() -> Iterator[None]:
+    """Handle SIGINT, which is ignored where a script runs the tests in its background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("in_front")
+@pytest.mark.usefixtures("sigint_handler")
 @pytest.mark.parametrize("name", stages.STEPS)
 def test_interrupted_at_random_steps_it_ends_where_an_unbroken_one_does(
     tmp_path: Path, unbroken: dict[str, str], name: str
@@ -45,25 +46,51 @@ def test_interrupted_at_random_steps_it_ends_where_an_unbroken_one_does(
     for at in points:
         number = random.Random(at).choice([signal.SIGTERM, signal.SIGINT])
         with pytest.raises(Interrupted, match=rf"stopped by {number.name} after step {at + 1} of") as stopped:
-            stages.run(name, tmp_path, stages.signalling((at, number)))
+            stages.run(name, tmp_path, stages.signalling_loader((at, number)))
         assert stopped.value.code == 75
         torch.manual_seed(at)  # another process has another random state
-    assert stages.run(name, tmp_path, stages.part()) == unbroken[name]
+    assert stages.run(name, tmp_path, stages.small_loader()) == unbroken[name]
 
 
-def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    for words in (["search:13:9"], ["frozen:7:9"], ["finetune:3:9"], []):
-        done = script(tmp_path, *words)
-        assert done.returncode == (-9 if words else 0), done.stderr
-    ends = [line.removeprefix("end ") for line in done.stdout.splitlines() if line.startswith("end ")]
-    assert ends == list(unbroken.values())
-    assert re.search("finetune: going on from step [23] of 12", done.stdout)  # the last one may still have been written
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Processes of which three are killed by a signal, one finishes, and one is asked to stop: folder and output."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes: list[tuple[str, list[tuple[str, int, int]]]] = [
+        ("killed", [("search", 13, signal.SIGKILL)]),
+        ("killed", [("frozen", 7, signal.SIGKILL)]),
+        ("killed", [("finetune", 3, signal.SIGKILL)]),
+        ("killed", []),
+        ("stopped", [("search", 4, signal.SIGTERM)]),
+    ]
+    command = [sys.executable, str(SCRIPT), str(folder), str(torch.get_num_threads()), json.dumps(processes)]
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(
+    output: tuple[Path, str], unbroken: dict[str, str]
+) -> None:
+    lines = output[1].splitlines()
+    assert [line for line in lines if line.startswith("exit killed")] == ["exit killed -9"] * 3 + ["exit killed 0"]
+    ends = [line.removeprefix("end ") for line in lines if line.startswith("end ")]
+    assert ends[-3:] == list(unbroken.values())
+    assert re.search("finetune: resumed at step [23] of 12", output[1])  # the last one may still have been written
+
+
+def test_a_signal_ends_the_process_with_a_code_of_its_own_and_in_a_sentence(output: tuple[Path, str]) -> None:
+    folder, text = output
+    assert "exit stopped 75" in text
+    assert "LR search stopped by SIGTERM after step 5 of 24" in text
+    assert (folder / "stopped" / "search" / LATEST).is_file()
 
 
 DROPPING = """
 import os, signal, sys, time
 from pcam_model.core.errors import Interrupted
-from pcam_model.training.interrupt import never_lost
+from pcam_model.training.interrupt import requeue_dropped_signals
 
 class TerminationSignal(BaseException):  # as Prefect has it
     signal = signal.SIGTERM
@@ -77,7 +104,7 @@ class Finalised:
         time.sleep(0.2)
 
 signal.signal(signal.SIGTERM, stop)
-never_lost()
+requeue_dropped_signals()
 Finalised()
 try:
     time.sleep(30)
@@ -87,25 +114,18 @@ except TerminationSignal:
 
 
 @pytest.mark.parametrize("whose", ["prefect", "ours"])
-def test_a_signal_whose_exception_python_drops_comes_again(whose: str) -> None:
+def test_a_signal_whose_exception_python_drops_is_sent_again(whose: str) -> None:
     done = subprocess.run([sys.executable, "-c", DROPPING, whose], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (75, "")
 
 
-def test_a_signal_ends_the_process_with_a_code_of_its_own_and_in_a_sentence(tmp_path: Path) -> None:
-    done = script(tmp_path, f"frozen:4:{signal.SIGTERM}")
-    assert done.returncode == 75
-    assert "frozen training stopped by SIGTERM after step 5 of 12" in done.stdout
-    assert (tmp_path / "frozen" / LATEST).is_file()
-
-
-def test_asked_twice_it_does_not_wait(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait_for_the_step(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM), (3, signal.SIGTERM)))
+        stages.run("finetune", tmp_path, stages.signalling_loader((3, signal.SIGTERM), (3, signal.SIGTERM)))
     assert not (tmp_path / LATEST).exists()
 
 
-def test_the_signal_is_handed_on_to_who_had_it_before_and_given_back(tmp_path: Path) -> None:
+def test_the_signal_is_forwarded_to_its_previous_handler_which_is_restored(tmp_path: Path) -> None:
     class Theirs(BaseException):
         pass
 
@@ -115,7 +135,7 @@ def test_the_signal_is_handed_on_to_who_had_it_before_and_given_back(tmp_path: P
     before = signal.signal(signal.SIGTERM, theirs)
     try:
         with pytest.raises(Theirs):
-            stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM)))
+            stages.run("finetune", tmp_path, stages.signalling_loader((3, signal.SIGTERM)))
         assert signal.getsignal(signal.SIGTERM) is theirs
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -123,69 +143,77 @@ def test_the_signal_is_handed_on_to_who_had_it_before_and_given_back(tmp_path: P
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
-    seen: list[Callable[..., object] | int | None] = []
+    observed: list[Callable[..., object] | int | None] = []
 
     def work() -> None:
         with graceful_stop() as stop:
-            seen.extend([stop.asked, signal.getsignal(signal.SIGTERM)])
+            observed.extend([stop.signal, signal.getsignal(signal.SIGTERM)])
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [None, signal.getsignal(signal.SIGTERM)]
+    assert observed == [None, signal.getsignal(signal.SIGTERM)]
 
 
-def test_an_end_whose_record_was_not_made_is_not_trained_again(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    first = stages.run("finetune", tmp_path, stages.part())
-    again = stages.run("finetune", tmp_path, stages.signalling((0, signal.SIGKILL)))
+def test_a_finished_stage_is_not_trained_again(tmp_path: Path, unbroken: dict[str, str]) -> None:
+    first = stages.run("finetune", tmp_path, stages.small_loader())
+    again = stages.run("finetune", tmp_path, stages.signalling_loader((0, signal.SIGKILL)))
     assert again == first == unbroken["finetune"]
 
 
-def test_interrupted_before_its_figures_an_epoch_is_measured_first(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    begun = stages.trainer(tmp_path, stages.TUNED, stages.part())
+def test_an_epoch_interrupted_before_its_validation_is_validated_first(
+    tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    begun = stages.trainer(tmp_path, stages.FINETUNE)
     with pytest.raises(ZeroDivisionError):
         begun._end_epoch = lambda stop: 1 / 0  # type: ignore[assignment, method-assign, return-value]
         begun.run()
-    begun.saver.wait()
+    begun.checkpoints.wait()
     assert [row["kind"] for row in begun.metrics_log.rows()] == ["step"] * 6
-    assert stages.run("finetune", tmp_path, stages.part()) == unbroken["finetune"]
+    assert stages.run("finetune", tmp_path, stages.small_loader()) == unbroken["finetune"]
 
 
-def test_lengthening_is_refused_as_a_new_stage_and_changed_code_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_epochs_and_another_engine_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Interrupted):
-        stages.run("finetune", tmp_path, stages.signalling((3, signal.SIGTERM)))
-    config = stages.TUNED.config.model_copy(update={"epochs": 3})
-    longer = stages.TUNED.model_copy(update={"config": config})
-    with pytest.raises(ConfigError, match="config.epochs is 2, here it is 3; lengthening the training is a new stage"):
-        stages.trainer(tmp_path, longer.resting_on({}), stages.part())
-    monkeypatch.setattr("pcam_model.training.trainer.ENGINE", 99)
-    with pytest.raises(ConfigError, match="its engine is 2, here it is 99"):
-        stages.trainer(tmp_path, stages.TUNED, stages.part())
+        stages.run("finetune", tmp_path, stages.signalling_loader((3, signal.SIGTERM)))
+    config = stages.FINETUNE.config.model_copy(update={"epochs": 3})
+    longer = stages.FINETUNE.model_copy(update={"config": config})
+    with pytest.raises(
+        CheckpointMismatchError, match="config.epochs is 2, here it is 3; training for more epochs is another"
+    ):
+        stages.trainer(tmp_path, longer.with_inputs({})).resume()
+    monkeypatch.setattr("pcam_model.training.trainer.ENGINE_VERSION", 99)
+    with pytest.raises(CheckpointMismatchError, match="its engine is 2, here it is 99"):
+        stages.trainer(tmp_path, stages.FINETUNE).resume()
 
 
-def test_a_search_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_the_checkpoint_of_another_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        stages.run("search", tmp_path, stages.signalling((3, signal.SIGTERM)))
-    with pytest.raises(ConfigError, match="its patches is 48, here it is 40"):
-        stages.search(tmp_path, stages.part(40))
+        stages.run("search", tmp_path, stages.signalling_loader((3, signal.SIGTERM)))
+    with pytest.raises(CheckpointMismatchError, match="its patches is 48, here it is 40"):
+        stages.search(tmp_path, stages.small_loader(40))
 
 
 def test_float16_keeps_its_loss_scale(tmp_path: Path) -> None:
     half = ComputeConfig(precision="fp16")
-    whole = stages.run("frozen", tmp_path / "whole", stages.part(), half)
+    whole = stages.run("frozen", tmp_path / "whole", stages.small_loader(16), half)
     with pytest.raises(Interrupted):
-        stages.run("frozen", tmp_path / "broken", stages.signalling((5, signal.SIGTERM)), half)
-    resumed = stages.trainer(tmp_path / "broken", stages.FROZEN, stages.part(), half)
-    assert resumed.state.scale is not None
-    assert float(resumed.state.scale.scale) < 2**16 or float(resumed.state.scale.good) > 0
+        stages.run("frozen", tmp_path / "broken", stages.signalling_loader((0, signal.SIGTERM), count=16), half)
+    resumed = stages.trainer(tmp_path / "broken", stages.FROZEN, stages.small_loader(16), half).resume()
+    assert resumed.state.scaler is not None
+    assert float(resumed.state.scaler.scale) < 2**16 or float(resumed.state.scaler.growth_tracker) > 0
     assert resumed.run().model_dump_json(exclude={"path"}) == whole
 
 
-def script(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    root = SCRIPT.parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), str(home), *words], env=environment, capture_output=True, text=True, timeout=240
-    )
+def test_another_number_of_threads_is_warned_of(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Interrupted):
+        stages.run("finetune", tmp_path, stages.signalling_loader((1, signal.SIGTERM)))
+    messages.clear()
+    stages.trainer(tmp_path, stages.FINETUNE).resume()
+    assert "up to rounding" not in messages.text
+    torch.set_num_threads(2)
+    try:
+        stages.trainer(tmp_path, stages.FINETUNE).resume()
+    finally:
+        torch.set_num_threads(1)
+    assert re.search("computed with 1 CPU thread, .* continues with 2 CPU threads, .* up to rounding", messages.text)

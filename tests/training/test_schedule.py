@@ -1,10 +1,10 @@
 import pytest
 
-from pcam_model.training.one_cycle import lr, momentum
+from pcam_model.training.schedule import one_cycle_lr, one_cycle_momentum
 
 
-def test_the_rate_climbs_from_a_25th_to_its_maximum_and_falls_to_a_100000th() -> None:
-    lrs = [lr(step, 401, 0.01) for step in range(401)]
+def test_the_learning_rate_climbs_from_a_25th_to_its_maximum_and_falls_to_a_100000th() -> None:
+    lrs = [one_cycle_lr(step, 401, 0.01) for step in range(401)]
     assert lrs[0] == pytest.approx(0.01 / 25)
     assert lrs[100] == pytest.approx(0.01)
     assert lrs[-1] == pytest.approx(0.01 / 1e5)
@@ -13,13 +13,13 @@ def test_the_rate_climbs_from_a_25th_to_its_maximum_and_falls_to_a_100000th() ->
 
 
 def test_both_ways_are_cosines() -> None:
-    assert lr(50, 401, 1.0) == pytest.approx((1 / 25 + 1) / 2)
-    assert lr(250, 401, 1.0) == pytest.approx((1 + 1e-5) / 2)
+    assert one_cycle_lr(50, 401, 1.0) == pytest.approx((1 / 25 + 1) / 2)
+    assert one_cycle_lr(250, 401, 1.0) == pytest.approx((1 + 1e-5) / 2)
 
 
 def test_momentum_goes_down_and_comes_back() -> None:
-    assert [momentum(step, 401) for step in (0, 100, 400)] == pytest.approx([0.95, 0.85, 0.95])
+    assert [one_cycle_momentum(step, 401) for step in (0, 100, 400)] == pytest.approx([0.95, 0.85, 0.95])
 
 
 def test_a_single_step_has_a_schedule_too() -> None:
-    assert lr(0, 1, 1.0) == pytest.approx(1 / 25)
+    assert one_cycle_lr(0, 1, 1.0) == pytest.approx(1 / 25)
