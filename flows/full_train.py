@@ -6,25 +6,26 @@ from pcam_model.config import TrainConfig
 from pcam_model.config_reader import override_preset
 from pcam_model.data.pack import Pack
 from pcam_model.presets import PresetName
-from pcam_model.registry.runs import Published
+from pcam_model.registry.runs import PublishedRun
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.context import TrainingContext
 from pcam_model.training.stage import Stage
-from tasks import checking, data, publishing, scoring, training
+from tasks import checking, data, process_setup, publishing, scoring, training
 from tasks.run_status import STATUS_HOOKS
 
 
 @flow(name="pcam", log_prints=True, **STATUS_HOOKS)
-def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = None) -> Published:
+def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = None) -> PublishedRun:
     """Train a patch classifier and publish it; started again under the same run name, finish what is missing.
 
     Args:
         config: every key of the run; a key that is not given has the preset's value, else its default.
         preset: a ready configuration that `config` overrides key by key.
     """
+    process_setup.setup_process()
     config = override_preset(preset, config)
-    checking.check(config)
-    workspace = publishing.begin(config)
+    checking.check_run(config)
+    workspace = publishing.begin_run(config)
 
     pack = build_pack(workspace, config)
     data.check_quality(workspace, pack, config)
@@ -43,11 +44,13 @@ def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = 
     trained = training.finetune(workspace, context, finetune, finetune_lr, start=head)
 
     report = scoring.score(workspace, config, context, [frozen_lr, finetune_lr], [head, trained])
-    return publishing.publish(workspace, config, context, [head, trained], report)
+    published = publishing.publish(workspace, config, context, [head, trained], report)
+    publishing.show_results(workspace, report, published)
+    return published
 
 
 def build_pack(workspace: Workspace, config: TrainConfig) -> Pack:
-    """The source as a pack: one that is stored already, else downloaded, packed and stored."""
+    """The source as a pack: one that was made before, else downloaded, packed and stored."""
     pack = data.find_stored_pack(workspace, config)
     if pack is None:
         archive = data.download(config)

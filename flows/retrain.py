@@ -1,4 +1,4 @@
-"""The flow `pcam`, deployed as `retrain`: a challenger where something is new, and a champion that is never worse."""
+"""The flow `pcam`, deployed as `retrain`: train a challenger where something is new, promote it where it is better."""
 
 from prefect import flow
 
@@ -7,7 +7,7 @@ from pcam_model.config import TrainConfig
 from pcam_model.config_reader import override_preset
 from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.presets import PresetName
-from tasks import checking, retraining
+from tasks import checking, process_setup, retraining
 from tasks.run_status import STATUS_HOOKS
 
 
@@ -24,14 +24,16 @@ def retrain(
         preset: a ready configuration that `config` overrides key by key.
         promotion: which channel the challenger competes for, and by how much it may be worse.
     """
+    process_setup.setup_process()
     config = override_preset(preset, config)
-    checking.check(config)
+    checking.check_run(config)
     workspace = retraining.comparison_workspace(config)
     pack = build_pack(workspace, config)
     state = retraining.compare_with_champion(workspace, config, pack, promotion)
-    if state.decision:
-        return retraining.report_decision(state.decision)
-
-    full_train(config.model_copy(update={"run": state.challenger}))
-    decision = retraining.judge(workspace, state, pack, promotion, config.seed)
-    return retraining.report_decision(retraining.apply_decision(workspace, state, decision))
+    decision = state.decision
+    if decision is None:
+        full_train(config.model_copy(update={"run": state.challenger}))
+        decision = retraining.judge(workspace, state, pack, promotion, config.seed)
+        retraining.apply_decision(workspace, state, decision)
+    retraining.report_decision(decision)
+    return decision

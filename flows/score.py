@@ -1,13 +1,13 @@
-"""The flow `pcam-score`: a published model over new patches."""
+"""The flow `pcam-score`: score new patches with a published model."""
 
 from prefect import flow, unmapped
 
 from pcam_model.inference.shards import ScoringResult
-from pcam_model.registry.backends.base import StoreConfig
-from tasks import inference as predicting
+from pcam_model.registry.config import StoreConfig
+from tasks import inference, process_setup
 
 
-@flow(name="pcam-score", log_prints=True)
+@flow(name="pcam-score", log_prints=True, **process_setup.RELEASE_HOOKS)
 def score(
     source: str = "",
     model: str = "champion",
@@ -17,18 +17,20 @@ def score(
     tta: bool | None = None,
     cluster: str = "",
 ) -> ScoringResult:
-    """Score new patches with a published model, shard by shard; started again, do only what is new.
+    """Score new patches with a published model, shard by shard; started again, score only what is new.
 
     Args:
-        source: a zip, a folder, a pack or an image file; workers elsewhere have to reach it too.
+        source: a zip, a folder, a pack or an image file, which the workers of a cluster have to reach too.
         model: a channel, a run, or the address of one or of a store.
-        store: where plain names of models belong, and where the scores go.
-        name: of the scores in the store; made of the run and of what was scored where it is empty.
-        shard_size: patches in a shard.
-        tta: whether the mean over 8 views is taken; the model's own way where it is empty.
-        cluster: tcp://host:8786 (Dask) or ray://host:10001 (Ray); threads of this process where it is empty.
+        store: the store in which names of models are looked up, and to which the scores are published.
+        name: the name of the scores in the store; empty: made from the run's name and the digest of the images.
+        shard_size: patches per shard.
+        tta: whether outputs are averaged over 8 views; empty: as the model was published.
+        cluster: tcp://host:8786 (Dask) or ray://host:10001 (Ray); empty: threads of this process.
     """
-    scoring = predicting.plan(source, model, store, shard_size, tta)
-    with predicting.workers(cluster) as workers:
-        shards = workers.map(predicting.score, {"scoring": unmapped(scoring), "number": scoring.shards}).result()
-    return predicting.publish(scoring, shards, name)
+    process_setup.setup_process()
+    job = inference.plan(source, model, store, shard_size, tta)
+    with inference.task_runner(cluster) as runner:
+        futures = runner.map(inference.score, {"job": unmapped(job), "number": job.shards})  # type: ignore[arg-type]
+        shards = futures.result()
+    return inference.publish(job, shards, name)

@@ -1,116 +1,142 @@
-"""Tasks of the data wing: download, pack, split."""
+"""Tasks on the data: download, pack, data checks, split."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import disk_space_guard
+from pcam_model.core.log import log
 from pcam_model.core.paths import cache_dir
 from pcam_model.data import pack as packing
 from pcam_model.data import quality
 from pcam_model.data import source as sources
 from pcam_model.data import split as splitting
 from pcam_model.data.pack import Pack
-from pcam_model.data.pack_identity import asked
-from pcam_model.data.pack_verification import verify_as
+from pcam_model.data.pack_identity import remote_pack_key
+from pcam_model.data.pack_verification import verify_pack_digest
 from pcam_model.data.quality import SHEET, QualityReport
 from pcam_model.data.source import Archive
 from pcam_model.data.split import Split
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.datasets import fetch_dataset, find_dataset, upload_dataset
 from pcam_model.registry.workspace import Workspace
-from tasks.policy import retry_policy
+from tasks.policy import retried, task_options
 from tasks.progress import progress, show_picture, show_table
 
 
-@task(**retry_policy(hours=12))
 def find_stored_pack(workspace: Workspace, config: TrainConfig) -> Pack | None:
-    """The pack of a source that is downloaded, where this machine or the store has it: nobody is asked twice."""
-    known = asked(config.source, config.seed)
-    if known is None:
-        return None
-    packs = cache_dir() / "packs"
+    """The pack of a source that is downloaded, from this machine or else from the store; None where neither has it.
+
+    A store that is away or damaged is logged: the source is downloaded instead.
+    """
     try:
-        digest = find_dataset(workspace.run_store.store, known)
+        digest = _stored_digest(workspace, remote_pack_key(config.source, config.seed))
         if digest is None:
             return None
-        found = packing.find_pack(packs, digest)
-        if found is None:
-            print(f"Pack: taking {digest[:12]} from {workspace.store}")
-            fetch_dataset(workspace.run_store.store, digest, packs / digest, lambda folder: verify_as(digest, folder))
-            found = packing.open_pack(packs / digest)
+        pack = packing.find_pack(cache_dir() / "packs", digest) or fetch_pack(workspace, digest)
     except (StoreUnavailable, ModelError) as error:
-        print(f"{error}. Going on: the source is asked instead")
+        log.warning("%s. The source is used instead", error)
         return None
-    print(f"Pack: {found.count:,} patches of {found.source}, made before, digest {digest[:12]}, in {found.folder}")
-    return found
+    log.info("Pack: %s patches of %s, made before, digest %s, in %s", f"{pack.count:,}", pack.source, digest[:12],
+             pack.folder)  # fmt: skip
+    return pack
 
 
-@task(**retry_policy(hours=12))
+@retried(hours=1)
+def _stored_digest(workspace: Workspace, key: dict[str, Any] | None) -> str | None:
+    return None if key is None else find_dataset(workspace.run_store.store, key)
+
+
+@task(**task_options("download", hours=12))
+def fetch_pack(workspace: Workspace, digest: str) -> Pack:
+    """Download a pack from the store."""
+    log.info("Pack: downloading %s from %s", digest[:12], workspace.store)
+    folder = cache_dir() / "packs" / digest
+    fetch_dataset(workspace.run_store.store, digest, folder, lambda part: verify_pack_digest(part, digest))
+    return packing.open_pack(folder)
+
+
 def store_pack(workspace: Workspace, pack: Pack, config: TrainConfig) -> None:
-    """A pack of what was downloaded goes to the store, for the next machine; own patches stay where they are."""
-    known = asked(config.source, config.seed)
-    if known is None:
+    """Upload the pack of a source that is downloaded, for other machines; the user's own patches are not uploaded."""
+    key = remote_pack_key(config.source, config.seed)
+    if key is None:
         return
     try:
-        upload_dataset(workspace.run_store.store, known, pack.digest, Path(pack.folder))
+        upload_pack(workspace, pack, key)
     except StoreUnavailable as error:
-        print(f"{error}. Going on: the pack is on this machine only, in {pack.folder}")
+        log.warning("%s. The pack is on this machine only, in %s", error, pack.folder)
 
 
-@task(**retry_policy(hours=24))
+@task(**task_options("store pack", hours=12))
+def upload_pack(workspace: Workspace, pack: Pack, key: dict[str, Any]) -> None:
+    """Upload a pack to the store, under the key of its source."""
+    upload_dataset(workspace.run_store.store, key, pack.digest, Path(pack.folder))
+
+
+def _source_task_name(parameters: dict[str, Any]) -> str:
+    source = parameters["config"].source
+    return "download" if source.kind == "kaggle" or source.is_remote else "source"
+
+
+@task(**task_options("download", hours=24) | {"task_run_name": _source_task_name})
 def download(config: TrainConfig) -> Archive:
-    """Find the source, and take its digest."""
+    """Download the source, or find it on this machine; with its digest."""
     downloads = cache_dir() / "downloads"
     if config.source.kind == "kaggle":
-        # Kaggle's client signs in at its import, so it is imported where it is asked for.
+        # Kaggle's client signs in when it is imported, so it is imported only where it is used.
         from tasks.kaggle.client import download_competition
 
         archive = download_competition(downloads)
     else:
         archive = sources.fetch(config.source, config.seed, downloads)
-    print(f"Source: {archive.source}, sha256 {archive.sha256[:12]}")
+    log.info("Source: %s, sha256 %s", archive.source, archive.sha256[:12])
     return archive
 
 
-@task(**retry_policy(hours=6))
+@task(**task_options("pack", hours=6))
 def pack(archive: Archive, config: TrainConfig) -> Pack:
-    """One uint8 array of all patches, made once a machine."""
+    """Write all patches into one uint8 array, unless this machine has it already."""
     packs = cache_dir() / "packs"
-    with disk_space_guard(packs), progress("packing") as tell:
-        made = packing.build_pack(archive, config.source, packs, config.seed, tell)
-    print(f"Pack: {made.count:,} patches ({made.labelled:,} labelled), digest {made.digest[:12]}, in {made.folder}")
-    if made.quarantined:
-        first = packing.quarantine(made)[0]
-        print(f"Quarantine: {made.quarantined:,} images set aside (first: {first['id']}, {first['reason']})")
-    return made
+    with disk_space_guard(packs), progress("packing") as on_progress:
+        built = packing.build_pack(archive, config.source, packs, config.seed, on_progress)
+    log.info("Pack: %s patches (%s labelled), digest %s, in %s", f"{built.count:,}", f"{built.labelled:,}",
+             built.digest[:12], built.folder)  # fmt: skip
+    if built.quarantined:
+        first = packing.read_quarantine(built)[0]
+        log.warning("Quarantine: %s images left out (first: %s, %s)", f"{built.quarantined:,}", first["id"],
+                    first["reason"])  # fmt: skip
+    return built
 
 
-@task(**retry_policy(hours=2))
+@task(**task_options("data checks", hours=2))
 def check_quality(workspace: Workspace, pack: Pack, config: TrainConfig) -> QualityReport:
-    """A look at the data before the expensive part starts: what would spoil the run stops it here."""
+    """Check the patches against the limits of `data_checks`, before the expensive part begins."""
 
     def make(folder: Path) -> QualityReport:
         return quality.check_quality(pack, config.data_checks, folder, config.seed)
 
-    seen = workspace.run_step("look", QualityReport, make, {"pack": pack.digest})
-    for said in (seen.described(), *seen.warnings):
-        print(f"Look: {said}")
-    show_table("colours", seen.colours(), "Mean and standard deviation of each channel, beside those of Kaggle's set")
-    show_picture("patches", workspace.room("look") / SHEET, "Patches of each class, drawn at random")
-    return seen
+    report = workspace.run_step("data_checks", QualityReport, make, {"pack": pack.digest})
+    log.info("Data: %s", report.summary())
+    for warning in report.warnings:
+        log.warning("Data: %s", warning)
+    show_table(
+        "colours", report.colour_rows(), "Mean and standard deviation of each channel, beside those of Kaggle's set"
+    )
+    show_picture("patches", workspace.step_dir("data_checks") / SHEET, "Patches of each class, drawn at random")
+    return report
 
 
-@task(**retry_policy(hours=2))
+@task(**task_options("split", hours=2))
 def split(workspace: Workspace, pack: Pack, config: TrainConfig) -> Split:
-    """Who is train, valid or test, with the proof that nobody is on two sides."""
+    """Assign each labelled patch to train, valid or test, and prove that no slide or duplicate is in two of them."""
 
     def make(folder: Path) -> Split:
         return splitting.make_split(pack, config.split, folder)
 
-    made = workspace.run_step("split", Split, make, {"pack": pack.digest})
-    counts = ", ".join(f"{sum(classes.values()):,} {side}" for side, classes in made.counts.items())
-    print(f"Split: {made.kind} ({counts}). {made.meaning}")
-    return made
+    result = workspace.run_step("split", Split, make, {"pack": pack.digest})
+    counts = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in result.counts.items())
+    log.info("Split: %s (%s). %s", result.kind, counts, result.meaning)
+    return result

@@ -1,64 +1,67 @@
-"""Tasks of a published model at work: plan a scoring, score a shard, publish the whole."""
+"""Tasks that score new patches with a published model: plan, score a shard, publish."""
+
+from typing import Any, cast
 
 from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pcam_model.core.errors import ConfigError, PcamError
+from pcam_model.core.errors import ConfigError, require_package
+from pcam_model.core.log import log
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.inference.shards import ScoringJob, ScoringResult, Shard, gather, plan_scoring, score_shard
-from pcam_model.registry.backends.base import StoreConfig
-from tasks.policy import retry_policy
+from pcam_model.registry.config import StoreConfig
+from tasks.policy import task_options
+from tasks.process_setup import setup_process
 
 THREADS = 2  # one reads while the other computes
 
 
-@task(**retry_policy(hours=6))
+@task(**task_options("plan", hours=6))
 def plan(source: str, model: str, store: StoreConfig, shard_size: int, tta: bool | None) -> ScoringJob:
-    """Pull the model and see what there is to score."""
-    planned = plan_scoring(source, model, resolve_store_uri(store.uri), shard_size, tta)
-    print(f"{planned.patches:,} patches in {len(planned.shards)} shards, by {planned.model}")
-    return planned
+    """Pull the model and list the images."""
+    job = plan_scoring(source, model, resolve_store_uri(store.uri), shard_size, tta)
+    log.info("%s patches in %d shards, model %s", f"{job.patches:,}", len(job.shards), job.model)
+    return job
 
 
-@task(task_run_name="shard {number}", **retry_policy(hours=6))
-def score(scoring: ScoringJob, number: int) -> Shard:
-    """Score one shard, unless that was done before."""
-    done = score_shard(scoring, number)
-    print(f"{done.patches:,} patches{', done before' * done.cached}")
-    return done
+@task(**task_options("score", hours=6) | {"task_run_name": "shard {number}"})
+def score(job: ScoringJob, number: int) -> Shard:
+    """Score a shard, unless the store has its predictions."""
+    setup_process()  # on a cluster's worker the flow has not done it
+    shard = score_shard(job, number)
+    log.info("%s patches%s", f"{shard.patches:,}", ", scored before" if shard.cached else "")
+    return shard
 
 
-@task(**retry_policy(hours=6))
-def publish(scoring: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
-    """The table of all shards goes to the store, whole."""
-    scored = gather(scoring, shards, name)
-    counts = scored.counts
-    print(f"Scores: {scored.published.uri}, {counts.patches:,} patches, {counts.tumour:,} of them tumour")
+@task(**task_options("publish", hours=6))
+def publish(job: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
+    """Publish one table of all shards."""
+    result = gather(job, shards, name)
+    counts = result.counts
+    log.info("Scores: %s, %s patches, %s of them tumour", result.published.uri, f"{counts.patches:,}",
+             f"{counts.tumour:,}")  # fmt: skip
     if counts.unreadable:
-        print(f"{counts.unreadable:,} images could not be read; predictions.errors.csv there says which and why")
-    return scored
+        log.warning("%s images could not be read: predictions.errors.csv beside the scores says which and why",
+                    f"{counts.unreadable:,}")  # fmt: skip
+    return result
 
 
-def workers(cluster: str) -> TaskRunner:
-    """Who scores: threads of this process, or an existing cluster of Dask's or Ray's, by its address.
+def task_runner(cluster: str) -> TaskRunner[Any]:
+    """The task runner: threads of this process, or an existing Dask or Ray cluster by its address.
 
     Raises:
-        ConfigError: the address is neither's.
-        PcamError: what speaks to such a cluster is not installed.
+        ConfigError: the address is of neither kind.
+        MissingPackageError: the client of such a cluster is not installed.
     """
     scheme = cluster.partition("://")[0]
-    try:
-        if not cluster:
-            return ThreadPoolTaskRunner(max_workers=THREADS)
-        if scheme in ("tcp", "tls"):
-            from prefect_dask import DaskTaskRunner
-
-            return DaskTaskRunner(address=cluster)
-        if scheme == "ray":
-            from prefect_ray import RayTaskRunner
-
-            return RayTaskRunner(address=cluster)
-    except ModuleNotFoundError as error:
-        extra = "ray" if scheme == "ray" else "dask"
-        raise PcamError(f"cluster {cluster} needs {error.name}; pip install 'pcam[{extra}]'") from None
+    if not cluster:
+        return ThreadPoolTaskRunner(max_workers=THREADS)
+    if scheme in ("tcp", "tls"):
+        with require_package(f"cluster {cluster}", extra="dask"):
+            from prefect_dask.task_runners import DaskTaskRunner
+        return DaskTaskRunner(address=cluster)
+    if scheme == "ray":
+        with require_package(f"cluster {cluster}", extra="ray"):
+            from prefect_ray.task_runners import RayTaskRunner  # type: ignore[import-not-found,unused-ignore]
+        return cast(TaskRunner[Any], RayTaskRunner(address=cluster))
     raise ConfigError(f"cluster is {cluster!r}; expected tcp://host:8786 (Dask), ray://host:10001 (Ray), or nothing")

@@ -1,64 +1,91 @@
-"""What all tasks share: what is worth a retry, how mistakes are said, and where this machine keeps things."""
+"""Retries and time limits, of tasks and of plain steps."""
 
 import errno
-import logging
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
+from prefect.utilities.timeout import timeout
 
 from pcam_model.core.errors import PcamError, TransientError
+from pcam_model.core.log import log
+from pcam_model.core.retry import retry_call
 from pcam_model.registry.backends.base import StoreUnavailable
-from pcam_model.training.interrupt import requeue_dropped_signals
 
-PASSING_FAULTS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+TRANSIENT_ERRNOS = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+RETRIES = 3
+FIRST_RETRY_DELAY_S = 10
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def is_transient_fault(fault: object) -> bool:
-    """Whether trying again may help: a network's or a disk's fault, never a user's mistake or a bug."""
-    if isinstance(fault, StoreUnavailable):
+def is_transient_error(error: object) -> bool:
+    """Whether trying again may help: a fault of a network or a disk, no user's mistake and no bug."""
+    if isinstance(error, StoreUnavailable):
         return True
-    if isinstance(fault, PcamError):
+    if isinstance(error, PcamError):
         return False
-    if isinstance(fault, TransientError | ConnectionError | TimeoutError):
+    if isinstance(error, TransientError | ConnectionError | TimeoutError):
         return True
-    return isinstance(fault, OSError) and fault.errno in PASSING_FAULTS
+    return isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS
 
 
-def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """For Prefect: whether a failed task is worth a retry."""
-    return is_transient_fault(
+def should_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's `retry_condition_fn`: whether a failed task is retried."""
+    return is_transient_error(
         state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
     )
 
 
-# Results stay in the process and what is done stands in the store, so Prefect's own cache is left out.
-RETRYING: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": exponential_backoff(10),
+# Results stay in the process, and the run's store says which steps are done: Prefect's own cache has no part in it.
+RETRY_OPTIONS: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": exponential_backoff(FIRST_RETRY_DELAY_S),
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": is_transient,
+    "retry_condition_fn": should_retry,
     "cache_policy": NO_CACHE,
 }
 
 
-def retry_policy(hours: float) -> dict[str, Any]:
-    """The same, for a step that is given up after so long and tried again: it goes on where it was."""
-    return RETRYING | {"timeout_seconds": hours * 3600}
+def task_options(name: str, hours: float) -> dict[str, Any]:
+    """Options of `@task`: the name of the task and of its runs, retries, and a time limit for each attempt.
+
+    A step resumes where an earlier attempt stopped, so an attempt that ran out of time is retried.
+    """
+    return RETRY_OPTIONS | {"name": name, "task_run_name": name, "timeout_seconds": hours * 3600}
 
 
-class UserErrorFilter(logging.Filter):
-    """A user's mistake is logged as its sentence, without a traceback."""
+def retried(
+    hours: float, retries: int = RETRIES, first_delay_s: float = FIRST_RETRY_DELAY_S
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function with the retries and the time limit of a task; Prefect's page does not show it.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten the record in place; always keeps it."""
-        fault = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(fault, PcamError):
-            record.msg, record.args, record.exc_info, record.exc_text = str(fault), (), None, None
-        return True
+    It is for what only looks something up, or writes a record.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def with_retries(*args: P.args, **kwargs: P.kwargs) -> R:
+            def attempt() -> R:
+                with timeout(hours * 3600):
+                    return function(*args, **kwargs)
+
+            return retry_call(
+                attempt,
+                retry_on=is_transient_error,
+                attempts=retries + 1,
+                first_wait_s=first_delay_s,
+                on_retry=_log_retry,
+            )
+
+        return with_retries
+
+    return decorate
 
 
-for _name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
-    logging.getLogger(_name).addFilter(UserErrorFilter())
-requeue_dropped_signals()
+def _log_retry(error: BaseException, seconds: float) -> None:
+    log.warning("%s; trying again in %.0f s", str(error) or type(error).__name__, seconds)

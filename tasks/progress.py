@@ -1,13 +1,15 @@
-"""Progress for people: where `pcam_model.core.progress` shows it, and as a bar and tables in Prefect's page."""
+"""Progress bars, tables, pictures and links on Prefect's page, sent so that no work waits for the server."""
 
 import base64
 import contextvars
+import io
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from prefect import runtime
 from prefect.artifacts import (
     create_image_artifact,
@@ -19,99 +21,135 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_logger
 
-from pcam_model.core import progress as people
+from pcam_model.core import progress as core_progress
 
-ARTIFACT_SECONDS, PATIENCE = 2.0, 5.0
-
-
-@contextmanager
-def progress(what: str, unit: str = "patches") -> Iterator[Callable[[int, int], None]]:
-    """Somebody to tell (done, total): shown as rate and time left wherever a person may look."""
-    share = [0.0]
-
-    def both(done: int, total: int) -> None:
-        tell(done, total)
-        share[0] = done / max(total, 1)
-
-    with people.progress(what, unit) as tell, _sent_beside(what, share):
-        yield both
+PROGRESS_INTERVAL_S = 2.0
+SEND_TIMEOUT_S = 5.0
+PICTURE_BYTES = 150_000  # as PNG; in base64 a third more. Prefect publishes no event above 1.5 MB
+PICTURE_WIDTHS = (900, 700, 500, 350)  # pixels
 
 
 @contextmanager
-def _sent_beside(what: str, share: list[float]) -> Iterator[None]:
-    """A thread keeps the bar on Prefect's page: work waits for no server that is slow or away."""
+def progress(description: str, unit: str = "patches") -> Iterator[Callable[[int, int], None]]:
+    """A callback `on_progress(done, total)`, shown in the terminal or the log and as a bar on Prefect's page."""
+    percent = [0.0]
+
+    def on_progress(done: int, total: int) -> None:
+        show(done, total)
+        percent[0] = 100 * done / max(total, 1)
+
+    with core_progress.progress(description, unit) as show, _progress_artifact(description, percent):
+        yield on_progress
+
+
+@contextmanager
+def _progress_artifact(description: str, percent: list[float]) -> Iterator[None]:
+    """A progress artifact of the task run, updated from a thread; nothing outside of a task."""
     if not runtime.task_run.id:
         yield
         return
-    over = threading.Event()
+    finished = threading.Event()
 
-    def send() -> None:
+    def update() -> None:
         artifact: Any = None
         while True:
-            last = over.wait(ARTIFACT_SECONDS)
-            with _only_shown():
+            is_last = finished.wait(PROGRESS_INTERVAL_S)
+            with _errors_ignored():
                 if artifact is None:
-                    artifact = create_progress_artifact(0.0, key=None, description=what)
-                update_progress_artifact(artifact, 100.0 if last else 100.0 * share[0])
-            if last:
+                    artifact = create_progress_artifact(0.0, key=None, description=description)
+                update_progress_artifact(artifact, 100.0 if is_last else percent[0])
+            if is_last:
                 return
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(send,), name=f"tells of {what}", daemon=True)
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(update,), name=f"progress of {description}", daemon=True
+    )
     thread.start()
     try:
         yield
     finally:
-        over.set()
-        thread.join(PATIENCE)
+        finished.set()
+        thread.join(SEND_TIMEOUT_S)
+
+
+class ArtifactQueue:
+    """Creates artifacts in order, each from a thread with the caller's run context.
+
+    The caller waits for its artifact, but for `SEND_TIMEOUT_S` at most: where the server does not answer, it is created
+    later, after those before it.
+    """
+
+    def __init__(self) -> None:
+        self._last: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def put(self, create: Callable[..., Any], *args: Any) -> None:
+        """Have `create(*args)` called; what it raises is logged and ignored."""
+        context = contextvars.copy_context()
+        with self._lock:
+            previous = self._last
+
+            def send() -> None:
+                if previous is not None:
+                    previous.join()
+                with _errors_ignored():
+                    create(*args)
+
+            thread = threading.Thread(target=context.run, args=(send,), name="artifacts", daemon=True)
+            self._last = thread
+            thread.start()
+        thread.join(SEND_TIMEOUT_S)
+
+
+ARTIFACTS = ArtifactQueue()
 
 
 @contextmanager
-def _only_shown() -> Iterator[None]:
-    """What is only shown on Prefect's page never stops the work, whatever keeps the server from taking it."""
+def _errors_ignored() -> Iterator[None]:
+    """Log what the block raises: an artifact never stops the work, whatever keeps the server from taking it."""
     try:
         yield
     except Exception as error:
-        get_logger(__name__).debug("Prefect's page could not be told: %s", error)
+        get_logger(__name__).debug("An artifact was not created: %s", error)
 
 
-def show_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
-    """A table on Prefect's page."""
-    _show(create_table_artifact, [{name: _short(value) for name, value in row.items()} for row in rows], key, about)
+def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """Show a table on Prefect's page; floats with four digits."""
+    rounded = [{name: _rounded(value) for name, value in row.items()} for row in rows]
+    ARTIFACTS.put(create_table_artifact, rounded, key, description)
 
 
-def show_picture(key: str, path: Path, about: str) -> None:
-    """A picture on Prefect's page, carried in its address, so that it needs no server of ours."""
-    _show(create_image_artifact, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", key, about)
+def show_picture(key: str, path: Path, description: str) -> None:
+    """Show a picture on Prefect's page, scaled down and carried in its address: it needs no server of its own."""
+    encoded = base64.b64encode(small_png(path)).decode()
+    ARTIFACTS.put(create_image_artifact, f"data:image/png;base64,{encoded}", key, description)
 
 
-def show_text(key: str, markdown: str, about: str) -> None:
-    """A page of Markdown on Prefect's page."""
-    _show(create_markdown_artifact, markdown, key, about)
+def show_text(key: str, markdown: str, description: str) -> None:
+    """Show Markdown on Prefect's page."""
+    ARTIFACTS.put(create_markdown_artifact, markdown, key, description)
 
 
-def show_link(key: str, address: str, about: str) -> None:
-    """An address on Prefect's page."""
-    _show(create_link_artifact, address, address, key, about)
+def show_link(key: str, address: str, description: str) -> None:
+    """Show an address on Prefect's page."""
+    ARTIFACTS.put(create_link_artifact, address, address, key, description)
 
 
-def _show(create: Callable[..., Any], *words: Any) -> None:
-    """Have it shown, in order; a server that does not answer holds up the work for seconds, and is told later."""
-    global _last
-    before = _last
-
-    def send() -> None:
-        if before:
-            before.join()
-        with _only_shown():
-            create(*words)
-
-    _last = threading.Thread(target=contextvars.copy_context().run, args=(send,), name="shows", daemon=True)
-    _last.start()
-    _last.join(PATIENCE)
-
-
-_last: threading.Thread | None = None
+def small_png(path: Path) -> bytes:
+    """A picture as PNG of 256 colours, at most 900 pixels wide and below `PICTURE_BYTES` where a scale allows it."""
+    content = b""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    for width in PICTURE_WIDTHS:
+        scaled = picture.copy()
+        scaled.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        scaled.quantize(256).save(buffer, "PNG", optimize=True)
+        content = buffer.getvalue()
+        if len(content) <= PICTURE_BYTES:
+            break
+    return content
 
 
-def _short(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Tasks of the registry wing: begin a run, publish it."""
+"""Tasks of the registry: reserve a run, publish it, show its results."""
 
 from pathlib import Path
 
@@ -8,63 +8,80 @@ from prefect import runtime, task
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256, write_atomic
-from pcam_model.core.model_metadata import GRAPH, Model
+from pcam_model.core.log import log
+from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata
 from pcam_model.core.paths import cache_dir, resolve_store_uri
-from pcam_model.data.pack import patches
+from pcam_model.core.stage_names import STAGE_NAMES
+from pcam_model.data.pack import load_patches
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
-from pcam_model.evaluation.report import Report
+from pcam_model.evaluation.evidence import Report
+from pcam_model.evaluation.metrics import METRIC_TITLES
 from pcam_model.registry.run_status import clear_status
-from pcam_model.registry.runs import Published, run_name
+from pcam_model.registry.runs import PublishedRun, validate_run_name
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.context import TrainingContext, load_network
-from pcam_model.training.metrics_log import NAME
+from pcam_model.training.metrics_log import METRICS_FILE
 from pcam_model.training.model_io import save_model, versions
 from pcam_model.training.network import build_network
 from pcam_model.training.onnx_export import export_onnx
-from tasks.policy import retry_policy
-from tasks.progress import show_link
+from tasks.policy import retried, task_options
+from tasks.progress import show_text
 from tasks.run_status import default_run_name
 
-CHECKED = 64  # patches on which model.onnx is compared with the network
+ONNX_PATCHES = 64  # on which model.onnx is compared with the network
 
 
-@task(**retry_policy(hours=0.5) | {"retries": 1, "retry_delay_seconds": 3})  # who starts a run soon hears what is wrong
-def begin(config: TrainConfig) -> Workspace:
-    """Name the run, and find out early what would fail late; nothing is written yet."""
-    run = run_name(config.run or default_run_name(str(runtime.flow_run.name), str(runtime.flow_run.id)))
+@retried(hours=0.5, retries=1, first_delay_s=3)  # who starts a run learns soon what is wrong
+def begin_run(config: TrainConfig) -> Workspace:
+    """The run's workspace; fails early on what would fail late. A run that is new is not written to the store yet.
+
+    Raises:
+        ConfigError: the store has a run of this name with another configuration.
+        StoreError: the store cannot be read or written.
+        WeightsError: the initial weights are not available.
+    """
+    run = validate_run_name(config.run or default_run_name(str(runtime.flow_run.name), str(runtime.flow_run.id)))
     workspace = Workspace(run=run, store=resolve_store_uri(config.store.uri), folder=str(cache_dir() / "work" / run))
-    if workspace.begun():
-        reserve_run.fn(workspace, config)
+    if workspace.exists_in_store():
+        _reserve(workspace, config)
     if config.model.weights != "none":
-        build_network(config.model, config.seed, say=lambda _: None)
-    print(f"Run {run}, kept in {workspace.store}")
+        build_network(config.model, config.seed, quiet=True)
+    log.info("Run %s, in store %s", run, workspace.store)
     return workspace
 
 
-@task(**retry_policy(hours=0.5))
+@retried(hours=0.5)
 def reserve_run(workspace: Workspace, config: TrainConfig) -> None:
-    """Write down in the store what was asked, or see that it is what was asked before."""
+    """Write the configuration to the store, or compare it with the one that is there.
+
+    Raises:
+        ConfigError: the store has a run of this name with another configuration.
+    """
+    _reserve(workspace, config)
+
+
+def _reserve(workspace: Workspace, config: TrainConfig) -> None:
     workspace.run_store.reserve_run(config.result_keys(), versions())
     clear_status(workspace.run_store.store, workspace.run)
 
 
-@task(**retry_policy(hours=6))
+@task(**task_options("publish", hours=6))
 def publish(
     workspace: Workspace,
     config: TrainConfig,
     context: TrainingContext,
     trained: list[Checkpoint | None],
     report: Report,
-) -> Published:
-    """Lay the model beside the report, then write the manifest, last."""
-    last = [checkpoint for checkpoint in trained if checkpoint][-1]
+) -> PublishedRun:
+    """Upload the model beside the report, then write the run's manifest, last."""
+    checkpoint = [checkpoint for checkpoint in trained if checkpoint][-1]
 
-    def make(folder: Path) -> Model:
-        model = Model(
+    def make(folder: Path) -> ModelMetadata:
+        model = ModelMetadata(
             run=workspace.run,
-            architecture=config.model.arch,
-            size=config.model.image_size,
+            arch=config.model.arch,
+            image_size=config.model.image_size,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             tta=config.score.tta,
@@ -72,41 +89,69 @@ def publish(
             threshold=report.thresholds.get(report.operating_point, 0.5),
             operating_point=report.operating_point,
             thresholds=report.thresholds,
-            stage=last.stage,
-            weights=last.digest,
-            pack=context.pack.digest,
-            archive=context.pack.archive,
+            stage=checkpoint.stage,
+            weights_sha256=checkpoint.digest,
+            pack_digest=context.pack.digest,
+            archive_sha256=context.pack.archive,
             split=context.split.meaning,
             config=config.result_keys(),
             versions=versions(),
-            graph=_graph(folder, config, context, last),
+            onnx_sha256=_write_onnx(folder, config, context, checkpoint),
         )
-        return save_model(folder, last, model)
+        return save_model(folder, checkpoint, model)
 
-    workspace.run_step("model", Model, make, {"weights": last.digest})
-    _all_metrics(workspace)
+    workspace.run_step("model", ModelMetadata, make, {"weights": checkpoint.digest})
+    _write_metrics(workspace)
     published = workspace.publish()
-    for key, address in (("report", f"{published.uri}/report/report.html"), ("model", f"{published.uri}/model")):
-        show_link(key, address, f"The {key} of run {workspace.run}")
-        print(f"{key.capitalize()}: {address}")
-    workspace.forget()
+    workspace.cleanup()
     return published
 
 
-def _graph(folder: Path, config: TrainConfig, context: TrainingContext, last: Checkpoint) -> str:
-    """Write model.onnx, checked on patches of this run; a network that cannot be written so is published without."""
-    seen = patches(context.pack)
-    try:
-        network = load_network(context, last)
-        difference = export_onnx(folder / GRAPH, network, config.model.image_size, np.array(seen[:CHECKED]))
-    except ModelError as error:
-        print(f"{error}. The model is published without {GRAPH}: `pcam predict --backend onnx` will refuse it")
+def show_results(workspace: Workspace, report: Report, published: PublishedRun) -> None:
+    """Log the addresses of report and model, and show them with the figures on the flow run's page."""
+    addresses = {"Report": f"{published.uri}/report/report.html", "Model": f"{published.uri}/model"}
+    for title, address in addresses.items():
+        log.info("%s: %s", title, address)
+    splits = list(report.figures)
+    metrics = [metric for metric in METRIC_TITLES if any(metric in report.figures[split] for split in splits)]
+    lines = [f"# Run {workspace.run}", ""]
+    lines += [f"- {title}: `{address}`" for title, address in addresses.items()]
+    lines += ["", f"| | {' | '.join(splits)} |", f"|---{'|---' * len(splits)}|"]
+    lines += [
+        f"| {METRIC_TITLES[metric]} | {' | '.join(_cell(report, split, metric) for split in splits)} |"
+        for metric in metrics
+    ]
+    show_text("results", "\n".join(lines), f"Figures and addresses of run {workspace.run}")
+
+
+def _cell(report: Report, split: str, metric: str) -> str:
+    """A metric with its 95 % interval, as in `0.9312 (0.9210 to 0.9401)`."""
+    figure = report.figures[split].get(metric)
+    if figure is None:
         return ""
-    print(f"{GRAPH}: logits within {difference:.1e} of the network's on {min(CHECKED, len(seen))} patches of this run")
-    return sha256(folder / GRAPH)
+    has_interval = figure.low is not None and figure.high is not None
+    return f"{figure.value:.4f}" + (f" ({figure.low:.4f} to {figure.high:.4f})" if has_interval else "")
 
 
-def _all_metrics(workspace: Workspace) -> None:
-    diaries = [workspace.room(f"checkpoints/{stage}") / NAME for stage in ("frozen", "finetune")]
-    lines = b"".join(diary.read_bytes() for diary in diaries if diary.is_file())
-    write_atomic(Path(workspace.folder) / NAME, lines)
+def _write_onnx(folder: Path, config: TrainConfig, context: TrainingContext, checkpoint: Checkpoint) -> str:
+    """Write model.onnx, compare it with the network on patches of the run, and return its SHA-256.
+
+    Empty where the network cannot be exported: the model is published without the file.
+    """
+    patches = np.array(load_patches(context.pack)[:ONNX_PATCHES])
+    try:
+        network = load_network(context, checkpoint)
+        difference = export_onnx(folder / ONNX_FILE, network, config.model.image_size, patches)
+    except ModelError as error:
+        log.warning("%s. The model is published without %s: `pcam predict --backend onnx` will refuse it", error,
+                    ONNX_FILE)  # fmt: skip
+        return ""
+    log.info("%s: logits within %.1e of the network's on %d patches of this run", ONNX_FILE, difference, len(patches))
+    return sha256(folder / ONNX_FILE)
+
+
+def _write_metrics(workspace: Workspace) -> None:
+    """Write the metrics of both stages into one file beside the steps."""
+    files = [workspace.step_dir(f"checkpoints/{stage}") / METRICS_FILE for stage in STAGE_NAMES]
+    lines = b"".join(file.read_bytes() for file in files if file.is_file())
+    write_atomic(Path(workspace.folder) / METRICS_FILE, lines)

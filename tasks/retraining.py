@@ -1,20 +1,22 @@
-"""Tasks of retraining: who is champion, is anything new, and what becomes of the challenger."""
+"""Tasks of retraining: find the champion and what is new, compare, promote."""
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Literal
 
 from prefect import task
 
 from pcam_model.config import TrainConfig
+from pcam_model.core.log import log
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.core.schema import Record
 from pcam_model.data.pack import Pack
-from pcam_model.evaluation import promotion_gate as judging
+from pcam_model.evaluation import promotion_gate
 from pcam_model.evaluation.compare import auc_difference
 from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.registry import channels
-from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.decisions import find_decision, save_decision
 from pcam_model.registry.describe import describe_run
 from pcam_model.registry.resolve import find_model
@@ -22,118 +24,134 @@ from pcam_model.registry.run_names import differences
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.model_io import code_digest
-from tasks.policy import retry_policy
+from tasks.policy import retried, task_options
 from tasks.progress import progress, show_text
 
-RUN = "retrain"  # a room on this machine, and no run in the store
+RUN = "retrain"  # a folder on this machine; the store has no such run
 
 
 class RetrainState(Record):
-    """Where things stand before anything is trained."""
+    """What is known before anything is trained."""
 
     champion: str
     """The run that the channel points to; empty: none."""
     challenger: str
-    """The run to be trained, named for its data, config and code: another try goes on with it."""
+    """The run to be trained, named by its data, configuration and code: a retry continues it."""
     decision: Decision | None = None
-    """What is already known to become of it."""
+    """The decision, where it needs no training: nothing is new, or it was made before."""
 
 
-@task(**retry_policy(hours=0.25))
 def comparison_workspace(config: TrainConfig) -> Workspace:
-    """Where comparing works; nothing is written to the store yet."""
+    """The workspace of the comparison; nothing is written to the store."""
     return Workspace(run=RUN, store=resolve_store_uri(config.store.uri), folder=str(cache_dir() / "work" / RUN))
 
 
-@task(**retry_policy(hours=1))
+@retried(hours=1)
 def compare_with_champion(
     workspace: Workspace, config: TrainConfig, pack: Pack, promotion: PromotionConfig
 ) -> RetrainState:
-    """Compare data, config and code with the champion's."""
+    """Find the champion, and what of data, configuration and code has changed since."""
     store = open_store(workspace.store)
     channel = channels.read_channel(store, promotion.channel)
-    champion, challenger = channel.run if channel else "", _name(config, pack)
-    found = RetrainState(champion=champion, challenger=challenger)
-    news = _news(workspace.store, champion, config, pack) if champion else ["there is no champion yet"]
-    if not news:
+    champion, challenger = channel.run if channel else "", _challenger_name(config, pack)
+    state = RetrainState(champion=champion, challenger=challenger)
+    changes = _changes(workspace.store, champion, config, pack) if champion else ["there is no champion yet"]
+    if not changes:
         reason = f"data, config and code are those of the champion {champion}: there is nothing to train"
-        same = Decision(verdict="unchanged", reason=reason, champion=champion, challenger=challenger,
-                        **promotion.model_dump())  # fmt: skip
-        return found.model_copy(update={"decision": same})
-    print(f"Retraining: {'; '.join(news)}")
-    before = find_decision(store, challenger, champion)
-    decision = Decision.model_validate(before) if before else None
+        return state.model_copy(update={"decision": _decision(state, promotion, "unchanged", reason)})
+    log.info("Retraining: %s", "; ".join(changes))
+    saved = find_decision(store, challenger, champion)
+    decision = Decision.model_validate(saved) if saved else None
     if decision and decision.margin == promotion.margin:
-        return found.model_copy(update={"decision": decision})
-    return found
+        return state.model_copy(update={"decision": decision})
+    return state
 
 
-@task(**retry_policy(hours=24))
 def judge(workspace: Workspace, state: RetrainState, pack: Pack, promotion: PromotionConfig, seed: int) -> Decision:
-    """Champion and challenger on the same patches, which neither has seen in training."""
-    if not state.champion:
-        reason = f"there was no champion in {promotion.channel!r}, so there was nothing to compare with"
-        return Decision(verdict="promoted", reason=reason, champion="", challenger=state.challenger,
-                        **promotion.model_dump())  # fmt: skip
-    rows, left_out = judging.held_out(pack, _split(workspace, state.challenger), _split(workspace, state.champion))
-    if not judging.both_classes(pack, rows):
+    """Compare champion and challenger, where there is a champion."""
+    if state.champion:
+        return compare(workspace, state, pack, promotion, seed)
+    reason = f"there was no champion in {promotion.channel!r}, so there was nothing to compare with"
+    return _decision(state, promotion, "promoted", reason)
+
+
+@task(**task_options("comparison", hours=24))
+def compare(workspace: Workspace, state: RetrainState, pack: Pack, promotion: PromotionConfig, seed: int) -> Decision:
+    """Compare champion and challenger on the same patches, which neither was trained on."""
+    rows, left_out = promotion_gate.held_out_rows(
+        pack, _fetch_split(workspace, state.challenger), _fetch_split(workspace, state.champion)
+    )
+    if not promotion_gate.has_both_classes(pack, rows):
         reason = (
             f"only {len(rows):,} of {len(rows) + left_out:,} held-out patches are new to the champion, too few to "
             f"compare on; look at both reports, and promote by hand with `pcam promote {state.challenger}`"
         )
-        return Decision(verdict="rejected", reason=reason, champion=state.champion, challenger=state.challenger,
-                        patches=len(rows), left_out=left_out, **promotion.model_dump())  # fmt: skip
+        rejected = _decision(state, promotion, "rejected", reason)
+        return rejected.model_copy(update={"patches": len(rows), "left_out": left_out})
     tables = {}
     for run in (state.champion, state.challenger):
-        with progress(f"comparing, {run}") as tell:
+        with progress(f"comparing, {run}") as on_progress:
             model = find_model(f"{workspace.store}/runs/{run}", workspace.store, cache_dir())
-            tables[run] = judging.judge(model, pack, rows, tell)
-    return judging.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
+            tables[run] = promotion_gate.predict_rows(model, pack, rows, on_progress)
+    return promotion_gate.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
 
 
-@task(**retry_policy(hours=1))
-def apply_decision(workspace: Workspace, state: RetrainState, decision: Decision) -> Decision:
-    """Move the channel where the challenger won, and write the decision down; a rejected one stays published."""
+@task(**task_options("decision", hours=1))
+def apply_decision(workspace: Workspace, state: RetrainState, decision: Decision) -> None:
+    """Promote a challenger that is better, and save the decision; a rejected challenger stays published."""
     store = open_store(workspace.store)
     if decision.verdict == "promoted":
         channel = channels.read_channel(store, decision.channel)
-        if channel is None or channel.run != decision.challenger:  # else an earlier try got so far
-            channels.promote(store, decision.challenger, decision.channel, message=decision.reason, over=state.champion)
+        if channel is None or channel.run != decision.challenger:  # else an earlier attempt has promoted it
+            channels.promote(store, decision.challenger, decision.channel, message=decision.reason, expected=state.champion)
     save_decision(store, decision.challenger, decision.champion, decision.model_dump(mode="json"))
-    return decision
 
 
-@task(**retry_policy(hours=0.25))
-def report_decision(decision: Decision) -> Decision:
-    """The decision on Prefect's page and in the log."""
-    print(f"Decision: {decision.verdict}: {decision.reason}")
+def report_decision(decision: Decision) -> None:
+    """Log the decision, and show it on the flow run's page."""
+    log.info("Decision: %s: %s", decision.verdict, decision.reason)
     rows = decision.model_dump(mode="json", exclude={"reason", "difference"})
     if decision.difference:
-        rows |= {f"difference.{name}": value for name, value in decision.difference.model_dump(mode="json").items()
-                 if not isinstance(value, dict)}  # fmt: skip
+        values = decision.difference.model_dump(mode="json").items()
+        rows |= {f"difference.{name}": value for name, value in values if not isinstance(value, dict)}
     lines = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
     text = f"# {decision.verdict.capitalize()}\n\n{decision.reason}.\n\n| | |\n|---|---|\n{lines}"
-    show_text("decision", text, "What became of the challenger")
-    return decision
+    show_text("decision", text, "The decision on the challenger")
 
 
-def _name(config: TrainConfig, pack: Pack) -> str:
+def _decision(
+    state: RetrainState, promotion: PromotionConfig, verdict: Literal["unchanged", "promoted", "rejected"], reason: str
+) -> Decision:
+    """A decision without a comparison."""
+    return Decision(
+        verdict=verdict,
+        reason=reason,
+        channel=promotion.channel,
+        champion=state.champion,
+        challenger=state.challenger,
+        margin=promotion.margin,
+    )
+
+
+def _challenger_name(config: TrainConfig, pack: Pack) -> str:
     content = json.dumps([pack.digest, config.result_keys(), code_digest()], sort_keys=True)
     return f"retrain-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _news(store: str, champion: str, config: TrainConfig, pack: Pack) -> list[str]:
-    """What is not as it was when the champion was trained."""
-    about = describe_run(store, champion)
+def _changes(store: str, champion: str, config: TrainConfig, pack: Pack) -> list[str]:
+    """What differs from the champion's training, a phrase each."""
+    description = describe_run(store, champion)
     split = RunStore(open_store(store), champion).step_record("split")
-    news = list(differences(about["config"], json.loads(json.dumps(config.result_keys()))))
+    changes = list(differences(description["config"], json.loads(json.dumps(config.result_keys()))))
     if split is None or split["inputs"]["pack"] != pack.digest:
-        news.insert(0, f"the data are others than the champion's (pack {pack.digest[:12]})")
-    if about["about"].get("code") != code_digest()[:12]:
-        news.append("the code is another than the champion's")
-    return news
+        changes.insert(0, f"the data differ from the champion's (pack {pack.digest[:12]})")
+    if description["environment"].get("code") != code_digest()[:12]:
+        changes.append("the code differs from the champion's")
+    return changes
 
 
-def _split(workspace: Workspace, run: str) -> Path:
-    RunStore(open_store(workspace.store), run).fetch("split", workspace.room(run))
-    return workspace.room(run)
+def _fetch_split(workspace: Workspace, run: str) -> Path:
+    """Download a run's split; its folder."""
+    folder = workspace.step_dir(run)
+    RunStore(open_store(workspace.store), run).fetch("split", folder)
+    return folder

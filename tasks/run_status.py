@@ -1,4 +1,4 @@
-"""What a flow leaves in the store when it fails, crashes or is cancelled; hooks of Prefect, which may run elsewhere."""
+"""Hooks of Prefect that record in the store how a run ended which was not published."""
 
 import re
 from typing import Any
@@ -11,27 +11,29 @@ from prefect.logging.loggers import flow_run_logger
 
 from pcam_model.core.errors import PcamError
 from pcam_model.core.paths import resolve_store_uri
-from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.run_status import write_status
+from tasks.process_setup import RELEASE_HOOKS
 
 
-def default_run_name(name: str, job: str) -> str:
-    """A run's name from those of Prefect's run: the same when Prefect runs this very run again."""
-    return f"{re.sub(r'[^a-z0-9-]', '-', name.lower())}-{job[:4]}"
+def default_run_name(flow_run_name: str, flow_run_id: str) -> str:
+    """The name of a run that was given none: the same when Prefect runs this flow run again."""
+    return f"{re.sub(r'[^a-z0-9-]', '-', flow_run_name.lower())}-{flow_run_id[:4]}"
 
 
-def leave(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write the state beside the run in the store. Never raises: a hook must not hide what it reports."""
+def record_status(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Write the final state beside the run in the store. Never raises: a hook must not hide what it reports."""
     logger = flow_run_logger(flow_run, flow)
     try:
-        for one in _runs(flow_run):
-            store_uri, run = _store_and_run(one)
+        for training_run in _training_runs(flow_run):
+            store_uri, run = _store_and_run(training_run)
             store = open_store(resolve_store_uri(store_uri))
             if write_status(store, run, state.name or state.type.value, state.message or "", str(flow_run.id)):
-                logger.info("Run %s: %s, noted in %s; started again under this name it goes on", run, state.name,
-                            store.uri)  # fmt: skip
+                logger.info(
+                    "Run %s: %s, recorded in %s; started again under this name, it resumes", run, state.name, store.uri
+                )
     except (PcamError, OSError) as error:
-        logger.warning("How the run ended could not be noted in the store: %s", error)
+        logger.warning("The run's final state could not be recorded in the store: %s", error)
 
 
 def _store_and_run(flow_run: FlowRun) -> tuple[str, str]:
@@ -42,8 +44,8 @@ def _store_and_run(flow_run: FlowRun) -> tuple[str, str]:
     return uri, keys.get("run") or default_run_name(flow_run.name, str(flow_run.id))
 
 
-def _runs(flow_run: FlowRun) -> list[FlowRun]:
-    """The flow run, or those that it has started where it only decides what to train."""
+def _training_runs(flow_run: FlowRun) -> list[FlowRun]:
+    """The flow run itself; of a retraining, the training runs that it has started."""
     if "promotion" not in flow_run.parameters:
         return [flow_run]
     with get_client(sync_client=True) as client:
@@ -51,4 +53,6 @@ def _runs(flow_run: FlowRun) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
 
 
-STATUS_HOOKS: dict[str, Any] = {"on_failure": [leave], "on_crashed": [leave], "on_cancellation": [leave]}
+STATUS_HOOKS: dict[str, Any] = {
+    name: ([] if name == "on_completion" else [record_status]) + hooks for name, hooks in RELEASE_HOOKS.items()
+}

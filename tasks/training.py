@@ -1,4 +1,4 @@
-"""Tasks of the training wing: search_lr, train_frozen, fine_tune."""
+"""Tasks of training: batch size, LR search, frozen training, fine-tuning."""
 
 from pathlib import Path
 from typing import Any
@@ -6,101 +6,136 @@ from typing import Any
 from prefect import task
 
 from pcam_model.core.errors import ConfigError
+from pcam_model.core.log import log
 from pcam_model.registry.workspace import Workspace
-from pcam_model.training import lr_finder as lr_finder
-from pcam_model.training.auto_batch import Batch, find_batch_size
+from pcam_model.training import lr_finder
+from pcam_model.training.auto_batch import BatchSizeChoice, find_batch_size
+from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.checkpoint import Checkpoint
-from pcam_model.training.context import TrainingContext, load_network, parts
-from pcam_model.training.device import best_device, describe, local_world_size
+from pcam_model.training.context import TrainingContext, load_network, load_split_data
+from pcam_model.training.device import best_device, describe_device, local_world_size
 from pcam_model.training.distributed_job import DistributedJob, run_distributed
-from pcam_model.training.lr_finder import LrCurve, LrFinderConfig
+from pcam_model.training.lr_curve import LrCurve
+from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup
 from pcam_model.training.stage import Stage
-from pcam_model.training.trainer import Callbacks
-from pcam_model.training.weights import fingerprint
-from tasks.policy import retry_policy
+from pcam_model.training.weights import weights_digest
+from tasks.policy import task_options
 from tasks.progress import progress, show_table
 
+STAGE_TITLES = {"frozen": "frozen", "finetune": "fine-tuning"}
 
-@task(**retry_policy(hours=2))
+
+def _batch_task_name(parameters: dict[str, Any]) -> str:
+    return f"batch size, {STAGE_TITLES[parameters['stage'].name]}"
+
+
+def _lr_task_name(parameters: dict[str, Any]) -> str:
+    return f"LR search, {STAGE_TITLES[parameters['stage'].name]}"
+
+
 def choose_batch_size(workspace: Workspace, context: TrainingContext, stage: Stage, start: Checkpoint | None) -> Stage:
-    """The stage with its batch chosen by memory, once for the run, where the config leaves it open."""
+    """The stage with a batch size: the configured one, or with `auto` the largest that fits into memory."""
     if stage.config.epochs == 0 or stage.config.batch_size != "auto":
         return stage
-
-    def make(folder: Path) -> Batch:
-        network, train = stage.prepare(load_network(context, start)), parts(context).batches["train"]
-        return find_batch_size(stage, network, len(train), train.size, context.compute)
-
-    inputs = {**context.inputs(), "start": _start(context, start)}
-    chosen = workspace.run_step(f"batch/{stage.name}", Batch, make, inputs).batch_size
-    print(f"{stage.name}.batch: {chosen}, the largest that fits on {describe(best_device())}")
-    return stage.with_batch(chosen)
+    return stage.with_batch_size(search_batch_size(workspace, context, stage, start).batch_size)
 
 
-@task(**retry_policy(hours=12))
+@task(**task_options("batch size", hours=2) | {"task_run_name": _batch_task_name})
+def search_batch_size(
+    workspace: Workspace, context: TrainingContext, stage: Stage, start: Checkpoint | None
+) -> BatchSizeChoice:
+    """The largest batch size that fits into memory; searched once in a run."""
+
+    def make(_folder: Path) -> BatchSizeChoice:
+        network, train = stage.prepare(load_network(context, start)), load_split_data(context).loaders["train"]
+        return find_batch_size(stage, network, len(train), train.image_size, context.compute)
+
+    inputs = {**context.inputs(), "start": _start_digest(context, start)}
+    choice = workspace.run_step(f"batch/{stage.name}", BatchSizeChoice, make, inputs)
+    log.info("%s.batch_size: %d, the largest that fits on %s", stage.name, choice.batch_size,
+             describe_device(best_device()))  # fmt: skip
+    return choice
+
+
 def find_lr(
     workspace: Workspace, context: TrainingContext, stage: Stage, config: LrFinderConfig, start: Checkpoint | None
 ) -> LrCurve | None:
-    """How high the stage's rate may be; nothing where the config gives the rate, or leaves the stage out."""
+    """The LR range test of a stage; None where the configuration gives the learning rate or leaves the stage out."""
     if stage.config.epochs == 0 or stage.config.lr != "find":
         return None
+    return search_lr(workspace, context, stage, config, start)
 
-    inputs = {**context.inputs(), "start": _start(context, start)}
+
+@task(**task_options("LR search", hours=12) | {"task_run_name": _lr_task_name})
+def search_lr(
+    workspace: Workspace, context: TrainingContext, stage: Stage, config: LrFinderConfig, start: Checkpoint | None
+) -> LrCurve:
+    """Run the LR range test of a stage; once in a run."""
+    inputs = {**context.inputs(), "start": _start_digest(context, start)}
 
     def make(folder: Path) -> LrCurve:
-        network, train = stage.prepare(load_network(context, start)), parts(context).batches["train"]
+        network, train = stage.prepare(load_network(context, start)), load_split_data(context).loaders["train"]
         stage.steps_per_epoch(len(train))
-        with progress(f"LR search, {stage.name}", "steps") as tell:
-            return lr_finder.find_lr(
-                network, train, config, stage.multipliers, stage.batch_size, context.seed,
-                (stage.name, stage.number), folder, tell, stage.view_config(0, 1, train.size), context.compute, inputs,
-            )  # fmt: skip
+        with progress(f"LR search, {STAGE_TITLES[stage.name]}", "steps") as on_progress:
+            setup = LrFinderSetup(stage, config, context.seed, folder, context.compute, inputs)
+            return lr_finder.find_lr(network, train, setup, on_progress)
 
     curve = workspace.run_step(f"lr/{stage.name}", LrCurve, make, inputs)
-    print(f"LR search, {stage.name}: {curve.suggestion:.2e} ({curve.method}, after {len(curve.lrs)} steps)")
+    log.info("LR search, %s: %.2e (%s, after %d steps)", STAGE_TITLES[stage.name], curve.suggestion, curve.method,
+             len(curve.lrs))  # fmt: skip
     return curve
 
 
-@task(**retry_policy(hours=96))
 def train_frozen(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint | None:
-    """The head learns."""
-    return _train(workspace, context, stage, curve, start)
+    """Train the head on the frozen body; `start` where the stage has no epochs."""
+    return start if stage.config.epochs == 0 else run_frozen_stage(workspace, context, stage, curve, start)
 
 
-@task(**retry_policy(hours=96))
 def finetune(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint | None:
-    """The whole network learns."""
-    return _train(workspace, context, stage, curve, start)
+    """Train the whole network; `start` where the stage has no epochs."""
+    return start if stage.config.epochs == 0 else run_finetune_stage(workspace, context, stage, curve, start)
 
 
-def _train(
+@task(**task_options("frozen training", hours=96))
+def run_frozen_stage(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
-) -> Checkpoint | None:
-    if stage.config.epochs == 0:
-        return start
+) -> Checkpoint:
+    """Train the head on the frozen body."""
+    return _run_stage(workspace, context, stage, curve, start)
+
+
+@task(**task_options("fine-tuning", hours=96))
+def run_finetune_stage(
+    workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
+) -> Checkpoint:
+    """Train the whole network."""
+    return _run_stage(workspace, context, stage, curve, start)
+
+
+def _run_stage(
+    workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
+) -> Checkpoint:
     if stage.config.early_stopping_patience and not sum(context.split.counts.get("test", {}).values()):
         raise ConfigError(
-            f"{stage.name}.patience lets the validation part choose where training stops, but the split has no test "
-            f"part to report on; set split.test, or {stage.name}.patience=0"
+            f"{stage.name}.early_stopping_patience lets the validation split choose where training stops, but the "
+            f"split has no test patches to report on; set split.test, or {stage.name}.early_stopping_patience=0"
         )
-    max_lr = _rate(stage, curve)
-    inputs = {**context.inputs(), "lr": max_lr, "start": _start(context, start)}
+    max_lr = _max_lr(stage, curve)
+    inputs = {**context.inputs(), "lr": max_lr, "start": _start_digest(context, start)}
 
     def make(folder: Path) -> Checkpoint:
-        return _fit(context, stage, max_lr, start, folder, inputs)
+        return _train(context, stage, max_lr, start, folder, inputs)
 
-    print(
-        f"{stage.name}: {stage.config.epochs} epochs at up to {max_lr:.2e} on "
-        f"{describe(best_device(), context.compute.precision)}"
-    )
+    device = describe_device(best_device(), context.compute.precision)
+    log.info("%s: %d epochs at up to %.2e on %s", stage.name, stage.config.epochs, max_lr, device)
     return workspace.run_step(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
 
 
-def _fit(
+def _train(
     context: TrainingContext,
     stage: Stage,
     max_lr: float,
@@ -108,34 +143,41 @@ def _fit(
     folder: Path,
     inputs: dict[str, Any],
 ) -> Checkpoint:
-    rows = list[dict[str, Any]]()
-
-    def epoch(row: dict[str, Any]) -> None:
-        rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
-        print(
-            f"{stage.name} epoch {row['epoch']}/{stage.config.epochs}: loss {row['train_loss']:.4f}, valid loss "
-            f"{row['valid_loss']:.4f}, accuracy {row['valid_accuracy']:.4f}, AUC {row['valid_auc']:.4f}, "
-            f"{row['images_per_second']:,.0f} images/s"
-        )
-        show_table(f"{stage.name}-epochs", rows, f"Epochs of the {stage.name} stage")
-
     job = DistributedJob(
-        context=context, stage=stage.resting_on(inputs), max_lr=max_lr, start=start, folder=str(folder)
-    )  # fmt: skip
-    ranks = local_world_size(context.compute)
-    with progress(f"training, {stage.name}") as tell:
-        callbacks = Callbacks(tell, epoch)
-        alone = ranks == 1 and context.compute.nnodes == 1
-        return job.fit(callbacks).run() if alone else run_distributed(job, ranks, callbacks)
+        context=context, stage=stage.with_inputs(inputs), max_lr=max_lr, start=start, folder=str(folder)
+    )
+    processes = local_world_size(context.compute)
+    with progress(f"training, {STAGE_TITLES[stage.name]}") as on_progress:
+        callbacks = Callbacks(on_progress, EpochLog(stage))
+        is_single = processes == 1 and context.compute.nnodes == 1
+        return job.trainer(callbacks).run() if is_single else run_distributed(job, processes, callbacks)
 
 
-def _start(context: TrainingContext, start: Checkpoint | None) -> str:
-    return start.digest if start else fingerprint(context.model.weights)
+class EpochLog:
+    """Callback that logs an epoch's metrics, and shows those of all epochs as a table on Prefect's page."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.rows: list[dict[str, Any]] = []
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Log and show one epoch's metrics."""
+        self.rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
+        log.info(
+            "%s epoch %d/%d: loss %.4f, valid loss %.4f, accuracy %.4f, AUC %.4f, %.0f images/s",
+            self.stage.name, row["epoch"], self.stage.config.epochs, row["train_loss"], row["valid_loss"],
+            row["valid_accuracy"], row["valid_auc"], row["images_per_second"],
+        )  # fmt: skip
+        show_table(f"{self.stage.name}-epochs", self.rows, f"Epochs of the {self.stage.name} stage")
 
 
-def _rate(stage: Stage, curve: LrCurve | None) -> float:
+def _start_digest(context: TrainingContext, start: Checkpoint | None) -> str:
+    return start.digest if start else weights_digest(context.model.weights)
+
+
+def _max_lr(stage: Stage, curve: LrCurve | None) -> float:
     if stage.config.lr != "find":
         return stage.config.lr
     if curve is None:
-        raise ConfigError(f"{stage.name}.lr is find, but no search was made; run the flow from its start")
+        raise ConfigError(f"{stage.name}.lr is find, but no LR search was run; run the flow from its start")
     return curve.suggestion

@@ -1,4 +1,4 @@
-"""Which credentials there are for Kaggle, and whether others can read them."""
+"""Credentials for Kaggle: whether there are any, and whether other users can read them."""
 
 import os
 import stat
@@ -9,8 +9,8 @@ from pcam_model.core.errors import SourceError
 FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
-def refuse_missing() -> None:
-    """Raise SourceError when there are no credentials, or when they lie in a file that others can read."""
+def require_credentials() -> None:
+    """Raise SourceError where there are no credentials, or where they are in a file that others can read."""
     if os.environ.get("KAGGLE_API_TOKEN") or (os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY")):
         return
     files = credential_files()
@@ -21,17 +21,17 @@ def refuse_missing() -> None:
                 f"`chmod 600 {path}`, and better make new ones at https://www.kaggle.com/settings"
             )
     if not files:
-        half = " (KAGGLE_USERNAME needs KAGGLE_KEY beside it)" if os.environ.get("KAGGLE_USERNAME") else ""
+        hint = " (KAGGLE_USERNAME needs KAGGLE_KEY beside it)" if os.environ.get("KAGGLE_USERNAME") else ""
         raise SourceError(
-            f"there are no Kaggle credentials{half}; make a token at https://www.kaggle.com/settings and set "
+            f"there are no Kaggle credentials{hint}; make a token at https://www.kaggle.com/settings and set "
             "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into ~/.kaggle"
         )
 
 
 def credential_files() -> list[Path]:
-    """The files in which Kaggle's client looks for credentials, those that are there."""
+    """The files that exist of those in which Kaggle's client looks for credentials."""
     home = Path.home()
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
     folders = [Path(os.environ["KAGGLE_CONFIG_DIR"])] if os.environ.get("KAGGLE_CONFIG_DIR") else []
-    found = [folder / name for folder in (*folders, home / ".kaggle", config) for name in FILES]
-    return [path for path in found if path.is_file()]
+    paths = [folder / name for folder in (*folders, home / ".kaggle", config) for name in FILES]
+    return [path for path in paths if path.is_file()]

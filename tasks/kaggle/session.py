@@ -7,14 +7,14 @@ from typing import Any
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from tasks.kaggle.answers import refused
-from tasks.kaggle.credentials import refuse_missing
+from tasks.kaggle.credentials import require_credentials
+from tasks.kaggle.errors import refusal
 
-SILENCE = (30.0, 300.0)  # seconds to wait for a connection, and for the next bytes
+TIMEOUTS_S = (30.0, 300.0)  # for a connection, and for the next bytes
 
 
 class TimeoutAdapter(HTTPAdapter):
-    """Kaggle's client would wait for ever for a server that is silent."""
+    """Sets a timeout where Kaggle's client gives none: it would wait for ever for a silent server."""
 
     def send(
         self,
@@ -25,13 +25,13 @@ class TimeoutAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        """As requests does, with a limit where none is given."""
-        return super().send(request, stream, timeout or SILENCE, verify, cert, proxies)
+        """Send as requests does, with a timeout."""
+        return super().send(request, stream, timeout or TIMEOUTS_S, verify, cert, proxies)
 
 
-def signed_in() -> Any:
-    """Kaggle's client with the user's credentials. Raises SourceError when there are none that it accepts."""
-    refuse_missing()
+def sign_in() -> Any:
+    """Kaggle's client with the user's credentials. Raises SourceError where there are none that Kaggle accepts."""
+    require_credentials()
     # The import itself signs in, and prints a help text where it cannot.
     with contextlib.redirect_stdout(io.StringIO()):
         from kaggle.api.kaggle_api_extended import KaggleApi
@@ -39,7 +39,7 @@ def signed_in() -> Any:
         from kagglesdk.kaggle_env import get_env
 
     class Client(KaggleApi):  # type: ignore[misc]
-        """Kaggle's client that obeys KAGGLE_API_ENVIRONMENT, as its own SDK does."""
+        """Kaggle's client, which obeys KAGGLE_API_ENVIRONMENT as its own SDK does."""
 
         def build_kaggle_client(self) -> KaggleClient:
             values = self.config_values
@@ -56,10 +56,10 @@ def signed_in() -> Any:
                 http._session.mount(scheme, TimeoutAdapter())
             return client
 
-    api = Client()
+    client = Client()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            api.authenticate()
+            client.authenticate()
     except SystemExit:
-        raise refused(401) from None
-    return api
+        raise refusal(401) from None
+    return client

@@ -1,64 +1,61 @@
-"""A submission to the competition, by Kaggle's own client, and the scores that come back."""
+"""Submissions to the competition by Kaggle's own client, and their scores."""
 
 import contextlib
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pcam_model.core import retry
 from pcam_model.core.errors import SubmissionError
 from pcam_model.core.schema import Record
-from tasks.kaggle.answers import COMPETITION, refused
-from tasks.kaggle.session import signed_in
+from tasks.kaggle.errors import COMPETITION, REFUSALS, refusal, status_of
+from tasks.kaggle.session import sign_in
 
-SUBMISSIONS = f"https://www.kaggle.com/competitions/{COMPETITION}/submissions"
+SUBMISSIONS_URL = f"https://www.kaggle.com/competitions/{COMPETITION}/submissions"
 HEADER = "id,label"
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
+FIRST_WAIT_S, MAX_WAIT_S = 2.0, 30.0
 
 
 class Submission(Record):
-    """What Kaggle says of a submission."""
+    """A submission, and its scores once Kaggle has them."""
 
     ref: int
     """Kaggle's number of it."""
     message: str
-    """What the submission is called there."""
-    said: str
-    """Kaggle's answer to it."""
+    """Its description on Kaggle."""
+    answer: str
+    """Kaggle's answer to the upload."""
     scored: bool = False
     public: float | None = None
-    """AUC on the part of the test patches whose scores are shown to all."""
+    """AUC on the test patches of the public leaderboard."""
     private: float | None = None
-    """AUC on the others; Kaggle tells it once the competition is over."""
+    """AUC on the other test patches, which Kaggle shows when the competition is over."""
 
 
-def submit(
-    path: Path, message: str, *, timeout: float = 600.0, wait: Callable[[float], None] = time.sleep
-) -> Submission:
-    """Send a file of predictions, and wait for its scores; what still has none after `patience` seconds says so.
+def submit(path: Path, message: str, *, timeout: float = 600.0) -> Submission:
+    """Upload a file of predictions and wait for its scores; after `timeout` seconds it is returned without.
 
     Raises:
-        SourceError: no credentials, or Kaggle refuses them or the account.
-        NotSubmitted: no such file, Kaggle does not take it or cannot score it, or cannot be reached.
+        SourceError: there are no credentials, or Kaggle refuses them or the account.
+        SubmissionError: there is no such file, or Kaggle does not take it, cannot score it or cannot be reached.
     """
-    _refuse_other(path)
-    api = signed_in()
-    with _in_one_sentence("Nothing was submitted"), contextlib.redirect_stdout(io.StringIO()) as trouble:
-        answer = api.competition_submit(str(path), message, COMPETITION, quiet=True)
-        if answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
-            reason = " ".join(trouble.getvalue().split()) or "the upload broke off"
+    _check_format(path)
+    api = sign_in()
+    with _submission_errors("Nothing was submitted"), contextlib.redirect_stdout(io.StringIO()) as output:
+        response = api.competition_submit(str(path), message, COMPETITION, quiet=True)
+        if response.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+            reason = " ".join(output.getvalue().split()) or "the upload broke off"
             raise SubmissionError(f"Kaggle did not take the file {path.name} ({reason[:200]}); submit again later")
-    sent = Submission(ref=answer.ref, message=message, said=answer.message)
-    return _scored(api, sent, timeout, wait)
+    return _wait_for_scores(api, Submission(ref=response.ref, message=message, answer=response.message), timeout)
 
 
-def _refuse_other(path: Path) -> None:
-    """A submission is Kaggle's form; what is none is not sent."""
+def _check_format(path: Path) -> None:
+    """Raise SubmissionError where the file is missing, or is no submission."""
     if not path.is_file():
         raise SubmissionError(
-            f"{path.parent} has no {path.name}: the source of this run had no unlabelled test patches (source.max_patches "
-            "leaves them out too); train on the whole competition's archive"
+            f"{path.parent} has no {path.name}: the source of this run had no unlabelled test patches "
+            "(source.max_patches leaves them out too); train on the whole archive of the competition"
         )
     with path.open() as file:
         first = file.readline().strip()
@@ -66,51 +63,53 @@ def _refuse_other(path: Path) -> None:
         raise SubmissionError(f"{path} starts with {first[:60]!r}, expected {HEADER}; score the model again")
 
 
-def _scored(api: Any, sent: Submission, timeout: float, wait: Callable[[float], None]) -> Submission:
-    pause, waited = FIRST_PAUSE, 0.0
+def _wait_for_scores(api: Any, submission: Submission, timeout: float) -> Submission:
+    """Poll Kaggle until it has scored the submission."""
+    wait_s, waited_s = FIRST_WAIT_S, 0.0
     while True:
-        with _in_one_sentence(f"The file was submitted ({SUBMISSIONS}), but its score could not be asked for"):
-            found = next((each for each in api.competition_submissions(COMPETITION) if each.ref == sent.ref), None)
-        status = found.status.name if found else "PENDING"
-        if found and status == "ERROR":
-            raise SubmissionError(
-                f"Kaggle could not score the submission ({found.error_description or 'no reason was given'}); "
-                f"see {SUBMISSIONS}"
+        with _submission_errors(f"The file was submitted ({SUBMISSIONS_URL}), but its score could not be requested"):
+            listed = next(
+                (each for each in api.competition_submissions(COMPETITION) if each.ref == submission.ref), None
             )
-        if found and status == "COMPLETE":
-            public, private = _number(found.public_score), _number(found.private_score)
-            return sent.model_copy(update={"scored": True, "public": public, "private": private})
-        if waited >= timeout:
-            return sent
-        wait(pause)
-        waited, pause = waited + pause, min(2 * pause, LONGEST_PAUSE)
+        status = listed.status.name if listed else "PENDING"
+        if listed and status == "ERROR":
+            reason = listed.error_description or "no reason was given"
+            raise SubmissionError(f"Kaggle could not score the submission ({reason}); see {SUBMISSIONS_URL}")
+        if listed and status == "COMPLETE":
+            scores = {"public": _score(listed.public_score), "private": _score(listed.private_score)}
+            return submission.model_copy(update={"scored": True, **scores})
+        if waited_s >= timeout:
+            return submission
+        retry.CLOCK.sleep(wait_s)
+        waited_s, wait_s = waited_s + wait_s, min(2 * wait_s, MAX_WAIT_S)
 
 
-def _number(score: str | None) -> float | None:
-    return float(score) if score else None
+def _score(text: str | None) -> float | None:
+    return float(text) if text else None
 
 
 @contextlib.contextmanager
-def _in_one_sentence(so_far: str) -> Iterator[None]:
+def _submission_errors(consequence: str) -> Iterator[None]:
+    """Turn errors of requests in the block into a sentence that begins with their consequence."""
     from requests import RequestException
 
     try:
         yield
     except RequestException as error:
-        status = error.response.status_code if error.response is not None else None
-        if status in (401, 403, 404):
-            raise refused(status, f"a submission to {COMPETITION}") from error
+        status, reason = status_of(error), _reason(error)
+        if status in REFUSALS:
+            raise refusal(status, f"a submission to {COMPETITION}") from error
         if status == 400:
-            raise SubmissionError(f"{so_far}: Kaggle refuses it ({_reason(error)}); see {SUBMISSIONS}") from error
-        what = f"Kaggle answered {status}" if status else "Kaggle cannot be reached"
-        raise SubmissionError(f"{so_far}: {what} ({_reason(error)}); submit again later") from error
+            raise SubmissionError(f"{consequence}: Kaggle refuses it ({reason}); see {SUBMISSIONS_URL}") from error
+        what = f"Kaggle answers {status}" if status else "Kaggle cannot be reached"
+        raise SubmissionError(f"{consequence}: {what} ({reason}); submit again later") from error
 
 
 def _reason(error: Exception) -> str:
-    """Kaggle's own words, where it gives any, such as a deadline that has passed or too many submissions a day."""
+    """Kaggle's message, as of a deadline that has passed or of too many submissions a day; else the error's own."""
     response = getattr(error, "response", None)
     try:
-        said = response.json().get("message") if response is not None else None
+        message = response.json().get("message") if response is not None else None
     except (ValueError, AttributeError):
-        said = None
-    return " ".join(str(said or error).split())[:200]
+        message = None
+    return " ".join(str(message or error).split())[:200]

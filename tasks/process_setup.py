@@ -1,0 +1,110 @@
+"""Set up the process that runs a flow or a task: log lines reach Prefect, mistakes are logged as sentences."""
+
+import logging
+import sys
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from pcam_model.core.errors import PcamError
+from pcam_model.core.log import log
+from pcam_model.training.interrupt import requeue_dropped_signals
+
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine")
+FORWARDED = "pcam_forwarded"
+
+RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+class UserErrorFilter(logging.Filter):
+    """Logs a `PcamError` as its sentence, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record in place; always keeps it."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, PcamError):
+            record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+        return True
+
+
+class RunLogHandler(logging.Handler):
+    """Forwards records of the logger `pcam_model` to the Prefect run in which they arise.
+
+    A thread without a run's context logs to the flow run that began last. Without any run, and where no other handler
+    shows the line, it goes to standard error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow_run_loggers: dict[UUID, RunLogger] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record's message by the run's logger."""
+        try:
+            logger = _run_logger() or next(reversed(self.flow_run_loggers.values()), None)
+            if logger is not None:
+                logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info, extra={FORWARDED: True})
+            elif log.handlers == [self]:
+                print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+class ConsoleFilter(logging.Filter):
+    """Keeps off Prefect's console what is shown already: a line that is forwarded, or that a command shows itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether Prefect's console handler writes the record."""
+        is_shown_by_command = len(log.handlers) > 1
+        return record.name != log.name and not (getattr(record, FORWARDED, False) and is_shown_by_command)
+
+
+_handler = RunLogHandler()
+_error_filter = UserErrorFilter()
+_console_filter = ConsoleFilter()
+
+
+def setup_process() -> None:
+    """Prepare this process for a flow, or for a task on a cluster's worker; may be called again.
+
+    A flow calls it first, so it holds wherever Prefect runs the flow: in a container, a worker's process, a command.
+    """
+    for name in RUN_LOGGERS:
+        logging.getLogger(name).addFilter(_error_filter)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(_console_filter)
+    if _handler not in log.handlers:
+        log.addHandler(_handler)
+        if log.level == logging.NOTSET:
+            log.setLevel(logging.INFO)
+        requeue_dropped_signals()
+    context = FlowRunContext.get()
+    if context and context.flow_run and (logger := _run_logger()):
+        _handler.flow_run_loggers[context.flow_run.id] = logger
+
+
+def release_process(_flow: Flow[..., Any], flow_run: FlowRun, _state: State[Any]) -> None:
+    """Prefect's hook at a flow's end: stop forwarding log lines to it."""
+    _handler.flow_run_loggers.pop(flow_run.id, None)
+    if not _handler.flow_run_loggers:
+        log.removeHandler(_handler)
+
+
+RELEASE_HOOKS: dict[str, Any] = {
+    name: [release_process] for name in ("on_completion", "on_failure", "on_crashed", "on_cancellation")
+}
+
+
+def _run_logger() -> RunLogger | None:
+    """The logger of the current task or flow run; None outside of a run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return None
