@@ -92,3 +92,8 @@ def make_patch_set(count: int = 24, *, suffix: str = "tif", top: str = "", test:
     lines = ["id,label", *(f"{name},{label}" for name, label in zip(ids[:count], labels[:count], strict=True))]
     files[f"{top}train_labels.csv"] = ("\n".join(lines) + "\n").encode()
     return PatchSet(files, ids, patches, labels)
+
+
+def without_locks(folder: Path) -> list[str]:
+    """Sorted names of a folder's entries, lock files left out, which stay; empty where there is no folder."""
+    return sorted(path.name for path in folder.glob("*") if path.suffix != ".lock")

@@ -1,7 +1,8 @@
-"""A web server on loopback, as bad as a test wants it."""
+"""A web server on the loopback interface that misbehaves as a test asks."""
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,41 +11,42 @@ from typing import Any
 
 @dataclass
 class Standin:
-    """What the server does; a test changes it before or while a client talks to it."""
+    """The server's content and faults; a test may change them while a client is connected."""
 
     content: bytes = b""
-    """What every path gives."""
+    """The body for every path."""
     files: dict[str, bytes] | None = None
-    """What each path gives, instead; others are not found."""
+    """The bodies by path, instead; other paths are 404."""
     etag: str = '"one"'
     cuts: list[int] = field(default_factory=list)
-    """Bytes after which each download in turn is cut off; later ones are whole."""
+    """Bytes after which each download in turn is cut off; later ones are complete."""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    """Status and headers that each request for a download in turn is refused with; later ones are let in."""
+    """Status and headers that each download in turn is answered with instead; later ones succeed."""
     silence: float = 0.05
-    """Seconds of silence before each cut."""
+    """Seconds without a byte before each cut."""
     ranges: bool = True
-    after_cut: Any = None
+    """Whether Range requests are honoured."""
+    after_cut: Callable[[], object] | None = None
     """Called after each cut."""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     """The Range header of each request for a file, "" for none."""
 
     def serve(self, port: int = 0) -> ThreadingHTTPServer:
-        """Start in a thread of its own."""
-        server = Quiet(("127.0.0.1", port), self.handler())
+        """Start the server in a thread of its own; port 0 takes a free one."""
+        server = QuietServer(("127.0.0.1", port), self.handler())
         threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
         return server
 
     def handler(self) -> type["Handler"]:
-        """The request handler of this stand-in."""
+        """The request handler class of this stand-in."""
         return type("Handler", (Handler,), {"standin": self})
 
 
-class Quiet(ThreadingHTTPServer):
-    """A server that says nothing of clients that hang up."""
+class QuietServer(ThreadingHTTPServer):
+    """A server that does not print a traceback when a client hangs up."""
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -52,8 +54,8 @@ class Handler(BaseHTTPRequestHandler):
     standin: Any
 
     def do_GET(self) -> None:
-        server, asked = self.standin, self.headers.get("Range", "")
-        server.asked.append(asked)
+        server, requested_range = self.standin, self.headers.get("Range", "")
+        server.requests.append(requested_range)
         content = server.content if server.files is None else server.files.get(self.path)
         if content is None:
             return self.reply(404, {}, b"not here")
@@ -64,13 +66,14 @@ class Handler(BaseHTTPRequestHandler):
         headers["Last-Modified"] = formatdate(1_500_000_000, usegmt=True)
         if server.ranges:
             headers["Accept-Ranges"] = "bytes"
-            if asked and self.headers.get("If-Range", server.etag) == server.etag:
-                start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if requested_range and self.headers.get("If-Range", server.etag) == server.etag:
+                start = int(requested_range.removeprefix("bytes=").rstrip("-"))
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 content, status = content[start:], 206
         self.reply(status, headers, content, server.cuts.pop(0) if server.cuts else None)
 
     def reply(self, status: int, headers: dict[str, str], content: bytes, cut: int | None = None) -> None:
+        """Send a response, of which the body ends after `cut` bytes."""
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -85,4 +88,4 @@ class Handler(BaseHTTPRequestHandler):
                 self.standin.after_cut()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

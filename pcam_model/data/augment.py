@@ -1,6 +1,6 @@
 """The recipe's augmentation (fastai's `aug_transforms`), for a whole batch at once, in one bilinear sample.
 
-Symmetry of the square, zoom, rotation and warp are one homography a patch; the resize is folded into its grid.
+Dihedral symmetry, zoom, rotation and perspective warp are one homography a patch; the resize is part of its grid.
 """
 
 import math
@@ -15,85 +15,85 @@ from pcam_model.core.rng import BatchSlice
 from pcam_model.data.stain import jitter
 
 PROBABILITY = 0.75
-DEGREES = 10.0
-ZOOM = 1.1
-WARP = 0.2
+MAX_DEGREES = 10.0
+MAX_ZOOM = 1.1
+MAX_WARP = 0.2
 BRIGHTNESS = (0.4, 0.6)
 CONTRAST = (0.8, 1.25)
 LEVELS = 256
 
-Finish = Callable[[Tensor], Tensor]
+PixelFunction = Callable[[Tensor], Tensor]
 
 
-def _as_it_is(images: Tensor) -> Tensor:
+def _identity(images: Tensor) -> Tensor:
     return images
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """How training sees its patches at a step.
+    """Image size and augmentations of a training step.
 
     Attributes:
-        size: the side of the images, in pixels.
-        calm: only the symmetries of the square, which resample no pixel: images as sharp as they will be seen.
-        stain: strength of the stain jitter; 0: none.
+        image_size: height and width of the images, in pixels.
+        no_warp: only the 8 symmetries of the square, which resample no pixel: images as sharp as at inference.
+        stain_jitter: strength of the stain jitter; 0: none.
     """
 
-    size: int
-    no_warp_fraction: bool = False
-    stain: float = 0.0
+    image_size: int
+    no_warp: bool = False
+    stain_jitter: float = 0.0
 
 
 def augment(
     patches: Tensor,
     view_config: ViewConfig,
-    draw: torch.Generator,
-    finish: Finish = _as_it_is,
-    share: BatchSlice | None = None,
+    rng: torch.Generator,
+    pixel_function: PixelFunction = _identity,
+    batch_slice: BatchSlice | None = None,
 ) -> Tensor:
-    """Training images from patches; each image's change is drawn from `draw`, on the host.
+    """Training images from patches; each image's transform is drawn from `rng`, on the host.
 
-    Light comes before the sample: a patch has 256 levels a channel, so that one small table a patch does it.
+    Brightness and contrast come before the resampling: a patch has 256 levels a channel, so that one small lookup table
+    a patch applies them.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
-        sight: how they are seen.
-        draw: where the randomness comes from; the result depends on nothing else.
-        finish: done to every pixel last, each channel by itself: float (B, 3, H, W) in 0..1 -> the same shape.
-        share: which rows of a batch the patches are; all of it by default.
+        view_config: image size and augmentations.
+        rng: source of the random numbers; the result depends on nothing else.
+        pixel_function: applied to every pixel last, each channel by itself: float (B, 3, H, W) in 0..1 -> same shape.
+        batch_slice: which rows of a batch the patches are; all of it by default.
 
     Returns:
-        float32 (B, 3, size, size), in 0..1 before `finish`.
+        float32 (B, 3, image_size, image_size), in 0..1 before `pixel_function`.
     """
-    share, device = share or BatchSlice(0, len(patches), len(patches)), patches.device
-    drawn = (
-        (symmetries if view_config.no_warp_fraction else homographies)(share.whole, draw),
-        *lighting(share.whole, draw),
-    )
-    maps, brightness, contrast = (share.of(part).to(device, non_blocking=True) for part in drawn)
-    if view_config.stain:
-        patches = jitter(patches, view_config.stain, draw, share)
+    batch_slice, device = batch_slice or BatchSlice(0, len(patches), len(patches)), patches.device
+    draw_maps = symmetries if view_config.no_warp else homographies
+    parameters = (draw_maps(batch_slice.batch_size, rng), *lighting(batch_slice.batch_size, rng))
+    maps, brightness, contrast = (batch_slice.of(drawn).to(device, non_blocking=True) for drawn in parameters)
+    if view_config.stain_jitter:
+        patches = jitter(patches, view_config.stain_jitter, rng, batch_slice)
     levels = torch.linspace(0, 1, LEVELS, device=device).expand(len(patches), 3, 1, LEVELS)
-    images = looked_up(patches, finish(relight(levels, brightness, contrast)))
-    return functional.grid_sample(images, grid(maps, view_config.size), "bilinear", "reflection", align_corners=False)
+    images = apply_table(patches, pixel_function(relight(levels, brightness, contrast)))
+    grid = sampling_grid(maps, view_config.image_size)
+    return functional.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 
-def looked_up(patches: Tensor, table: Tensor) -> Tensor:
-    """Each patch's pixels through its own table: uint8 (B, H, W, 3), (B, 3, 1, 256) -> (B, 3, H, W)."""
+def apply_table(patches: Tensor, table: Tensor) -> Tensor:
+    """Each patch's pixels through its own lookup table: uint8 (B, H, W, 3), (B, 3, 1, 256) -> (B, 3, H, W)."""
     count, height, width, channels = patches.shape
-    rows = torch.arange(count * channels, dtype=torch.int32, device=patches.device).view(count, channels, 1, 1)
-    places = patches.permute(0, 3, 1, 2).contiguous() + rows * LEVELS
-    return table.reshape(-1).index_select(0, places.view(-1)).view(count, channels, height, width)
+    tables = torch.arange(count * channels, dtype=torch.int32, device=patches.device).view(count, channels, 1, 1)
+    indices = patches.permute(0, 3, 1, 2).contiguous() + tables * LEVELS
+    return table.reshape(-1).index_select(0, indices.view(-1)).view(count, channels, height, width)
 
 
-def homographies(count: int, draw: torch.Generator) -> Tensor:
+def homographies(count: int, rng: torch.Generator) -> Tensor:
     """float32 (count, 3, 3): from output to input coordinates, both in -1..1."""
-    return symmetries(count, draw) @ zooms(count, draw) @ rotations(count, draw) @ warps(count, draw)
+    return symmetries(count, rng) @ zooms(count, rng) @ rotations(count, rng) @ warps(count, rng)
 
 
-def symmetries(count: int, draw: torch.Generator) -> Tensor:
-    """One of the 8 symmetries of the square each, (count, 3, 3)."""
-    flip_x, flip_y, swap = torch.randint(2, (3, count), generator=draw).float()
+def symmetries(count: int, rng: torch.Generator) -> Tensor:
+    """One of the 8 symmetries of the square for each, (count, 3, 3)."""
+    flip_x, flip_y, swap = torch.randint(2, (3, count), generator=rng).float()
     zero = torch.zeros(count)
     sign_x, sign_y = 1 - 2 * flip_x, 1 - 2 * flip_y
     return _matrix(
@@ -103,17 +103,17 @@ def symmetries(count: int, draw: torch.Generator) -> Tensor:
     )
 
 
-def zooms(count: int, draw: torch.Generator) -> Tensor:
-    """Magnified 1.0 to 1.1 times about a random centre, (count, 3, 3)."""
-    scale = 1 / (1 + (ZOOM - 1) * _uniform(count, draw) * _chosen(count, draw))
-    left, top = (1 - scale) * (2 * _uniform(count, draw) - 1), (1 - scale) * (2 * _uniform(count, draw) - 1)
+def zooms(count: int, rng: torch.Generator) -> Tensor:
+    """Zooms by 1.0 to 1.1 about a random centre, (count, 3, 3)."""
+    scale = 1 / (1 + (MAX_ZOOM - 1) * _uniform(count, rng) * _applied(count, rng))
+    left, top = (1 - scale) * (2 * _uniform(count, rng) - 1), (1 - scale) * (2 * _uniform(count, rng) - 1)
     zero = torch.zeros(count)
     return _matrix([scale, zero, left], [zero, scale, top], [zero, zero, zero + 1])
 
 
-def rotations(count: int, draw: torch.Generator) -> Tensor:
-    """Turned by up to 10 degrees either way, (count, 3, 3)."""
-    angle = math.radians(DEGREES) * (2 * _uniform(count, draw) - 1) * _chosen(count, draw)
+def rotations(count: int, rng: torch.Generator) -> Tensor:
+    """Rotations by up to 10 degrees either way, (count, 3, 3)."""
+    angle = math.radians(MAX_DEGREES) * (2 * _uniform(count, rng) - 1) * _applied(count, rng)
     zero = torch.zeros(count)
     return _matrix(
         [angle.cos(), -angle.sin(), zero],
@@ -122,51 +122,52 @@ def rotations(count: int, draw: torch.Generator) -> Tensor:
     )
 
 
-def warps(count: int, draw: torch.Generator) -> Tensor:
-    """Seen from a side and from above or below, (count, 3, 3).
+def warps(count: int, rng: torch.Generator) -> Tensor:
+    """Perspective warps, horizontal and vertical, (count, 3, 3).
 
     The keystone that carries the left edge to 1 + t of its length and the right one to 1 - t, in closed form.
     """
     zero = torch.zeros(count)
-    t, u = (WARP * (2 * _uniform(count, draw) - 1) * _chosen(count, draw) for _ in range(2))
-    sideways = _matrix([zero + 1, zero, t], [zero, 1 - t**2, zero], [t, zero, zero + 1])
-    upwards = _matrix([1 - u**2, zero, zero], [zero, zero + 1, u], [zero, u, zero + 1])
-    return sideways @ upwards
+    t, u = (MAX_WARP * (2 * _uniform(count, rng) - 1) * _applied(count, rng) for _ in range(2))
+    horizontal = _matrix([zero + 1, zero, t], [zero, 1 - t**2, zero], [t, zero, zero + 1])
+    vertical = _matrix([1 - u**2, zero, zero], [zero, zero + 1, u], [zero, u, zero + 1])
+    return horizontal @ vertical
 
 
-def grid(maps: Tensor, size: int) -> Tensor:
-    """Where each of size x size output pixels looks, float (B, size, size, 2) as `grid_sample` wants it."""
-    centres = (torch.arange(size, device=maps.device) * 2 + 1) / size - 1
+def sampling_grid(maps: Tensor, image_size: int) -> Tensor:
+    """Input coordinates of each output pixel, float (B, S, S, 2), for `grid_sample`."""
+    centres = (torch.arange(image_size, device=maps.device) * 2 + 1) / image_size - 1
     across, down, fixed = maps.view(-1, 3, 3, 1, 1).unbind(2)
     u, v, w = (across * centres + (down * centres[:, None] + fixed)).unbind(1)
-    places = torch.empty(*w.shape, 2, device=maps.device)
-    torch.div(u, w, out=places[..., 0])
-    torch.div(v, w, out=places[..., 1])
-    return places
+    grid = torch.empty(*w.shape, 2, device=maps.device)
+    torch.div(u, w, out=grid[..., 0])
+    torch.div(v, w, out=grid[..., 1])
+    return grid
 
 
-def lighting(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+def lighting(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Brightness (a shift) and contrast (a factor) in logit space, (count,) each."""
     low, high = BRIGHTNESS
-    chance = _uniform(count, draw) * (high - low) + low
-    brightness = torch.logit(chance) * _chosen(count, draw)
+    level = _uniform(count, rng) * (high - low) + low
+    brightness = torch.logit(level) * _applied(count, rng)
     low, high = math.log(CONTRAST[0]), math.log(CONTRAST[1])
-    contrast = torch.exp((_uniform(count, draw) * (high - low) + low) * _chosen(count, draw))
+    contrast = torch.exp((_uniform(count, rng) * (high - low) + low) * _applied(count, rng))
     return brightness, contrast
 
 
 def relight(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0..1, shifted by `brightness` (B,) and stretched by `contrast` (B,) in logit space."""
+    """Images (B, 3, H, W) in 0..1, plus `brightness` (B,) and times `contrast` (B,) in logit space."""
     shift, factor = brightness.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
     return torch.sigmoid((torch.logit(images, eps=1e-3) + shift) * factor)
 
 
-def _uniform(count: int, draw: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=draw)
+def _uniform(count: int, rng: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=rng)
 
 
-def _chosen(count: int, draw: torch.Generator) -> Tensor:
-    return (_uniform(count, draw) < PROBABILITY).float()
+def _applied(count: int, rng: torch.Generator) -> Tensor:
+    """1 where an image is transformed, 0 where it is left as it is, (count,)."""
+    return (_uniform(count, rng) < PROBABILITY).float()
 
 
 def _matrix(*rows: list[Tensor]) -> Tensor:

@@ -10,143 +10,158 @@ import pandas as pd
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.image import PATCH_BYTES, SIZE, Patch, PatchError
-from pcam_model.data.official_files import Part, check_published, find_parts, unpacked
+from pcam_model.data.official_files import OfficialSplit, find_splits, gunzip, verify_published_md5
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 
+MAX_LABEL_BYTES = 1 << 26
+# Chunks may hold many patches: a cache of this size has each decompressed about once.
+CHUNK_CACHE_BYTES = 1 << 26
+
 
 class OfficialPatches:
-    """The patches of a folder of PCam's official files, with their own sides and slides."""
+    """The patches of a folder of PCam's official files, with the authors' splits and slides."""
 
-    def __init__(self, folder: Path, scratch: Path, *, published: bool) -> None:
-        """`scratch` takes the unpacked images while they are read; `published`: refuse files that are not PCam's."""
-        self.parts = find_parts(folder)
-        if published:
-            check_published(self.parts)
-        self.scratch: list[Path] = []
-        self.images: list[Images] = []
+    def __init__(self, folder: Path, scratch: Path, *, verify_md5: bool) -> None:
+        """Open the files of all splits.
+
+        Args:
+            folder: where the files are.
+            scratch: where packed images are unpacked while they are read.
+            verify_md5: whether files that are not the published ones are refused.
+
+        Raises:
+            SourceError: a file is missing, damaged or not the published one.
+        """
+        splits = find_splits(folder)
+        if verify_md5:
+            verify_published_md5(splits)
+        self.unpacked: list[Path] = []
+        self.files: list[Hdf5Patches] = []
         try:
-            self.table = pd.concat([self.opened(part, scratch) for part in self.parts], ignore_index=True)
+            self.table = pd.concat([self._open(split, scratch) for split in splits], ignore_index=True)
         except BaseException:
             self.close()
             raise
-        self.starts = np.cumsum([0] + [images.count for images in self.images])
+        self.starts = np.cumsum([0] + [file.count for file in self.files])
 
-    def opened(self, part: Part, scratch: Path) -> pd.DataFrame:
-        """Open one part's images, and give its rows."""
-        labels = read_labels(part.y)
-        path = part.x
+    def _open(self, split: OfficialSplit, scratch: Path) -> pd.DataFrame:
+        """Open one split's images; its rows of the table."""
+        labels = read_labels(split.y)
+        path = split.x
         if path.suffix == ".gz":
             path = scratch / path.stem
-            self.scratch.append(path)
-            unpacked(part.x, path, len(labels) * (PATCH_BYTES + 4096) + (1 << 26))
-        self.images.append(Images(path, len(labels)))
+            self.unpacked.append(path)
+            gunzip(split.x, path, len(labels) * (PATCH_BYTES + 4096) + (1 << 26))
+        self.files.append(Hdf5Patches(path, len(labels)))
         return pd.DataFrame(
             {
-                "id": [f"pcam-{part.side}-{row:06d}" for row in range(len(labels))],
+                "id": [f"pcam-{split.name}-{row:06d}" for row in range(len(labels))],
                 "label": pd.array(labels, dtype="Int8"),
-                "slide": read_slides(part.meta, labels) if part.meta else np.full(len(labels), None, object),
-                "origin": part.side,
+                "slide": read_slides(split.meta, labels) if split.meta else np.full(len(labels), None, object),
+                "origin": split.name,
             }
         )
 
     def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Any thread may call it."""
-        part = int(np.searchsorted(self.starts, row, "right")) - 1
-        return self.images[part].patch(row - int(self.starts[part]))
+        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Thread-safe."""
+        index = int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.files[index].patch(row - int(self.starts[index]))
 
     def close(self) -> None:
-        """Let go of the files, and remove what was unpacked."""
-        for images in self.images:
-            images.close()
-        for path in self.scratch:
+        """Close the files, and remove the unpacked ones."""
+        for file in self.files:
+            file.close()
+        for path in self.unpacked:
             path.unlink(missing_ok=True)
 
 
-class Images:
+class Hdf5Patches:
     """The dataset `x` of one file: uint8 (N, 96, 96, 3)."""
 
     def __init__(self, path: Path, count: int | None = None) -> None:
-        """Opens the file; raises SourceError when it does not hold patches, `count` of them where that is known."""
+        """Open the file. Raises SourceError where it does not hold patches, `count` of them where that is given."""
         self.path = path
-        # Chunks may hold many patches: a cache of 64 MB has each unpacked about once.
-        self.file = opened(path, rdcc_nbytes=1 << 26)
+        self.file = open_hdf5(path, rdcc_nbytes=CHUNK_CACHE_BYTES)
         self.handle = os.open(path, os.O_RDONLY)
         try:
-            self.data = dataset(self.file, path, "x")
+            self.data = get_dataset(self.file, path, "x")
+            self.count = self._checked_count(count)
         except SourceError:
             self.close()
             raise
-        shape, kind = self.data.shape, self.data.dtype
-        self.count = int(shape[0]) if count is None and shape else count or 0
-        if shape != (self.count, SIZE, SIZE, 3) or kind != np.uint8:
-            self.close()
-            many, each = ("N", "row") if count is None else (count, "label")
+        # Contiguous data is stored in the file as it is, and is read without HDF5's lock.
+        self.offset = self.data.id.get_offset() if self.data.chunks is None else None
+
+    def _checked_count(self, expected: int | None) -> int:
+        shape, dtype = self.data.shape, self.data.dtype
+        count = int(shape[0]) if expected is None and shape else expected or 0
+        if shape != (count, SIZE, SIZE, 3) or dtype != np.uint8:
+            rows, unit = ("N", "row") if expected is None else (expected, "label")
             raise SourceError(
-                f"{path}: x is {kind} {shape}; expected uint8 ({many}, {SIZE}, {SIZE}, 3), one patch a {each}; get it "
-                "again"
+                f"{self.path}: x is {dtype} {shape}; expected uint8 ({rows}, {SIZE}, {SIZE}, 3), one patch a {unit}; "
+                "download it again"
             )
-        # Contiguous data stands in the file as it is, and is read without HDF5's lock.
-        self.start = self.data.id.get_offset() if self.data.chunks is None else None
+        return count
 
     def patch(self, row: int) -> Patch:
         """The patch in this row. Raises PatchError."""
-        if self.start is None:
+        if self.offset is None:
             try:
-                found: Patch = self.data[row]
+                patch: Patch = self.data[row]
             except OSError as error:
                 raise PatchError(f"HDF5 cannot read it ({error})") from error
-            return found
-        content = os.pread(self.handle, PATCH_BYTES, self.start + row * PATCH_BYTES)
+            return patch
+        content = os.pread(self.handle, PATCH_BYTES, self.offset + row * PATCH_BYTES)
         if len(content) != PATCH_BYTES:
             raise PatchError("the file ends before it")
         return np.frombuffer(content, np.uint8).reshape(SIZE, SIZE, 3)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.file.close()
         os.close(self.handle)
 
 
-def opened(path: Path | io.BytesIO, **how: int) -> h5py.File:
-    """An HDF5 file. Raises SourceError when it is none."""
+def open_hdf5(path: Path | io.BytesIO, **options: int) -> h5py.File:
+    """An open HDF5 file. Raises SourceError where it is none."""
     try:
-        return h5py.File(path, "r", **how)
+        return h5py.File(path, "r", **options)
     except OSError as error:
         raise SourceError(f"{path}: it is no whole HDF5 file ({error}); download it again") from error
 
 
-def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """A dataset of a file. Raises SourceError when there is none of that name."""
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
+def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """The dataset of this name. Raises SourceError where there is none."""
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
         raise SourceError(
             f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; is it PCam's file?"
         )
-    return found
+    return dataset
 
 
 def read_labels(path: Path) -> Labels:
-    """The labels of one part (N,), 0 or 1."""
-    source = unpacked(path, None, 1 << 26) if path.suffix == ".gz" else path
-    with opened(source) as file:
-        labels = np.asarray(dataset(file, path, "y")).reshape(-1)
+    """The labels of one split (N,), 0 or 1."""
+    source = gunzip(path, None, MAX_LABEL_BYTES) if path.suffix == ".gz" else path
+    with open_hdf5(source) as file:
+        labels = np.asarray(get_dataset(file, path, "y")).reshape(-1)
     wrong = np.flatnonzero((labels != 0) & (labels != 1))
     if len(wrong) or not len(labels):
-        raise SourceError(f"{path}: label {labels[wrong[:1]]} in row {wrong[:1]} of {len(labels):,}; labels are 0 or 1")
+        raise SourceError(f"{path}: label {labels[wrong[:1]]} in row {wrong[:1]} of {len(labels):,}; expected 0 or 1")
     return labels.astype(np.int64)
 
 
 def read_slides(path: Path, labels: Labels) -> list[str]:
-    """The slide of each patch of one part, from its meta file, whose labels must be the same."""
+    """The slide of each patch of one split, from its meta file, whose labels must be the same as `labels`."""
     try:
         rows = pd.read_csv(path)
-        slides, said = rows["wsi"].astype(str).tolist(), rows["center_tumor_patch"].astype(int).to_numpy()
+        slides, meta_labels = rows["wsi"].astype(str).tolist(), rows["center_tumor_patch"].astype(int).to_numpy()
     except (ValueError, KeyError, OSError) as error:
         raise SourceError(f"{path}: no slides can be read from it ({error}); expected PCam's meta CSV") from error
-    if len(said) != len(labels) or (said != labels).any():
+    if len(meta_labels) != len(labels) or (meta_labels != labels).any():
         raise SourceError(
-            f"{path}: its {len(said):,} rows and the {len(labels):,} labels do not tell the same of each patch; the "
-            "file belongs to another part, get it again"
+            f"{path}: its {len(meta_labels):,} rows do not have the labels of the split's {len(labels):,} patches; the "
+            "file belongs to another split, download it again"
         )
     return slides

@@ -1,8 +1,8 @@
-"""Files from the web: gone on with where a download breaks off, waited for while a server is busy."""
+"""HTTP downloads that resume where they break off, and wait while a server is busy."""
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -12,101 +12,142 @@ from urllib3.util import Retry, Timeout
 
 from pcam_model.core.errors import SourceError, TransientError
 from pcam_model.core.files import md5
+from pcam_model.core.retry import retry_call
 
-ATTEMPTS = 8  # in a row that bring nothing
-PIECE = 1 << 20
-LONGEST_WAIT = 600.0
+MAX_FAILURES = 8  # attempts in a row that bring no byte
+BLOCK_BYTES = 1 << 20
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
+MAX_WAIT_S = 600.0
+MAX_BACKOFF_S = 60.0
 REDIRECTS_ONLY = Retry(10, connect=0, read=0, status=0, other=0, redirect=10, respect_retry_after_header=False)
-Wait = Callable[[float], None]
+RETRIED_STATUS = {408, 416, 429}  # and those of 500 and above
 
 
-def download(url: str, path: Path, sums: frozenset[str] = frozenset(), wait: Wait = time.sleep) -> bool:
-    """Download a file, which appears at `path` whole and with one of these MD5s; False where the server has none.
+class BusyServerError(Exception):
+    """The server answers with a status that may pass."""
 
-    What another process left behind is gone on with where the sums can tell whether it fits.
+    def __init__(self, status: int, retry_after_s: float | None) -> None:
+        super().__init__(f"the server answers {status}")
+        self.retry_after_s = retry_after_s
+
+
+def download(url: str, path: Path, md5s: frozenset[str] = frozenset()) -> bool:
+    """Download a file to `path`, where it appears complete; False where the server does not have it (404).
+
+    What an earlier process left in `<name>.part` is resumed where an MD5 can tell whether it belongs to the file.
+
+    Args:
+        url: the file's address.
+        path: where it is put.
+        md5s: the MD5s that it may have; any where there are none.
 
     Raises:
         SourceError: the server refuses, or what it sends has another MD5, twice.
         TransientError: the server cannot be reached, or breaks off, after several attempts.
     """
     part = path.with_name(f"{path.name}.part")
-    if not sums:
+    if not md5s:
         part.unlink(missing_ok=True)
-    for last in (False, True):
-        if not arrived(url, part, wait):
+    for is_last in (False, True):
+        if not _Transfer(url, part).run():
             return False
-        found = md5(part)
-        if not sums or found in sums:
-            os.replace(part, path)
+        actual = md5(part)
+        if not md5s or actual in md5s:
+            part.replace(path)
             return True
         part.unlink()
-        if last:
+        if is_last:
             raise SourceError(
-                f"{url}: its MD5 is {found}, where {' or '.join(sorted(sums))} was published; this is another file, or "
-                "it is damaged on the way; choose another address, or set source.verify_md5=false for files of your own"
+                f"{url}: its MD5 is {actual}, where {' or '.join(sorted(md5s))} was published; this is another file, "
+                "or it is damaged on the way each time; check source.path, or set source.verify_md5=false for files of "
+                "your own"
             )
     raise AssertionError("unreachable")
 
 
-def arrived(url: str, part: Path, wait: Wait) -> bool:
-    """Fetch all of a file into `part`, in as many requests as it takes; False where there is none."""
-    tag, trouble, failed = "", "", 0
-    with urllib3.PoolManager(retries=REDIRECTS_ONLY, timeout=Timeout(connect=30, read=60)) as pool:
-        while failed < ATTEMPTS:
-            have, pause = size_of(part), None
+class _Transfer:
+    """The requests that bring one file into `part`."""
+
+    def __init__(self, url: str, part: Path) -> None:
+        self.url, self.part = url, part
+        self.etag = ""
+        self.failures = 0
+
+    def run(self) -> bool:
+        """Request the file until it is complete; False where the server does not have it."""
+        timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
+        with urllib3.PoolManager(retries=REDIRECTS_ONLY, timeout=timeout) as pool:
             try:
-                answer = pool.request("GET", url, headers=rest_of(have, tag), preload_content=False)
-                with answer:
-                    if answer.status in (200, 206):
-                        tag = answer.headers.get("ETag", "")
-                        save(answer, part, have)
-                        return True
-                    if answer.status == 404:
-                        return False
-                    trouble, pause = refusal(url, answer.status), retry_after(answer.headers)
-                    if answer.status == 416:
-                        part.unlink(missing_ok=True)
-            except HTTPError as error:
-                trouble = str(error)
-            failed = 0 if size_of(part) > have else failed + 1
-            wait(min(backoff(failed) if pause is None else pause, LONGEST_WAIT))
-    raise TransientError(f"{url} cannot be reached, or breaks off, after {ATTEMPTS} attempts: {trouble}")
+                return retry_call(lambda: self._attempt(pool), retry_on=self._may_pass, wait_s=self._wait_s)
+            except (HTTPError, BusyServerError) as error:
+                raise TransientError(
+                    f"{self.url} cannot be reached, or breaks off, after {MAX_FAILURES} attempts: {error}"
+                ) from error
+
+    def _attempt(self, pool: urllib3.PoolManager) -> bool:
+        """One request for what is missing; counts failures since the last progress."""
+        size = file_size(self.part)
+        try:
+            return self._request(pool, size)
+        except (HTTPError, BusyServerError):
+            self.failures = 0 if file_size(self.part) > size else self.failures + 1
+            raise
+
+    def _request(self, pool: urllib3.PoolManager, size: int) -> bool:
+        with pool.request("GET", self.url, headers=range_headers(size, self.etag), preload_content=False) as response:
+            if response.status in (200, 206):
+                self.etag = response.headers.get("ETag", "")
+                append_body(response, self.part, size)
+                return True
+            if response.status == 404:
+                return False
+            if response.status == 416:
+                self.part.unlink(missing_ok=True)
+            if response.status < 500 and response.status not in RETRIED_STATUS:
+                raise SourceError(
+                    f"{self.url}: the server refuses it ({response.status}); check the address, and that it needs no "
+                    "login"
+                )
+            raise BusyServerError(response.status, retry_after(response.headers))
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return isinstance(error, HTTPError | BusyServerError) and self.failures < MAX_FAILURES
+
+    def _wait_s(self, error: BaseException, _: int) -> float:
+        asked = getattr(error, "retry_after_s", None)
+        return min(backoff(self.failures) if asked is None else asked, MAX_WAIT_S)
 
 
-def save(answer: urllib3.BaseHTTPResponse, part: Path, have: int) -> None:
-    """Append the rest that was asked for, or begin again where the server sends everything."""
-    goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    if answer.status == 206 and not goes_on:
+def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int) -> None:
+    """Append the range that was asked for, from byte `size` on, or start again where the server sends everything."""
+    is_range = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+    if response.status == 206 and not is_range:
         part.unlink(missing_ok=True)
-        raise HTTPError(f"another part of the file came than the one from byte {have:,} on")
-    with part.open("ab" if goes_on else "wb") as file:
-        for piece in answer.stream(PIECE, decode_content=False):
-            file.write(piece)
+        raise HTTPError(f"the server sent another range than the one from byte {size:,} on")
+    with part.open("ab" if is_range else "wb") as file:
+        for block in response.stream(BLOCK_BYTES, decode_content=False):
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
 
 
-def rest_of(have: int, tag: str) -> dict[str, str]:
-    """The headers that ask for what is missing, if the file is still the one of this tag."""
-    rest = {"Range": f"bytes={have}-"} if have else {}
-    same = {"If-Range": tag} if have and tag and not tag.startswith("W/") else {}
-    return {"Accept-Encoding": "identity", **rest, **same}
-
-
-def refusal(url: str, status: int) -> str:
-    """What a status says that may pass by itself. Raises SourceError for one that will not."""
-    if status >= 500 or status in (408, 416, 429):
-        return f"the server answers {status}"
-    raise SourceError(f"{url}: the server refuses it ({status}); check the address, and whether it needs no login")
+def range_headers(size: int, etag: str) -> dict[str, str]:
+    """Request headers for the bytes from `size` on, of the file that has this ETag."""
+    headers = {"Accept-Encoding": "identity"}
+    if size:
+        headers["Range"] = f"bytes={size}-"
+    if size and etag and not etag.startswith("W/"):
+        headers["If-Range"] = etag
+    return headers
 
 
 def backoff(attempt: int) -> float:
-    """1, 2, 4 ... seconds, at most a minute."""
-    return min(2.0**attempt, 60.0)
+    """Seconds to wait after so many failed attempts: 1, 2, 4 ..., at most a minute."""
+    return min(2.0**attempt, MAX_BACKOFF_S)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a Retry-After header asks for: a number, or a date."""
+    """Seconds to wait by a Retry-After header, a number or a date; None where there is none."""
     header = headers.get("Retry-After")
     if header is None:
         return None
@@ -120,6 +161,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def size_of(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0

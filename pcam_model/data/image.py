@@ -1,10 +1,11 @@
-"""One image file to one patch: uint8 (96, 96, 3)."""
+"""Patches from image files: uint8 (96, 96, 3); which files of a data set are images."""
 
 import hashlib
 import io
 import struct
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +15,34 @@ SIZE = 96
 PATCH_BYTES = SIZE * SIZE * 3
 FORMATS = ("TIFF", "PNG", "JPEG")
 
+IMAGE_SUFFIXES = {"tif", "tiff", "png", "jpg", "jpeg"}
+SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
+LABELS_FILE = "train_labels.csv"
+PACK_RECORD = "pack.json"
+
 Patch = NDArray[np.uint8]
 
 
 class PatchError(Exception):
-    """Why one image is no patch, in words; the packing says which one, and stops or sets it aside."""
+    """An image is no patch: the reason, without the file's name."""
+
+
+class ImageName(NamedTuple):
+    """A patch's id, which is its file's name without folder and suffix, and the file; "" in a pack."""
+
+    id: str
+    file: str
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The bytes around the pixels of an uncompressed file: what has the same ones has its pixels in the same place."""
+class TiffFrame:
+    """The bytes before and after the pixels of an uncompressed TIFF; files with the same ones have the same layout."""
 
     head: bytes
     tail: bytes
 
-    def holds(self, content: bytes) -> bool:
-        """Whether this file differs from the one the frame was taken of in its pixels alone."""
+    def matches(self, content: bytes) -> bool:
+        """Whether a file differs from the one of this frame in its pixels alone."""
         return (
             len(content) == len(self.head) + PATCH_BYTES + len(self.tail)
             and content.startswith(self.head)
@@ -38,76 +51,80 @@ class Frame:
 
 
 def pixel_digest(pixels: bytes | memoryview) -> str:
-    """128 bits of the SHA-256 of a patch's pixels, in hexadecimal."""
+    """The first 128 bits of the SHA-256 of a patch's pixels, in hexadecimal."""
     return hashlib.sha256(pixels).hexdigest()[:32]
 
 
 class Decoder:
-    """Decodes images; remembers the last plain TIFF's frame, for Kaggle's 220,025 files share one."""
+    """Decodes image files; remembers the last plain TIFF's frame, which all of Kaggle's 220,025 files share."""
 
     def __init__(self) -> None:
-        self.frame: Frame | None = None
+        self.frame: TiffFrame | None = None
 
     def __call__(self, content: bytes) -> Patch:
         """The patch in an image file's bytes. Raises PatchError, with the reason."""
         frame = self.frame  # other threads may replace it meanwhile
-        if frame is None or not frame.holds(content):
-            self.frame = frame = plain_tiff(content)
+        if frame is None or not frame.matches(content):
+            self.frame = frame = plain_tiff_frame(content)
         if frame is None:
-            return by_pillow(content)
+            return decode_with_pillow(content)
         pixels = np.frombuffer(content, np.uint8, PATCH_BYTES, len(frame.head))
         return pixels.reshape(SIZE, SIZE, 3)
 
 
-def plain_tiff(content: bytes) -> Frame | None:
-    """The frame of a 96x96 RGB TIFF of one page and one uncompressed strip; None for anything else."""
+def plain_tiff_frame(content: bytes) -> TiffFrame | None:
+    """The frame of a 96x96 RGB TIFF of one page and one uncompressed strip; None for any other file."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
         return None
     try:
-        tags = tiff_tags(content, order)
+        tags = read_tiff_tags(content, order)
     except struct.error:
         return None
     # width, length, compression: none, photometric: RGB, orientation, samples, planar: interleaved, bytes of the strip
-    asked = {256: SIZE, 257: SIZE, 259: 1, 262: 2, 274: 1, 277: 3, 284: 1, 279: PATCH_BYTES}
-    usual = {259: 1, 274: 1, 284: 1}
-    plain = all(tags.get(tag, usual.get(tag)) == value for tag, value in asked.items())
+    expected = {256: SIZE, 257: SIZE, 259: 1, 262: 2, 274: 1, 277: 3, 284: 1, 279: PATCH_BYTES}
+    defaults = {259: 1, 274: 1, 284: 1}
+    is_plain = all(tags.get(tag, defaults.get(tag)) == value for tag, value in expected.items())
     start = tags.get(273)
-    if not plain or start is None or 338 in tags or 317 in tags or not eight_bits(content, order, tags.get(258)):
+    if not is_plain or start is None or 338 in tags or 317 in tags or not has_eight_bits(content, order, tags.get(258)):
         return None
     if start + PATCH_BYTES > len(content):
         return None
-    return Frame(content[:start], content[start + PATCH_BYTES :])
+    return TiffFrame(content[:start], content[start + PATCH_BYTES :])
 
 
-def tiff_tags(content: bytes, order: str) -> dict[int, int]:
-    """The first page's tags with one number each (BitsPerSample: where its numbers stand)."""
-    (at,) = struct.unpack_from(order + "I", content, 4)
-    (entries,) = struct.unpack_from(order + "H", content, at)
-    (following,) = struct.unpack_from(order + "I", content, at + 2 + 12 * entries)
+def read_tiff_tags(content: bytes, order: str) -> dict[int, int]:
+    """The first page's tags of one number each, and the offset of BitsPerSample's numbers; empty for many pages."""
+    (page,) = struct.unpack_from(order + "I", content, 4)
+    (entries,) = struct.unpack_from(order + "H", content, page)
+    (next_page,) = struct.unpack_from(order + "I", content, page + 2 + 12 * entries)
     tags: dict[int, int] = {}
     for entry in range(entries):
-        place = at + 2 + 12 * entry
-        tag, kind, count = struct.unpack_from(order + "HHI", content, place)
+        offset = page + 2 + 12 * entry
+        tag, value_type, count = struct.unpack_from(order + "HHI", content, offset)
         if count == 1 or tag == 258:
-            short = kind == 3 and count == 1
-            (tags[tag],) = struct.unpack_from(order + ("H" if short else "I"), content, place + 8)
-    return {} if following else tags
+            is_short = value_type == 3 and count == 1
+            (tags[tag],) = struct.unpack_from(order + ("H" if is_short else "I"), content, offset + 8)
+    return {} if next_page else tags
 
 
-def eight_bits(content: bytes, order: str, place: int | None) -> bool:
-    """Whether BitsPerSample says 8, 8, 8."""
-    return place is not None and content[place : place + 6] == struct.pack(order + "HHH", 8, 8, 8)
+def has_eight_bits(content: bytes, order: str, offset: int | None) -> bool:
+    """Whether BitsPerSample, at this offset, is 8, 8, 8."""
+    return offset is not None and content[offset : offset + 6] == struct.pack(order + "HHH", 8, 8, 8)
 
 
-def by_pillow(content: bytes) -> Patch:
-    """Any TIFF, PNG or JPEG that Pillow reads, when it is one 96x96 RGB image of 8 bits, upright as its tags say."""
+def decode_with_pillow(content: bytes) -> Patch:
+    """The patch in any TIFF, PNG or JPEG that holds one 96x96 RGB image of 8 bits, upright as its tags say.
+
+    Raises:
+        PatchError: it holds anything else, or is damaged.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                refuse_other(image, content)
-                return np.asarray(opaque(ImageOps.exif_transpose(image)))
+                check_is_patch(image, content)
+                return np.asarray(to_opaque_rgb(ImageOps.exif_transpose(image)))
     except PatchError:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
@@ -115,8 +132,8 @@ def by_pillow(content: bytes) -> Patch:
         raise PatchError(f"it is not a whole TIFF, PNG or JPEG image ({type(error).__name__})") from error
 
 
-def refuse_other(image: Image.Image, content: bytes) -> None:
-    """Raise PatchError for an image that is no patch, before its pixels are read."""
+def check_is_patch(image: Image.Image, content: bytes) -> None:
+    """Raise PatchError for an image that is no patch, before its pixels are decoded."""
     if image.size != (SIZE, SIZE) or image.mode not in ("RGB", "RGBA", "P"):
         width, height = image.size
         raise PatchError(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
@@ -128,12 +145,16 @@ def refuse_other(image: Image.Image, content: bytes) -> None:
         raise PatchError(f"it has {bits} bits a channel, not 8")
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """The image as RGB, where that loses nothing: colours from a palette, or a channel of opacity that is full."""
+def to_opaque_rgb(image: Image.Image) -> Image.Image:
+    """The image as RGB: palette colours are looked up, a fully opaque alpha channel is dropped.
+
+    Raises:
+        PatchError: it is transparent somewhere.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    full = image.convert("RGBA")
-    lowest, _ = full.getchannel("A").getextrema()
+    rgba = image.convert("RGBA")
+    lowest, _ = rgba.getchannel("A").getextrema()
     if lowest != 255:
         raise PatchError("it is transparent in part, where a patch is RGB")
-    return full.convert("RGB")
+    return rgba.convert("RGB")

@@ -1,4 +1,4 @@
-"""Images to predict: every one in zips, folders, packs, PCam's HDF5 and files; labels are not asked for."""
+"""Images to predict, from zips, folders, packs, PCam's HDF5 and image files; labels are not needed."""
 
 import bisect
 import math
@@ -9,142 +9,158 @@ from typing import Protocol
 from pcam_model.core.errors import SourceError, require_package
 from pcam_model.data.container import Folder, open_container
 from pcam_model.data.hdf5_inputs import Hdf5Images, official_images
-from pcam_model.data.image import Decoder, Patch, PatchError
-from pcam_model.data.names import IMAGES, LABELS, LITTER, PACK, NamedImage
+from pcam_model.data.image import (
+    IMAGE_SUFFIXES,
+    LABELS_FILE,
+    PACK_RECORD,
+    SYSTEM_FILES,
+    Decoder,
+    ImageName,
+    Patch,
+    PatchError,
+)
 from pcam_model.data.official_files import holds_official
 
 
-class _Part(Protocol):
-    """The images of one place."""
+class _Input(Protocol):
+    """The images of one path."""
 
     def __len__(self) -> int: ...
 
-    def named(self, row: int) -> NamedImage: ...
+    def name(self, row: int) -> ImageName: ...
 
     def content(self, row: int) -> bytes: ...
 
     def patch(self, row: int) -> Patch: ...
 
 
-class _Files:
-    """Image files of one place."""
+class _FileInput:
+    """Image files of one path."""
 
-    def __init__(self, names: list[str], read: Callable[[str], bytes], above: str) -> None:
-        self.names, self.read, self.above, self.decode = names, read, above, Decoder()
+    def __init__(self, files: list[str], read: Callable[[str], bytes], prefix: str) -> None:
+        self.files, self.read, self.prefix, self.decode = files, read, prefix, Decoder()
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.files)
 
-    def named(self, row: int) -> NamedImage:
-        return NamedImage(PurePosixPath(self.names[row]).stem, self.above + self.names[row])
+    def name(self, row: int) -> ImageName:
+        return ImageName(PurePosixPath(self.files[row]).stem, self.prefix + self.files[row])
 
     def content(self, row: int) -> bytes:
-        return self.read(self.names[row])
+        return self.read(self.files[row])
 
     def patch(self, row: int) -> Patch:
         return self.decode(self.content(row))
 
 
-class _Pack:
+class _PackInput:
     """The patches of a pack."""
 
     def __init__(self, folder: Path) -> None:
-        with require_package("a pack"):  # who predicts image files needs no pandas
-            from pcam_model.data.pack import open_pack, patches, table
+        with require_package("a pack"):  # pandas, which the prediction of image files does not need
+            from pcam_model.data.pack import load_patches, load_table, open_pack
 
         pack = open_pack(folder)
-        self.array = patches(pack)
-        self.ids: list[str] = table(pack)["id"].astype(str).tolist()
+        self.patches = load_patches(pack)
+        self.ids: list[str] = load_table(pack)["id"].astype(str).tolist()
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def named(self, row: int) -> NamedImage:
-        return NamedImage(self.ids[row], "")
+    def name(self, row: int) -> ImageName:
+        return ImageName(self.ids[row], "")
 
     def content(self, row: int) -> bytes:
-        return bytes(self.array[row].data)
+        return bytes(self.patches[row].data)
 
     def patch(self, row: int) -> Patch:
-        patch: Patch = self.array[row]
+        patch: Patch = self.patches[row]
         return patch
 
 
 class Images:
-    """All images of some places, in the order of the places: by name in a folder, as they lie in a zip or a pack."""
+    """All images of some paths, path after path: sorted by name in a folder, in their own order in a zip or a pack."""
 
-    def __init__(self, places: Sequence[Path], scratch: Path | None = None) -> None:
-        """Raises SourceError where a place is not there, cannot be read or holds no image.
+    def __init__(self, paths: Sequence[Path], scratch: Path | None = None) -> None:
+        """Open the paths.
 
         Args:
-            places: zips, folders, packs, image files, folders of PCam's official HDF5 files, or those of images.
-            scratch: where packed HDF5 files are unpacked while they are read; the system's place by default.
+            paths: zips, folders, packs, image files, PCam's official HDF5 files or folders of them.
+            scratch: where packed HDF5 files are unpacked while they are read; the system's temporary folder by default.
+
+        Raises:
+            SourceError: a path does not exist, cannot be read or holds no image.
         """
         self._scratch = scratch
-        self.others: list[str] = []
-        """Files that hold no images as far as their names tell, and were left out."""
-        alone = len(places) == 1
-        self._parts = [part for place in places for part in self._opened(place, "" if alone else f"{place}/")]
+        self.ignored_files: list[str] = []
+        """Files that are no images by their names."""
+        prefixes = [""] if len(paths) == 1 else [f"{path}/" for path in paths]
+        self._inputs = [
+            found for path, prefix in zip(paths, prefixes, strict=True) for found in self._open(path, prefix)
+        ]
         self._starts = [0]
-        for part in self._parts:
-            self._starts.append(self._starts[-1] + len(part))
+        for found in self._inputs:
+            self._starts.append(self._starts[-1] + len(found))
 
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def named(self, row: int) -> NamedImage:
-        """Which image is in this row."""
-        part, at = self._at(row)
-        return part.named(at)
+    def name(self, row: int) -> ImageName:
+        """The id and file of the image in this row."""
+        source, local_row = self._locate(row)
+        return source.name(local_row)
 
     def patch(self, row: int) -> Patch:
-        """uint8 (96, 96, 3). Raises PatchError, with the reason. Any thread may call it."""
-        part, at = self._at(row)
-        return part.patch(at)
+        """uint8 (96, 96, 3). Raises PatchError, with the reason. Thread-safe."""
+        source, local_row = self._locate(row)
+        return source.patch(local_row)
 
     def content(self, row: int) -> bytes:
-        """What the patch is decoded from; empty where it cannot be read. Any thread may call it."""
-        part, at = self._at(row)
+        """The bytes that the patch is decoded from; empty where they cannot be read. Thread-safe."""
+        source, local_row = self._locate(row)
         try:
-            return part.content(at)
+            return source.content(local_row)
         except PatchError:
             return b""
 
-    def _at(self, row: int) -> tuple[_Part, int]:
-        which = bisect.bisect_right(self._starts, row) - 1
-        return self._parts[which], row - self._starts[which]
+    def _locate(self, row: int) -> tuple[_Input, int]:
+        index = bisect.bisect_right(self._starts, row) - 1
+        return self._inputs[index], row - self._starts[index]
 
-    def _opened(self, place: Path, above: str) -> Iterator[_Part]:
-        if holds_official(place):
-            files, others = official_images(place)
-            self.others += [above + name for name in others]
-            yield from (Hdf5Images(file, above + file.name, self._scratch) for file in files)
+    def _open(self, path: Path, prefix: str) -> Iterator[_Input]:
+        if holds_official(path):
+            files, ignored = official_images(path)
+            self.ignored_files += [prefix + name for name in ignored]
+            yield from (Hdf5Images(file, prefix + file.name, self._scratch) for file in files)
+        elif (path / PACK_RECORD).is_file():
+            yield _PackInput(path)
+        elif path.is_file() and path.name.endswith((".h5", ".h5.gz")):
+            yield Hdf5Images(path, str(path), self._scratch)
+        elif path.is_file() and _suffix(path.name) in IMAGE_SUFFIXES:
+            yield _FileInput([str(path)], Folder(Path()).read, "")
         else:
-            yield self._part(place, above)
+            yield self._open_container(path, prefix)
 
-    def _part(self, place: Path, above: str) -> _Part:
-        if (place / PACK).is_file():
-            return _Pack(place)
-        if place.is_file() and place.name.endswith((".h5", ".h5.gz")):
-            return Hdf5Images(place, str(place), self._scratch)
-        if place.is_file() and _kind(place.name) in IMAGES:
-            return _Files([str(place)], Folder(Path()).read, "")
-        container = Folder(place, deep=math.inf) if place.is_dir() else open_container(place)
+    def _open_container(self, path: Path, prefix: str) -> _FileInput:
+        container = Folder(path, max_depth=math.inf) if path.is_dir() else open_container(path)
         names = list(container.names())
-        found = [name for name in names if _kind(name) in IMAGES and not _litter(name)]
-        if not found:
+        files = [name for name in names if not _is_hidden(name)]
+        images = [name for name in files if _suffix(name) in IMAGE_SUFFIXES]
+        if not images:
             raise SourceError(
-                f"{place}: no image is among its {len(names):,} files; expected .tif, .png or .jpg files at any depth, "
-                "or a pack; name another place"
+                f"{path}: no image is among its {len(names):,} files; expected .tif, .png or .jpg files at any depth, "
+                "or a pack; give another path"
             )
-        self.others += [above + name for name in names if _kind(name) not in IMAGES and not _litter(name)]
-        return _Files(found, container.read, above)
+        self.ignored_files += [prefix + name for name in files if _suffix(name) not in IMAGE_SUFFIXES]
+        return _FileInput(images, container.read, prefix)
 
 
-def _kind(name: str) -> str:
+def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower().removeprefix(".")
 
 
-def _litter(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     parts = name.split("/")
-    return parts[-1] in {*LITTER, LABELS} or any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return parts[-1] in {*SYSTEM_FILES, LABELS_FILE} or any(
+        part.startswith(".") or part == "__MACOSX" for part in parts
+    )

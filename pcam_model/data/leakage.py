@@ -1,4 +1,4 @@
-"""What a split keeps apart, counted anew from its result, and what a figure on it therefore means."""
+"""Leakage between splits, counted from the finished division, and what a figure on it therefore means."""
 
 from typing import Literal
 
@@ -8,83 +8,87 @@ from numpy.typing import NDArray
 
 from pcam_model.core.errors import SplitError
 from pcam_model.core.schema import Record
+from pcam_model.core.splits import SPLITS
 
-Kind = Literal["random", "slide", "official"]
-SIDES = ("train", "valid", "test")
-Counts = dict[str, dict[str, int]]
+SplitKind = Literal["random", "slide", "official"]
+ClassCounts = dict[str, int]
+"""Patches of class "0" and "1"."""
 
 
 class LeakageReport(Record):
-    """What stands on which side."""
+    """What the splits share, and the slides of each."""
 
-    ids_on_two_sides: int
-    """Patches that stand on two sides."""
-    pixels_on_two_sides: int
-    """Different images that stand on two sides."""
-    slides_on_two_sides: int
-    """Known slides that stand on two sides."""
-    slides: dict[str, dict[str, dict[str, int]]]
-    """Patches of each class on each known slide of each side."""
+    ids_in_two_splits: int
+    """Patches in more than one split."""
+    pixels_in_two_splits: int
+    """Different images in more than one split."""
+    slides_in_two_splits: int
+    """Known slides in more than one split."""
+    slides: dict[str, dict[str, ClassCounts]]
+    """Patches of each class on each known slide, by split."""
     unmapped_slides: int
     """Patches whose slide is not known."""
     left_out: tuple[str, ...]
-    """Ids of patches that repeat one of a later side of the source's own division."""
+    """Ids of patches in no split: they repeat one of a later split of the source's own division."""
 
 
-def counted(rows: pd.DataFrame, side: NDArray[np.str_]) -> Counts:
-    """Patches of each class on each side."""
+def count_classes(rows: pd.DataFrame, splits: NDArray[np.str_]) -> dict[str, ClassCounts]:
+    """Patches of each class in each split."""
     labels = rows["label"].to_numpy()
-    return {s: {str(c): int(((side == s) & (labels == c)).sum()) for c in (0, 1)} for s in SIDES}
+    return {name: {str(c): int(((splits == name) & (labels == c)).sum()) for c in (0, 1)} for name in SPLITS}
 
 
-def refuse_one_class(counts: Counts, kind: Kind) -> None:
-    """Raise SplitError where a side that has patches has one class only."""
-    for side, classes in counts.items():
-        if (sum(classes.values()) or side != "test") and not all(classes.values()):
+def require_both_classes(counts: dict[str, ClassCounts], kind: SplitKind) -> None:
+    """Raise SplitError where a split has one class only; test may be empty."""
+    for name, classes in counts.items():
+        if (sum(classes.values()) or name != "test") and not all(classes.values()):
             raise SplitError(
-                f"split.kind={kind} gives the {side} side {classes['0']:,} patches of class 0 and {classes['1']:,} of "
-                "class 1; every side needs both; give more patches, or choose another split.seed or split.kind"
+                f"split.kind={kind} gives the {name} split {classes['0']:,} patches of class 0 and {classes['1']:,} of "
+                "class 1; every split needs both; give more patches, or choose another split.seed or split.kind"
             )
 
 
-def check_leakage(rows: pd.DataFrame, side: NDArray[np.str_], kind: Kind) -> LeakageReport:
-    """The proof of a division. Raises AssertionError where it breaks what its kind promises: a fault of ours."""
-    kept = rows.assign(side=side)[side != ""]
-    shared = {name: int((kept.groupby(name)["side"].nunique() > 1).sum()) for name in ("id", "pixels", "slide")}
+def check_leakage(rows: pd.DataFrame, splits: NDArray[np.str_], kind: SplitKind) -> LeakageReport:
+    """Count what the splits share. Raises AssertionError where it breaks what the kind promises: a fault of ours."""
+    used = rows.assign(split=splits)[splits != ""]
+    shared = {column: int((used.groupby(column)["split"].nunique() > 1).sum()) for column in ("id", "pixels", "slide")}
     if shared["id"] or shared["pixels"] or (shared["slide"] and kind == "slide"):
-        raise AssertionError(f"a {kind} split with {shared} on two sides")
+        raise AssertionError(f"a {kind} split with {shared} in more than one split")
     return LeakageReport(
-        ids_on_two_sides=shared["id"],
-        pixels_on_two_sides=shared["pixels"],
-        slides_on_two_sides=shared["slide"],
-        slides={s: by_slide(kept[kept["side"] == s]) for s in SIDES},
-        unmapped_slides=int(kept["slide"].isna().sum()),
-        left_out=tuple(str(i) for i in rows["id"][side == ""]),
+        ids_in_two_splits=shared["id"],
+        pixels_in_two_splits=shared["pixels"],
+        slides_in_two_splits=shared["slide"],
+        slides={name: count_slide_classes(used[used["split"] == name]) for name in SPLITS},
+        unmapped_slides=int(used["slide"].isna().sum()),
+        left_out=tuple(str(i) for i in rows["id"][splits == ""]),
     )
 
 
-def by_slide(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+def count_slide_classes(rows: pd.DataFrame) -> dict[str, ClassCounts]:
     """Patches of each class on each known slide."""
-    ones = rows.dropna(subset=["slide"]).groupby("slide")["label"].agg(["size", "sum"])
-    return {str(slide): {"0": int(size - one), "1": int(one)} for slide, size, one in ones.itertuples()}
+    counts = rows.dropna(subset=["slide"]).groupby("slide")["label"].agg(["size", "sum"])
+    return {str(slide): {"0": int(size - ones), "1": int(ones)} for slide, size, ones in counts.itertuples()}
 
 
-def meaning(kind: Kind, proof: LeakageReport) -> str:
-    """The honest sentence of a figure on this split."""
+def describe_split(kind: SplitKind, leakage: LeakageReport) -> str:
+    """What a figure on this split says, and what it does not, in a sentence."""
+    unseen = "a figure for slides that were not trained on: no slide and no identical patch is in two splits"
     if kind == "random":
-        return "optimistic: patches of one slide may stand on both sides, so new slides will do worse than this figure"
-    said = "a figure for slides that were not trained on: no slide and no identical patch stands on two sides"
-    if kind == "slide" and proof.unmapped_slides:
-        return (
-            f"{said}; optimistic where {proof.unmapped_slides:,} patches of unknown slides lie on one of them after all"
-        )
-    if kind == "slide":
-        return said
-    if proof.slides_on_two_sides:
-        said = f"optimistic: {proof.slides_on_two_sides:,} slides stand on two sides of the source's own division"
-    elif proof.unmapped_slides:
-        said = "the source's own division; its slides are not known here, no identical patch stands on two sides"
+        return "optimistic: patches of one slide may be in two splits, so new slides will do worse than this figure"
+    if kind == "official":
+        return _describe_official(leakage, unseen)
+    if leakage.unmapped_slides:
+        return f"{unseen}; optimistic where {leakage.unmapped_slides:,} patches of unknown slides are from one of these"
+    return unseen
+
+
+def _describe_official(leakage: LeakageReport, unseen: str) -> str:
+    if leakage.slides_in_two_splits:
+        text = f"optimistic: {leakage.slides_in_two_splits:,} slides are in two splits of the source's own division"
+    elif leakage.unmapped_slides:
+        text = "the source's own division; its slides are not known here, no identical patch is in two splits"
     else:
-        said = f"the source's own division, {said}"
-    lost = len(proof.left_out)
-    return f"{said}; {lost:,} patches that repeat one of a later side were left out" if lost else said
+        text = f"the source's own division, {unseen}"
+    if not leakage.left_out:
+        return text
+    return f"{text}; {len(leakage.left_out):,} patches that repeat one of a later split were left out"

@@ -1,45 +1,52 @@
-"""PCam's official files from a web address, as it were a folder."""
+"""Downloads PCam's official files from a web address."""
 
 import hashlib
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pcam_model.core.errors import ConfigError, SourceError
-from pcam_model.core.files import disk_space_guard, exclusive_lock
-from pcam_model.data.http_download import Wait, download
-from pcam_model.data.official_files import PREFIX, PUBLISHED
+from pcam_model.core.files import disk_space_guard
+from pcam_model.core.locks import file_lock
+from pcam_model.data.http_download import download
+from pcam_model.data.official_files import PREFIX, PUBLISHED_MD5
 
 
-def fetch_official(address: str, downloads: Path, *, published: bool, wait: Wait = time.sleep) -> Path:
-    """A folder below `downloads` with the official files that lie at an address; those that came before are kept.
+def fetch_official(url: str, downloads: Path, *, verify_md5: bool) -> Path:
+    """A folder below `downloads` with the official files at this address; those in it are not downloaded again.
 
-    `published`: only those with the published MD5. Raises SourceError where the address has none of them, Transient.
+    Args:
+        url: the address below which the files are.
+        downloads: the folder of all downloads.
+        verify_md5: whether files that are not the published ones are refused.
+
+    Raises:
+        ConfigError: the address holds credentials.
+        SourceError: there are no official files at the address, or other ones than the published.
+        TransientError: the server cannot be reached.
     """
-    if "@" in urlsplit(address).netloc:
+    if "@" in urlsplit(url).netloc:
         raise ConfigError(
-            "a web address holds no credentials: it is shown and kept; give one that needs none, or a folder"
+            "source.path holds credentials, and a web address is shown and stored; give an address that needs none, or "
+            "a folder"
         )
-    base = address.split("?")[0].rstrip("/")
+    base = url.split("?")[0].rstrip("/")
     folder = downloads / f"pcam-{hashlib.sha256(base.encode()).hexdigest()[:16]}"
-    with disk_space_guard(downloads):
-        folder.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(folder):
-            for name in sorted(PUBLISHED, key=lambda name: "_x." in name):
-                fetch_one(base, folder, name, published, wait)
+    with disk_space_guard(downloads), file_lock(folder / ".lock"):
+        for name in sorted(PUBLISHED_MD5, key=lambda name: "_x." in name):  # the large files last
+            _fetch_file(base, folder, name, verify_md5)
     if not any(folder.glob(f"{PREFIX}_*_y.h5*")):
         raise SourceError(
-            f"{address}: there are none of PCam's official files at this address; give the one below which "
-            f"{PREFIX}_train_x.h5.gz lies"
+            f"{url}: there are none of PCam's official files at this address; give the one below which "
+            f"{PREFIX}_train_x.h5.gz is found"
         )
     return folder
 
 
-def fetch_one(base: str, folder: Path, name: str, published: bool, wait: Wait) -> None:
-    """Fetch one file, packed or unpacked, where the address has it and the folder has not."""
-    whole = f"{PREFIX}_{name}"
-    sums = frozenset(PUBLISHED[name] if published else ())
-    for wanted in dict.fromkeys((whole, whole.removesuffix(".gz"))):
-        target = folder / wanted
-        if target.exists() or download(f"{base}/{wanted}", target, sums, wait):
+def _fetch_file(base: str, folder: Path, name: str, verify_md5: bool) -> None:
+    """Download one file, packed or unpacked, where the server has it and the folder has not."""
+    packed = f"{PREFIX}_{name}"
+    md5s = frozenset(PUBLISHED_MD5[name] if verify_md5 else ())
+    for file in dict.fromkeys((packed, packed.removesuffix(".gz"))):
+        target = folder / file
+        if target.exists() or download(f"{base}/{file}", target, md5s):
             return

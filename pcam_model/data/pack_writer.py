@@ -1,10 +1,10 @@
-"""Patches flow from a source to one array on disk, some hundreds at a time, read by threads."""
+"""Writes the patches of a source to one .npy file, in chunks that threads read and decode ahead."""
 
+import io
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedWriter
 from pathlib import Path
 from typing import Protocol
@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.errors import SourceError
 from pcam_model.data.channel_stats import channel_sums, mean_and_std
 from pcam_model.data.image import SIZE, Patch, PatchError, pixel_digest
 from pcam_model.data.source import SourceConfig
 
 CHUNK = 128
-Bad = tuple[int, str]
+OnProgress = Callable[[int, int], None]
+"""Called with (patches done, patches in all)."""
 
 
 class PatchSource(Protocol):
@@ -28,126 +30,150 @@ class PatchSource(Protocol):
     table: pd.DataFrame
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
 
     def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Any thread may call it."""
+        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Thread-safe."""
 
 
-@dataclass
-class Streamed:
-    """What was written: its table, mean and std a channel, and what was set aside, with the reason."""
+@dataclass(frozen=True)
+class BadPatch:
+    """A row that could not be read as a patch."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PackContents:
+    """What was written."""
 
     table: pd.DataFrame
+    """Columns id, label, slide, origin, pixels (digest) and pixel_std, a row a patch."""
     mean: tuple[float, ...]
+    """Of red, green and blue, 0..1."""
     std: tuple[float, ...]
+    """Of red, green and blue, 0..1."""
     quarantined: list[dict[str, str]]
+    """Id and reason of each image that was set aside."""
 
 
 @dataclass
 class Chunk:
-    """Some patches in the order of their rows, and their sums (B, 2, 3)."""
+    """Consecutive patches."""
 
     pixels: NDArray[np.uint8]
+    """(B, 96, 96, 3)."""
     digests: list[str]
     sums: NDArray[np.float64]
-    bad: list[Bad] = field(default_factory=list)
+    """Of the pixels and of their squares, by patch and channel, (B, 2, 3)."""
+    bad: list[BadPatch]
 
 
-def stream(
+@dataclass
+class _Totals:
+    """What is known of all chunks so far."""
+
+    digests: list[str] = field(default_factory=list)
+    sums: list[NDArray[np.float64]] = field(default_factory=lambda: [np.empty((0, 2, 3))])
+    bad: list[BadPatch] = field(default_factory=list)
+
+    def add(self, chunk: Chunk) -> None:
+        self.digests += chunk.digests
+        self.sums.append(chunk.sums)
+        self.bad += chunk.bad
+
+    @property
+    def rows(self) -> int:
+        return len(self.digests) + len(self.bad)
+
+
+def write_patches(
     source: PatchSource,
     rows: pd.DataFrame,
     path: Path,
     config: SourceConfig,
-    name: str,
-    progress: Callable[[int, int], None] | None,
-) -> Streamed:
-    """Write the rows' patches to an .npy file at `path`. Raises SourceError for the first bad patch, or for too many."""
-    wanted = [int(row) for row in rows.index]
-    most_bad = int(len(wanted) * config.max_bad_fraction) if config.on_bad_patch == "quarantine" else 0
-    digests: list[str] = []
-    bad: list[Bad] = []
-    sums = []
+    source_name: str,
+    on_progress: OnProgress | None,
+) -> PackContents:
+    """Write the patches of `rows` to an .npy file at `path`, and sync it.
+
+    Raises:
+        SourceError: the first bad patch, or more of them than the config's quarantine takes.
+    """
+    indices = [int(row) for row in rows.index]
+    max_bad = int(len(indices) * config.max_bad_fraction) if config.on_bad_patch == "quarantine" else 0
+    totals = _Totals()
     with path.open("wb") as file:
-        file.write(header(len(wanted)))
-        for chunk in chunks(source, wanted):
+        file.write(npy_header(len(indices)))
+        threads = os.cpu_count() or 1
+        starts = range(0, len(indices), CHUNK)
+        chunks = [indices[start : start + CHUNK] for start in starts]
+        for chunk in ordered_prefetch(partial(read_chunk, source), chunks, threads, max_pending=2 * threads):
             file.write(chunk.pixels.data)
-            digests += chunk.digests
-            sums.append(chunk.sums)
-            bad += chunk.bad
-            if len(bad) > most_bad:
-                raise SourceError(complaint(name, source.table, bad, config, len(wanted)))
-            if progress:
-                progress(len(digests) + len(bad), len(wanted))
-        finish(file, len(digests), len(wanted))
-    ids = source.table["id"]
-    left = rows.drop([row for row, _ in bad])[["id", "label", "slide", "origin"]].reset_index(drop=True)
-    left["pixels"] = digests
-    quarantined = [{"id": str(ids[row]), "reason": why} for row, why in bad]
-    each = np.concatenate([np.empty((0, 2, 3)), *sums])
-    left["spread"] = mean_and_std(each)[1].mean(axis=1).astype(np.float32)
-    mean, std = mean_and_std(each.mean(axis=0))
-    return Streamed(left, tuple(mean.tolist()), tuple(std.tolist()), quarantined)
-
-
-def chunks(source: PatchSource, wanted: list[int]) -> Iterator[Chunk]:
-    """The wanted rows' patches in order; a few chunks are read ahead, no more, so memory stays small."""
-    threads = os.cpu_count() or 1
-    starts = iter(range(0, len(wanted), CHUNK))
-    pending: deque[Future[Chunk]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                while len(pending) < 2 * threads and (start := next(starts, None)) is not None:
-                    pending.append(pool.submit(read_chunk, source, wanted[start : start + CHUNK]))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            totals.add(chunk)
+            if len(totals.bad) > max_bad:
+                raise SourceError(bad_patches_message(source_name, source.table, totals.bad, config, len(indices)))
+            if on_progress:
+                on_progress(totals.rows, len(indices))
+        _finish(file, len(totals.digests), len(indices))
+    return _contents(rows, source.table["id"], totals)
 
 
 def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
-    """These rows' patches, their digests and sums."""
+    """The patches of these rows with their digests and sums; bad ones are left out and listed."""
     pixels = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
-    bad: list[Bad] = []
+    bad: list[BadPatch] = []
     good = 0
     for row in rows:
         try:
             pixels[good] = source.patch(row)
             good += 1
         except PatchError as error:
-            bad.append((row, str(error)))
+            bad.append(BadPatch(row, str(error)))
     pixels = pixels[:good]
-    digests = [pixel_digest(patch.data) for patch in pixels]
-    return Chunk(pixels, digests, channel_sums(pixels), bad)
+    return Chunk(pixels, [pixel_digest(patch.data) for patch in pixels], channel_sums(pixels), bad)
 
 
-def header(count: int) -> bytes:
-    """The .npy header of uint8 (count, 96, 96, 3), always 128 bytes."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {SIZE}, {SIZE}, 3), }}"
-    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+def npy_header(count: int) -> bytes:
+    """The .npy header of a uint8 array (count, 96, 96, 3): 128 bytes for any count, so that it can be overwritten."""
+    header = io.BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE, 3)}
+    np.lib.format.write_array_header_1_0(header, fields)  # pads for a longer first axis
+    return header.getvalue()
 
 
-def finish(file: BufferedWriter, count: int, expected: int) -> None:
-    """Tell the header how many patches came, and have everything on the disk."""
+def _finish(file: BufferedWriter, count: int, expected: int) -> None:
+    """Write the count into the header where it is not the expected one, and sync the file."""
     if count != expected:
         file.seek(0)
-        file.write(header(count))
+        file.write(npy_header(count))
     file.flush()
     os.fsync(file.fileno())
 
 
-def complaint(name: str, table: pd.DataFrame, bad: list[Bad], config: SourceConfig, count: int) -> str:
-    """The sentence about bad patches."""
-    row, why = bad[0]
+def _contents(rows: pd.DataFrame, ids: "pd.Series[str]", totals: _Totals) -> PackContents:
+    table = rows.drop([bad.row for bad in totals.bad])[["id", "label", "slide", "origin"]].reset_index(drop=True)
+    sums = np.concatenate(totals.sums)
+    table["pixels"] = totals.digests
+    table["pixel_std"] = mean_and_std(sums)[1].mean(axis=1).astype(np.float32)
+    mean, std = mean_and_std(sums.mean(axis=0))
+    quarantined = [{"id": str(ids[bad.row]), "reason": bad.reason} for bad in totals.bad]
+    return PackContents(table, tuple(mean.tolist()), tuple(std.tolist()), quarantined)
+
+
+def bad_patches_message(
+    source_name: str, table: pd.DataFrame, bad: list[BadPatch], config: SourceConfig, count: int
+) -> str:
+    """The error message for the first bad patch, or for too many."""
+    row, reason = bad[0].row, bad[0].reason
     first = table["member"][row] if "member" in table else table["id"][row]
     if config.on_bad_patch == "stop":
         return (
-            f"{name}: {first} is no patch: {why}; every image is a whole 96x96 RGB one; mend or remove it, or set such "
-            "patches aside with source.on_bad_patch=quarantine"
+            f"{source_name}: {first} is no patch: {reason}; expected a whole 96x96 RGB image; repair or remove it, or "
+            "set such patches aside with source.on_bad_patch=quarantine"
         )
     return (
-        f"{name}: more than {config.max_bad_fraction:.2%} of the {count:,} patches are bad ({len(bad):,} so far; first {first}: "
-        f"{why}); get the source again, or allow more with source.max_bad_fraction"
+        f"{source_name}: more than {config.max_bad_fraction:.2%} of the {count:,} patches are bad ({len(bad):,} so "
+        f"far, first {first}: {reason}); download the source again, or allow more with source.max_bad_fraction"
     )

@@ -10,40 +10,42 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pcam_model.core.log import log
 from pcam_model.core.rng import BatchSlice, generator
 from pcam_model.data.augment import ViewConfig, augment
-from pcam_model.data.mmap_reader import Streamed
+from pcam_model.data.mmap_reader import MmapReader
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-ORDER, AUGMENT = 1, 2  # what the randomness of a place is for
+# The first number of an RNG key: what the random numbers are for.
+ORDER_KEY, AUGMENT_KEY = 1, 2
 
 
-def normalise(patches: Tensor, size: int) -> Tensor:
-    """Patches as the network wants them, without any augmentation.
+def normalise(patches: Tensor, image_size: int) -> Tensor:
+    """Resize patches and normalise them with ImageNet's mean and std, without any augmentation.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
-        size: the side that the network sees, in pixels; other patches are resampled bilinearly.
+        image_size: the network's input size in pixels; patches of another size are resampled bilinearly.
 
     Returns:
-        float32 (B, 3, size, size), channels last in memory, ImageNet's mean and variance taken out.
+        float32 (B, 3, image_size, image_size), channels last in memory.
     """
     images = patches.permute(0, 3, 1, 2).float()
-    if images.shape[-1] != size:
-        images = functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    if images.shape[-1] != image_size:
+        images = functional.interpolate(images, size=(image_size, image_size), mode="bilinear", align_corners=False)
     return standardise(images / 255)
 
 
 def standardise(images: Tensor) -> Tensor:
-    """Float (B, 3, H, W) in 0..1 -> about zero mean and unit variance, by ImageNet's statistics."""
-    mean, std = _statistics(images.device)
+    """Subtract ImageNet's mean and divide by its std: float (B, 3, H, W) in 0..1 -> the same shape."""
+    mean, std = _imagenet_statistics(images.device)
     return (images - mean) / std
 
 
 @cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: bringing them there at each batch would make it wait."""
+def _imagenet_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and std (3, 1, 1), kept on the device: a copy to it at each batch would make it wait."""
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return mean, std
@@ -51,21 +53,21 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class PatchLoader:
-    """One part (train, valid or test) of a pack, ready to be read in batches.
+    """Batches of one split of a pack.
 
     Attributes:
-        patches: uint8 (N, 96, 96, 3): the whole pack, on the device or, where it does not fit, streamed from its file.
-        rows: int64 (n,): which rows of the pack belong to this part, on the side of `patches`.
+        patches: uint8 (N, 96, 96, 3): the whole pack, on the device or, where it does not fit, read from its file.
+        rows: int64 (n,): the split's rows of the pack, on the device of `patches`.
         labels: int64 (n,), on the device; -1 where unknown.
-        size: the side that the network sees, in pixels.
-        device: where batches go.
-        ids: the n patches' names, for messages.
+        image_size: the network's input size in pixels.
+        device: where batches are put.
+        ids: the n patches' ids, for messages.
     """
 
-    patches: Tensor | Streamed
+    patches: Tensor | MmapReader
     rows: Tensor
     labels: Tensor
-    size: int
+    image_size: int
     device: torch.device
     ids: Sequence[str] = ()
 
@@ -73,88 +75,94 @@ class PatchLoader:
         return len(self.rows)
 
     def slice(self, start: int, stop: int) -> "PatchLoader":
-        """The positions start .. stop alone."""
+        """A loader of the positions start .. stop."""
         return replace(self, rows=self.rows[start:stop], labels=self.labels[start:stop], ids=self.ids[start:stop])
 
-    def gather(self, which: Tensor) -> Tensor:
-        """uint8 (B, 96, 96, 3) on the device, for positions `which` in this part."""
-        rows = self.rows[which.to(self.rows.device, non_blocking=True)]
-        if isinstance(self.patches, Streamed):
+    def gather(self, positions: Tensor) -> Tensor:
+        """uint8 (B, 96, 96, 3) on the device, of int64 positions (B,) in this split."""
+        rows = self.rows[positions.to(self.rows.device, non_blocking=True)]
+        if isinstance(self.patches, MmapReader):
             return self.patches.gather(rows)
         return self.patches.index_select(0, rows).to(self.device, non_blocking=True)
 
-    def expect(self, which: Tensor) -> None:
-        """Say what will be gathered next: what is streamed is read meanwhile."""
-        if isinstance(self.patches, Streamed):
-            self.patches.expect(self.rows[which])
+    def prefetch(self, positions: Tensor) -> None:
+        """Begin to read the batch that is gathered next, where patches are read from a file."""
+        if isinstance(self.patches, MmapReader):
+            self.patches.prefetch(self.rows[positions])
 
-    def order(self, seed: int, stage: int, epoch: int) -> Tensor:
-        """int64 (n,): the order of this epoch, a function of the place alone."""
-        return torch.randperm(len(self), generator=generator(seed, ORDER, stage, epoch))
+    def epoch_order(self, seed: int, stage: int, epoch: int) -> Tensor:
+        """A random permutation int64 (n,) of the positions, a function of the arguments alone."""
+        return torch.randperm(len(self), generator=generator(seed, ORDER_KEY, stage, epoch))
 
-    def augmented(
+    def augmented_batch(
         self,
-        which: Tensor,
+        positions: Tensor,
         seed: int,
-        *place: int,
+        *rng_key: int,
         view_config: ViewConfig | None = None,
-        share: BatchSlice | None = None,
+        batch_slice: BatchSlice | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Images float (B, 3, size, size) and labels int64 (B,) for training; `place` decides the augmentation.
+        """Augmented images float (B, 3, S, S) and labels int64 (B,), a function of the arguments alone.
 
-        Of the positions `which`, or of a share of them: it is drawn for all of them. `sight` says how they are seen;
-        without it, at this part's own size.
+        Args:
+            positions: int64, the whole batch's positions in this split.
+            seed: the run's seed.
+            rng_key: what the augmentation is drawn from beside the seed: stage, epoch and step.
+            view_config: image size and augmentations; this loader's size and the default ones by default.
+            batch_slice: compute this slice alone; random numbers are drawn for the whole batch all the same.
         """
-        share = share or BatchSlice(0, len(which), len(which))
-        which, draw = share.of(which), generator(seed, AUGMENT, *place)
-        images = augment(self.gather(which), view_config or ViewConfig(self.size), draw, standardise, share)
-        return images, self.labels[which.to(self.labels.device, non_blocking=True)]
+        batch_slice = batch_slice or BatchSlice(0, len(positions), len(positions))
+        positions, rng = batch_slice.of(positions), generator(seed, AUGMENT_KEY, *rng_key)
+        view_config = view_config or ViewConfig(self.image_size)
+        images = augment(self.gather(positions), view_config, rng, standardise, batch_slice)
+        return images, self.labels[positions.to(self.labels.device, non_blocking=True)]
 
-    def plain(self, start: int, stop: int) -> Tensor:
-        """Images float (B, 3, size, size) at positions start..stop, in this part's own order, not augmented."""
-        return normalise(self.gather(torch.arange(start, min(stop, len(self)))), self.size)
+    def without_augmentation(self, start: int, stop: int) -> Tensor:
+        """Normalised images float (B, 3, S, S) of the positions start .. stop."""
+        return normalise(self.gather(torch.arange(start, min(stop, len(self)))), self.image_size)
 
-    def in_order(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images and labels of this part, plain, `batch` at a time."""
-        for start in range(0, len(self), batch):
-            images = self.plain(start, start + batch)
-            if start + batch < len(self):
-                self.expect(torch.arange(start + batch, min(start + 2 * batch, len(self))))
-            yield images, self.labels[start : start + batch]
+    def iterate(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of all positions in order, without augmentation; the last batch may be smaller."""
+        for start in range(0, len(self), batch_size):
+            stop = start + batch_size
+            images = self.without_augmentation(start, stop)
+            if stop < len(self):
+                self.prefetch(torch.arange(stop, min(stop + batch_size, len(self))))
+            yield images, self.labels[start:stop]
 
 
-def on_device(array: np.ndarray, device: torch.device) -> Tensor | Streamed:
-    """The pack's array (N, 96, 96, 3) where the device reaches it: copied when it takes less than half the free memory.
-
-    Else, and always on a CPU, it is streamed from its file, a batch ahead.
-    """
-    streamed = Streamed(array, device)
+def on_device(array: np.ndarray, device: torch.device) -> Tensor | MmapReader:
+    """The pack's array (N, 96, 96, 3) on a GPU where that takes less than half of its free memory, else a reader."""
     if device.type != "cuda":
-        return streamed
+        return MmapReader(array, device)
     free, _ = torch.cuda.mem_get_info(device)
     if array.nbytes < free // 2:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody here writes
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing here writes
             return torch.from_numpy(array).to(device)
-    print(f"The pack ({array.nbytes / 1e9:.1f} GB) does not fit beside the network: it is streamed from the host.")
-    return streamed
+    log.info(
+        "The pack (%.1f GB) takes more than half of the GPU's free memory (%.1f GB): each batch is read from its file.",
+        array.nbytes / 1e9,
+        free / 1e9,
+    )
+    return MmapReader(array, device)
 
 
-def batches(
-    patches: Tensor | Streamed,
+def make_loader(
+    patches: Tensor | MmapReader,
     rows: np.ndarray,
     labels: np.ndarray,
-    size: int,
+    image_size: int,
     device: torch.device,
     ids: Sequence[str] = (),
 ) -> PatchLoader:
-    """The part of the pack that `rows` (n,) names; `labels` (n,) are 0 or 1, -1 where unknown; `ids` (n,) names."""
-    side = torch.device("cpu") if isinstance(patches, Streamed) else patches.device
+    """A loader of the pack's `rows` (n,) with `labels` (n,), 0 or 1, -1 where unknown, and `ids` (n,)."""
+    rows_device = torch.device("cpu") if isinstance(patches, MmapReader) else patches.device
     return PatchLoader(
         patches=patches,
-        rows=torch.tensor(np.asarray(rows, dtype=np.int64), device=side),
+        rows=torch.tensor(np.asarray(rows, dtype=np.int64), device=rows_device),
         labels=torch.tensor(np.asarray(labels, dtype=np.int64), device=device),
-        size=size,
+        image_size=image_size,
         device=device,
         ids=ids,
     )

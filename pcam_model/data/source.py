@@ -1,10 +1,10 @@
-"""Where patches come from: which source is meant, and what exactly lies there."""
+"""The source of the patches: its config, and the archive that it resolves to with its digest."""
 
 import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.files import sha256
@@ -12,16 +12,16 @@ from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
 from pcam_model.data.official_download import fetch_official
-from pcam_model.data.official_files import has_sum, holds_official, official_files
+from pcam_model.data.official_files import has_published_md5, holds_official, official_files
 
 SAMPLE_COUNT = 2000
 
 
 class SourceConfig(Config):
-    """Which patches."""
+    """The patches to train on."""
 
     kind: Literal["sample", "kaggle", "path"] = "sample"
-    """sample: generated here; kaggle: the competition's archive; path: a .zip or a folder of your own."""
+    """sample: generated patches; kaggle: the competition's archive; path: a .zip or a folder of your own."""
     path: str = ""
     """For kind `path`: a Kaggle-layout .zip or folder, or the folder or web address of PCam's official HDF5 files."""
     verify_md5: bool = True
@@ -31,32 +31,40 @@ class SourceConfig(Config):
     slides: str = ""
     """A CSV with the columns id,wsi that names the slide of each patch."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
-    """An image that is no patch stops the packing, or is set aside and listed."""
+    """An image that is no patch stops the run, or is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
-    """With `quarantine`: a larger share of bad patches than this stops the packing all the same."""
+    """With `quarantine`: a larger share of bad patches stops the run all the same."""
+
+    @model_validator(mode="after")
+    def _has_a_path(self) -> "SourceConfig":
+        if self.kind == "path" and not self.path:
+            raise ValueError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
+        return self
 
     @property
-    def remote(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether the path is a web address."""
         return self.kind == "path" and self.path.startswith(("http://", "https://"))
 
 
 class Archive(Record):
-    """A source that is there: a file or a folder, with the digest of its content."""
+    """A source on this machine: a file or a folder, with the digest of its content."""
 
     path: str
     """The .zip or the folder; empty for the sample."""
     sha256: str
-    """Digest of the whole content; for the sample, of what it is generated from."""
+    """Digest of the content; for the sample, of the arguments that it is generated from."""
     source: str
     """The source in a person's words."""
 
 
 def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Archive:
-    """The config's source, found and its digest taken.
+    """The config's source with its digest; files at a web address are downloaded into the folder `downloads`.
 
-    `downloads`: the folder for what comes from a web address. Raises ConfigError, SourceError, or Transient where the address
-    cannot be reached.
+    Raises:
+        ConfigError: it cannot be had from here.
+        SourceError: it is not there, or not what it should be.
+        TransientError: the web address cannot be reached.
     """
     if config.kind == "sample":
         return sample_archive(config, seed)
@@ -65,32 +73,30 @@ def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Arc
             "source.kind is kaggle, which only a training run downloads; give the path of a downloaded "
             "histopathologic-cancer-detection.zip here (source.kind=path source.path=FILE)"
         )
-    if not config.path:
-        raise ConfigError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
-    if not config.remote:
+    if not config.is_remote:
         return local_archive(Path(config.path).expanduser())
     if downloads is None:
         raise ConfigError(
             f"source.path is the address {config.path}, and nothing is downloaded here; give a file or a folder"
         )
-    return local_archive(fetch_official(config.path, downloads, published=config.verify_md5), config.path)
+    return local_archive(fetch_official(config.path, downloads, verify_md5=config.verify_md5), config.path)
 
 
 def sample_archive(config: SourceConfig, seed: int) -> Archive:
-    """What the sample is a function of: version, count and seed."""
+    """The generated sample, identified by version, count and seed."""
     count = config.max_patches or SAMPLE_COUNT
-    recipe = f"pcam sample {sample.VERSION} {count} {seed}"
+    arguments = f"pcam sample {sample.VERSION} {count} {seed}"
     return Archive(
-        path="", sha256=hashlib.sha256(recipe.encode()).hexdigest(), source=f"sample of {count:,} generated patches"
+        path="", sha256=hashlib.sha256(arguments.encode()).hexdigest(), source=f"sample of {count:,} generated patches"
     )
 
 
 def local_archive(path: Path, name: str = "") -> Archive:
-    """A zip or a folder, once it can be opened; `name`: what a person calls it."""
+    """The zip or folder at `path`, which is opened to see that it is one; `name` is for people."""
     if holds_official(path):
         files = official_files(path)
-        checked = "" if all(map(has_sum, files)) else ", in part unpacked, for which no MD5 was published"
-        source = f"{name or path.name} (PCam's HDF5{checked})"
+        unverified = "" if all(map(has_published_md5, files)) else ", in part unpacked, for which no MD5 was published"
+        source = f"{name or path.name} (PCam's HDF5{unverified})"
         return Archive(path=str(path.resolve()), sha256=files_digest(path, files), source=source)
     container = open_container(path)
     container.close()
@@ -99,12 +105,12 @@ def local_archive(path: Path, name: str = "") -> Archive:
 
 
 def folder_digest(path: Path) -> str:
-    """SHA-256 over the names and digests of a folder's files."""
+    """SHA-256 over the names and digests of all files of a folder."""
     return files_digest(path, sorted(open_container(path).names()))
 
 
 def files_digest(folder: Path, names: list[str]) -> str:
-    """SHA-256 over names and digests."""
+    """SHA-256 over the names and digests of these files of a folder."""
     total = hashlib.sha256()
     for name in names:
         try:

@@ -1,108 +1,134 @@
-"""Which side each labelled patch goes to, by the config."""
+"""The split of each labelled patch, by the config."""
 
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pcam_model.core.errors import ConfigError, SplitError
 from pcam_model.core.schema import Config
-from pcam_model.data.leakage import SIDES, Kind
-from pcam_model.data.split_groups import enough_groups, fold_rows, groups_of, part
+from pcam_model.core.splits import SPLITS
+from pcam_model.data.leakage import SplitKind
+from pcam_model.data.split_groups import connected_groups, make_folds, require_groups, sample_groups
 
 
 class SplitConfig(Config):
-    """How to divide the labelled patches."""
+    """How the labelled patches are divided into train, valid and test."""
 
     kind: Literal["auto", "random", "slide", "official"] = "auto"
-    """official: as the source divides; slide: no slide on two sides; random: any patch; auto: the first possible."""
+    """official: the source's own splits; slide: no slide in two splits; random: any patch; auto: the first possible."""
     valid: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the patches for validation."""
     test: float = Field(default=0.0, ge=0, le=0.5)
     """Share of the patches to report on, on which nothing is chosen."""
     seed: int = Field(default=2, ge=0)
-    """Another seed, another division."""
+    """Seed of the division."""
     unmapped_slides: Literal["refuse", "alone"] = "refuse"
     """Patches that the slide map does not name: refused, or each a slide of its own."""
     folds: int = Field(default=0, ge=0, le=20)
-    """Divide what is not test into so many folds instead; one of them is valid. 0: by `valid`."""
+    """Divide what is not test into this many folds, one of which is valid. 0: no folds, `valid` decides."""
     fold: int = Field(default=0, ge=0)
-    """Which of the folds is valid, from 0."""
+    """The fold that is valid, from 0."""
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "SplitConfig":
+        if self.folds == 1 or self.fold >= max(self.folds, 1):
+            raise ValueError(
+                f"split.folds is {self.folds} and split.fold {self.fold}; give two folds or more and a fold from 0 to "
+                "split.folds - 1, or no folds (0 and 0)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_patches_for_training(self) -> "SplitConfig":
+        if self.valid_fraction + self.test >= 1:
+            raise ValueError(
+                f"split.valid and split.test together are {self.valid_fraction + self.test:g}; less than 1 must remain "
+                "for training"
+            )
+        return self
+
+    @property
+    def valid_fraction(self) -> float:
+        """The share of the patches for validation, by `folds` or `valid`."""
+        return (1 - self.test) / self.folds if self.folds else self.valid
 
 
-def best_kind(rows: pd.DataFrame) -> Kind:
-    """What `auto` means for these patches."""
-    if {"train", "valid"} <= set(rows["origin"]) <= set(SIDES):
+def resolve_kind(rows: pd.DataFrame, config: SplitConfig) -> SplitKind:
+    """The config's kind; for `auto` the first that is possible for these patches."""
+    if config.kind != "auto":
+        return config.kind
+    if _has_official_splits(rows):
         return "official"
     return "slide" if rows["slide"].notna().any() else "random"
 
 
-def checked(config: SplitConfig) -> float:
-    """The share of the patches for validation. Raises ConfigError for what cannot be."""
-    if config.folds == 1 or config.fold >= max(config.folds, 1):
-        raise ConfigError(
-            f"split.folds is {config.folds} and split.fold {config.fold}; give two folds or more and a fold from 0 to "
-            "split.folds - 1, or no folds (0 and 0)"
-        )
-    valid = (1 - config.test) / config.folds if config.folds else config.valid
-    if valid + config.test >= 1:
-        raise ConfigError(
-            f"split.valid and split.test together are {valid + config.test:g}; less than 1 must remain for training"
-        )
-    return valid
+def assign_splits(rows: pd.DataFrame, kind: SplitKind, config: SplitConfig) -> NDArray[np.str_]:
+    """The split of each row (N,); "" for the few that an official split leaves out.
 
+    Args:
+        rows: labelled patches (columns id, label, slide, pixels, origin), sorted by id.
+        kind: how to divide.
+        config: shares, folds and seed.
 
-def assign(rows: pd.DataFrame, kind: Kind, config: SplitConfig) -> NDArray[np.str_]:
-    """The side of each row, "" for the few that an official split leaves out. Rows are labelled and sorted by id."""
-    valid = checked(config)
+    Raises:
+        SplitError: the patches cannot be divided like this.
+        ConfigError: the config asks for folds of an official split.
+    """
     if kind == "official":
-        return official(rows, config)
-    labels, groups = rows["label"].to_numpy(np.int64), np.asarray(pd.factorize(rows["pixels"])[0], np.int64)
-    named = "groups of different patches"
-    if kind == "slide":
-        slides = slide_codes(rows, config)
-        groups, named = groups_of(groups, slides), "slides without shared patches"
-        if (together := len(np.unique(slides)) - len(np.unique(groups))) > 0:
-            named += (
-                f" (the source has {together:,} more, which share an identical patch, say a blank one, with others)"
-            )
-    side = np.full(len(rows), "train", dtype="<U5")
+        return official_splits(rows, config)
+    labels = rows["label"].to_numpy(np.int64)
+    groups, noun = _groups(rows, kind, config)
+    splits = np.full(len(rows), "train", dtype="<U5")
     required = max(config.folds, 2)
-    enough_groups(groups, required + (config.test > 0), named)
+    require_groups(groups, required + (config.test > 0), noun)
     if config.test:
-        side[part(labels, groups, config.test, config.seed, required)] = "test"
-    rest = np.flatnonzero(side == "train")
-    enough_groups(groups[rest], required, f"{named} beside the test side")
+        splits[sample_groups(labels, groups, config.test, config.seed, required)] = "test"
+    rest = np.flatnonzero(splits == "train")
+    require_groups(groups[rest], required, f"{noun} beside the test split")
     if config.folds:
-        taken = fold_rows(labels[rest], groups[rest], config.folds, config.seed)[config.fold]
+        valid = make_folds(labels[rest], groups[rest], config.folds, config.seed)[config.fold]
     else:
-        taken = part(labels[rest], groups[rest], valid / (1 - config.test), config.seed)
-    side[rest[taken]] = "valid"
-    return side
+        valid = sample_groups(labels[rest], groups[rest], config.valid / (1 - config.test), config.seed)
+    splits[rest[valid]] = "valid"
+    return splits
+
+
+def _groups(rows: pd.DataFrame, kind: SplitKind, config: SplitConfig) -> tuple[NDArray[np.int64], str]:
+    """Codes (N,) of groups that stay in one split, and what a message calls the groups."""
+    pixels = np.asarray(pd.factorize(rows["pixels"])[0], np.int64)
+    if kind == "random":
+        return pixels, "groups of different patches"
+    slides = slide_codes(rows, config)
+    groups = connected_groups(pixels, slides)
+    noun = "slides without shared patches"
+    if (joined := len(np.unique(slides)) - len(np.unique(groups))) > 0:
+        noun += f" (the source has {joined:,} more, which share an identical patch, say a blank one, with others)"
+    return groups, noun
 
 
 def slide_codes(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
-    """A number a slide."""
-    lost = rows["id"][rows["slide"].isna()]
-    if len(lost) == len(rows):
+    """A number for each slide (N,). Raises SplitError for patches without a slide that may not be one of their own."""
+    unmapped = rows["id"][rows["slide"].isna()]
+    if len(unmapped) == len(rows):
         raise SplitError(
             "split.kind is slide, but the slides of the patches are not known; give their map (a CSV with the columns "
             "id,wsi) as source.slides, or choose split.kind=random"
         )
-    if len(lost) and config.unmapped_slides == "refuse":
+    if len(unmapped) and config.unmapped_slides == "refuse":
         raise SplitError(
-            f"the slide map does not name {len(lost):,} of {len(rows):,} patches (first: {lost.iat[0]}); every patch "
-            "needs a slide; complete the map, or take each as a slide of its own with split.unmapped_slides=alone"
+            f"the slide map does not name {len(unmapped):,} of {len(rows):,} patches (first: {unmapped.iat[0]}); every "
+            "patch needs a slide; complete the map, or take each as a slide of its own with split.unmapped_slides=alone"
         )
-    named = rows["slide"].astype(object).where(rows["slide"].notna(), "\0" + rows["id"].astype(object))
-    return np.asarray(pd.factorize(named)[0], np.int64)
+    names = rows["slide"].astype(object).where(rows["slide"].notna(), "\0" + rows["id"].astype(object))
+    return np.asarray(pd.factorize(names)[0], np.int64)
 
 
-def official(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]:
-    """The source's own sides; of identical patches on two sides those that train (or valid) has are left out."""
-    if not {"train", "valid"} <= set(rows["origin"]) <= set(SIDES):
+def official_splits(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]:
+    """The source's own splits; of identical patches in two splits the one in the later split is kept, others are ""."""
+    if not _has_official_splits(rows):
         raise SplitError(
             f"split.kind is official, but the source divides its labelled patches into {sorted(set(rows['origin']))}; "
             "train and valid are needed; choose split.kind=random, or slide with a slide map"
@@ -111,7 +137,11 @@ def official(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]:
         raise ConfigError(
             "split.folds is given, but an official split has none; choose split.kind=slide or random with it"
         )
-    side = rows["origin"].to_numpy().astype("<U5")
-    rank = rows["origin"].map(SIDES.index)
-    side[(rank < rank.groupby(rows["pixels"]).transform("max")).to_numpy()] = ""
-    return side
+    splits = rows["origin"].to_numpy().astype("<U5")
+    rank = rows["origin"].map(SPLITS.index)
+    splits[(rank < rank.groupby(rows["pixels"]).transform("max")).to_numpy()] = ""
+    return splits
+
+
+def _has_official_splits(rows: pd.DataFrame) -> bool:
+    return {"train", "valid"} <= set(rows["origin"]) <= set(SPLITS)

@@ -12,75 +12,98 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, Strat
 from pcam_model.core.errors import SplitError
 
 Codes = NDArray[np.int64]
-MOST_FOLDS = 10
-# scikit-learn looks at every fold for every group: above this many, groups are drawn as if each were one patch.
+MAX_FOLDS = 10
+# scikit-learn tries every fold for every group: above this many, groups are drawn as if each were one patch.
 MANY_GROUPS = 5000
+# Groups are drawn one by one, instead of in folds, where the smaller part of a division is at least this many times the
+# largest group, and there are enough groups of each class.
+GROUP_SIZE_RATIO, MIN_GROUPS_PER_CLASS = 20, 100
 
 
-def groups_of(pixels: Codes, slides: Codes) -> Codes:
-    """A number a group (N,): patches of one slide are one group, and slides that share an identical patch too."""
+def connected_groups(pixels: Codes, slides: Codes) -> Codes:
+    """Group codes (N,): patches of one slide are one group, and slides that share an identical patch are too."""
     first_slide = int(pixels.max()) + 1
     size = first_slide + int(slides.max()) + 1
     links = coo_array((np.ones(len(pixels), bool), (pixels, slides + first_slide)), shape=(size, size))
-    found: Codes = connected_components(links, directed=False)[1][pixels].astype(np.int64)
-    return found
+    codes: Codes = connected_components(links, directed=False)[1][pixels].astype(np.int64)
+    return codes
 
 
-def enough_groups(groups: Codes, required: int, named: str) -> None:
-    """Raise SplitError where there are too few groups for every side, or fold, to have one."""
-    found = len(np.unique(groups))
-    if found < required:
+def require_groups(groups: Codes, required: int, noun: str) -> None:
+    """Raise SplitError where there are too few groups for every split, or fold, to have one."""
+    count = len(np.unique(groups))
+    if count < required:
         raise SplitError(
-            f"there are {found} {named}, and at least {required} are needed, one a side; give more, or choose another "
+            f"there are {count} {noun}, and at least {required} are needed, one a split; give more, or choose another "
             "split.kind"
         )
 
 
-def part(labels: Codes, groups: Codes, share: float, seed: int, left: int = 1) -> Codes:
-    """Rows of whole groups that make about this share, classes in proportion. Rows come in a canonical order.
+def sample_groups(labels: Codes, groups: Codes, fraction: float, seed: int, min_groups_left: int = 1) -> Codes:
+    """Row indices, ascending, of whole groups that hold about `fraction` of the rows, classes in proportion.
 
-    `left`: so many groups shall remain, where they can.
+    Args:
+        labels: (N,), 0 or 1, in an order that does not depend on the source's.
+        groups: group codes (N,).
+        fraction: share of the rows to sample, in 0..1.
+        seed: of the random numbers.
+        min_groups_left: how many groups are not sampled, where that is possible.
     """
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    commoner = commoner_label(labels, group)
-    if sizes.max() <= len(labels) * min(share, 1 - share) / 20 and np.bincount(commoner, minlength=2).min() >= 100:
-        taken = next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(commoner, commoner))[1]
-        return np.flatnonzero(np.isin(group, taken))
-    most = max(min(MOST_FOLDS, len(sizes), int(np.bincount(commoner).max())), 2)
-    wanted = min(max(Fraction(share).limit_denominator(most), Fraction(1, most)), 1 - Fraction(1, most))
-    folds = fold_rows(labels, groups, wanted.denominator, seed)
-    beside = len(sizes) - np.array([len(np.unique(groups[rows])) for rows in folds])
-    faults = [(beside[i] < left) + (not leaves_both_classes(labels, rows)) for i, rows in enumerate(folds)]
-    folds = [folds[i] for i in np.argsort(faults, kind="stable")]
-    return np.sort(np.concatenate(folds[: wanted.numerator]))
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    group_labels = majority_labels(labels, codes)
+    are_small = sizes.max() <= len(labels) * min(fraction, 1 - fraction) / GROUP_SIZE_RATIO
+    if are_small and np.bincount(group_labels, minlength=2).min() >= MIN_GROUPS_PER_CLASS:
+        shuffle = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed)
+        _, sampled = next(shuffle.split(group_labels, group_labels))
+        return np.flatnonzero(np.isin(codes, sampled))
+    max_folds = max(min(MAX_FOLDS, len(sizes), int(np.bincount(group_labels).max())), 2)
+    ratio = _nearest_ratio(fraction, max_folds)
+    folds = make_folds(labels, groups, ratio.denominator, seed)
+    return np.sort(np.concatenate(_best_first(folds, labels, codes, min_groups_left)[: ratio.numerator]))
 
 
-def fold_rows(labels: Codes, groups: Codes, count: int, seed: int) -> list[Codes]:
-    """The rows of each of `count` folds of whole groups, classes in proportion."""
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    as_patches = sizes.max() == 1 or len(sizes) > MANY_GROUPS
-    classes = commoner_label(labels, group) if as_patches else labels
+def _nearest_ratio(fraction: float, max_denominator: int) -> Fraction:
+    """The ratio nearest to `fraction` that is neither 0 nor 1."""
+    lowest = Fraction(1, max_denominator)
+    return min(max(Fraction(fraction).limit_denominator(max_denominator), lowest), 1 - lowest)
+
+
+def _best_first(folds: list[Codes], labels: Codes, codes: Codes, min_groups_left: int) -> list[Codes]:
+    """The folds, first those that leave enough groups and have both classes, as the rest has."""
+    total = len(np.unique(codes))
+    faults = [
+        (total - len(np.unique(codes[rows])) < min_groups_left) + (not leaves_both_classes(labels, rows))
+        for rows in folds
+    ]
+    return [folds[i] for i in np.argsort(faults, kind="stable")]
+
+
+def make_folds(labels: Codes, groups: Codes, count: int, seed: int) -> list[Codes]:
+    """Row indices of each of `count` folds of whole groups, classes in proportion."""
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    by_group = sizes.max() == 1 or len(sizes) > MANY_GROUPS
+    classes = majority_labels(labels, codes) if by_group else labels
     if count > np.bincount(classes).max():
         raise SplitError(
             f"{len(labels):,} patches in {len(sizes):,} groups cannot make {count} folds; ask for fewer split.folds"
         )
     with warnings.catch_warnings():
-        # A class with fewer patches than folds: whoever gets none of it is refused later, in a sentence of ours.
+        # A class with fewer patches than folds: a split without it is refused later, in a sentence of our own.
         warnings.simplefilter("ignore", UserWarning)
-        if as_patches:
-            drawn = StratifiedKFold(count, shuffle=True, random_state=seed).split(classes, classes)
-            return [np.flatnonzero(np.isin(group, taken)) for _, taken in drawn]
+        if by_group:
+            folds = StratifiedKFold(count, shuffle=True, random_state=seed).split(classes, classes)
+            return [np.flatnonzero(np.isin(codes, fold)) for _, fold in folds]
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        return [rows for _, rows in splitter.split(labels, labels, group)]
+        return [rows for _, rows in splitter.split(labels, labels, codes)]
 
 
-def commoner_label(labels: Codes, group: Codes) -> Codes:
-    """The label of most patches of each group."""
-    found: Codes = (2 * np.bincount(group, labels) >= np.bincount(group)).astype(np.int64)
-    return found
+def majority_labels(labels: Codes, codes: Codes) -> Codes:
+    """The label of most patches of each group; 1 where both are as many."""
+    majority: Codes = (2 * np.bincount(codes, labels) >= np.bincount(codes)).astype(np.int64)
+    return majority
 
 
 def leaves_both_classes(labels: Codes, rows: Codes) -> bool:
-    """Whether these rows, and those left without them, have both classes."""
+    """Whether these rows have both classes, and the rest too."""
     inside, total = np.bincount(labels[rows], minlength=2), np.bincount(labels, minlength=2)
     return bool(inside.all() and (total - inside).all())

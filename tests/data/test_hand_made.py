@@ -8,7 +8,7 @@ import pytest
 from patch_sets import make_patch_set
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.pack import table
+from pcam_model.data.pack import load_table
 
 
 def relabelled(made, change):
@@ -32,7 +32,7 @@ WRITTEN = {
 @pytest.mark.parametrize("how", WRITTEN)
 def test_labels_are_read_however_a_spreadsheet_writes_them(tmp_path, pack, how):
     made = make_patch_set(8)
-    rows = table(pack(relabelled(made, WRITTEN[how]).zip(tmp_path / "a.zip")))
+    rows = load_table(pack(relabelled(made, WRITTEN[how]).zip(tmp_path / "a.zip")))
     assert dict(zip(rows["id"], rows["label"], strict=True)) == dict(zip(made.ids, made.labels, strict=True))
 
 
@@ -62,7 +62,7 @@ def test_a_slide_map_is_read_as_kindly(tmp_path, pack):
     made = make_patch_set(6)
     lines = "".join(f'"{i}" , "s{n % 2}"\r\n' for n, i in enumerate(made.ids))
     (tmp_path / "map.csv").write_bytes(b"\xef\xbb\xbfid,wsi\r\n" + lines.encode())
-    rows = table(pack(made.zip(tmp_path / "a.zip"), slides=str(tmp_path / "map.csv")))
+    rows = load_table(pack(made.zip(tmp_path / "a.zip"), slides=str(tmp_path / "map.csv")))
     assert rows["slide"].tolist() == ["s0", "s1"] * 3
 
 

@@ -5,11 +5,11 @@ import gzip
 import numpy as np
 import pytest
 from official_files import COUNTS, official_folder
-from patch_sets import some_patches
+from patch_sets import some_patches, without_locks
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.official_files import PREFIX
-from pcam_model.data.pack import patches, table
+from pcam_model.data.pack import load_patches, load_table
 from pcam_model.data.split import SplitConfig, make_split
 
 
@@ -21,15 +21,17 @@ def official(tmp_path):
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (True, (3, 96, 96, 3))])
 def test_official_files_bring_labels_slides_and_sides(tmp_path, official, pack, packed, chunks):
-    made = pack(official(packed, chunks), published=False)
-    rows = table(made)
+    made = pack(official(packed, chunks), verify_md5=False)
+    rows = load_table(made)
     for seed, (side, count) in enumerate(COUNTS.items()):
         part = rows[rows["origin"] == side]
         pixels, labels = some_patches(count, seed)
-        assert np.array_equal(patches(made)[part.index], pixels) and part["label"].tolist() == labels.tolist()
+        assert np.array_equal(load_patches(made)[part.index], pixels)
+        assert part["label"].tolist() == labels.tolist()
         assert part["slide"].tolist() == [f"{side}_{i % 3}" for i in range(count)]
     split = make_split(made, SplitConfig(), tmp_path / "split")
-    assert split.kind == "official" and split.meaning.endswith("no slide and no identical patch stands on two sides")
+    assert split.kind == "official"
+    assert split.meaning.endswith("no slide and no identical patch is in two splits")
     assert sorted(path.name for path in (tmp_path / "packs").glob("*/*")) == [
         "pack.json",
         "patches.npy",
@@ -38,13 +40,13 @@ def test_official_files_bring_labels_slides_and_sides(tmp_path, official, pack, 
 
 
 def test_without_meta_the_slides_are_not_known(official, pack):
-    assert table(pack(official(meta=False), published=False))["slide"].isna().all()
+    assert load_table(pack(official(meta=False), verify_md5=False))["slide"].isna().all()
 
 
 def test_files_that_are_not_the_published_ones_are_refused(tmp_path, official, pack):
     with pytest.raises(SourceError, match="1571f514728f59376b705fc836ff4b63 was published"):
         pack(official())
-    assert not list((tmp_path / "packs").iterdir())
+    assert without_locks(tmp_path / "packs") == []
 
 
 def spoil_x(folder):
@@ -72,21 +74,21 @@ def bomb(folder):
     (folder / f"{PREFIX}_train_y.h5.gz").write_bytes(gzip.compress(bytes(1 << 27), 1))
 
 
-SPOILT = [
+DAMAGED = [
     (spoil_x, "no whole gzip file"),
     (spoil_y, "no whole HDF5 file"),
     (lose_y, "images and labels belong together"),
-    (exchange_meta, "do not tell the same of each patch"),
+    (exchange_meta, "do not have the labels of the split"),
     (exchange_x, r"expected uint8 \(12, 96, 96, 3\)"),
     (bomb, "unpacks to more than"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "sentence"), SPOILT)
+@pytest.mark.parametrize(("spoil", "sentence"), DAMAGED)
 def test_broken_official_files_are_refused_in_one_sentence(tmp_path, official, pack, spoil, sentence):
     folder = official()
     spoil(folder)
     with pytest.raises(SourceError, match=sentence) as caught:
-        pack(folder, published=False)
+        pack(folder, verify_md5=False)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "packs").exists() or not list((tmp_path / "packs").iterdir())
+    assert without_locks(tmp_path / "packs") == []

@@ -13,8 +13,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.data.hdf5_inputs import Hdf5Images
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.official_files import PREFIX
-from pcam_model.data.pack import build_pack
-from pcam_model.data.pack import table as table_of
+from pcam_model.data.pack import build_pack, load_table
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.inference.predictor import load
 from pcam_model.inference.streaming import predict_to_csv
@@ -27,15 +26,16 @@ def test_every_side_is_predicted_in_its_order_and_nothing_is_left(
     folder = official_folder(tmp_path / "pcam", packed, chunks)
     images = Images([folder], tmp_path / "scratch")
     pixels = np.concatenate([some_patches(count, seed)[0] for seed, count in enumerate((12, 6, 4))])
-    assert (np.stack([images.patch(row) for row in range(len(images))]) == pixels).all() and images.others == []
-    assert images.named(12) == ("pcam-valid-000000", f"{PREFIX}_valid_x.h5{'.gz' * packed}")
+    assert (np.stack([images.patch(row) for row in range(len(images))]) == pixels).all()
+    assert images.ignored_files == []
+    assert images.name(12) == ("pcam-valid-000000", f"{PREFIX}_valid_x.h5{'.gz' * packed}")
     assert images.content(21) == pixels[21].tobytes()
-    predictor = load(model_folder, runtime="onnx", tta=False)
+    predictor = load(model_folder, backend="onnx", tta=False)
     counts = predict_to_csv(tmp_path / "out.csv", predictor, images, batch=5)
     with (tmp_path / "out.csv").open(newline="") as file:
-        said = [float(row["probability"]) for row in csv.DictReader(file)]
+        probabilities = [float(row["probability"]) for row in csv.DictReader(file)]
     assert counts.patches == 22
-    np.testing.assert_allclose(said, predictor(pixels).probabilities, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probabilities, predictor(pixels).probabilities, rtol=0, atol=1e-6)
     assert not list((tmp_path / "scratch").glob("*"))
 
 
@@ -44,7 +44,7 @@ def test_the_ids_are_those_of_a_pack(tmp_path: Path) -> None:
     config = SourceConfig(kind="path", path=str(folder), verify_md5=False)
     pack = build_pack(fetch(config, 0), config, tmp_path / "packs", 0)
     images = Images([folder], tmp_path / "scratch")
-    assert [images.named(row).id for row in range(len(images))] == table_of(pack)["id"].tolist()
+    assert [images.name(row).id for row in range(len(images))] == load_table(pack)["id"].tolist()
 
 
 def test_labels_need_not_be_there_and_single_files_will_do(tmp_path: Path) -> None:
@@ -53,20 +53,22 @@ def test_labels_need_not_be_there_and_single_files_will_do(tmp_path: Path) -> No
         path.unlink()
     (folder / "notes.txt").write_text("mine")
     images = Images([folder])
-    assert len(images) == 22 and images.others == ["notes.txt"]
+    assert len(images) == 22
+    assert images.ignored_files == ["notes.txt"]
     test = folder / f"{PREFIX}_test_x.h5"
     both = Images([test, folder])
-    assert len(both) == 26 and both.named(0) == ("pcam-test-000000", str(test))
-    assert both.named(4).file == f"{folder}/{PREFIX}_train_x.h5"
+    assert len(both) == 26
+    assert both.name(0) == ("pcam-test-000000", str(test))
+    assert both.name(4).file == f"{folder}/{PREFIX}_train_x.h5"
     mine = test.rename(tmp_path / "ward 3.h5")
-    assert Images([mine]).named(2).id == "ward 3-000002"
+    assert Images([mine]).name(2).id == "ward 3-000002"
 
 
 def test_an_unpacked_file_is_taken_before_its_packed_form(tmp_path: Path) -> None:
     folder, plain = official_folder(tmp_path / "pcam"), official_folder(tmp_path / "plain", packed=False)
     name = f"{PREFIX}_test_x.h5"
     (plain / name).rename(folder / name)
-    assert Images([folder], tmp_path / "scratch").named(21).file == name
+    assert Images([folder], tmp_path / "scratch").name(21).file == name
 
 
 def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
@@ -88,5 +90,5 @@ def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").glob("*"))
     for left in folder.glob("*_x.h5"):
         left.unlink()
-    with pytest.raises(SourceError, match="none with images is here; add"):
+    with pytest.raises(SourceError, match="none of PCam's official image files is here; add"):
         Images([folder])

@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from pcam_model.core.rng import generator
-from pcam_model.data.augment import ViewConfig, augment, grid, homographies, lighting, relight, symmetries, warps, zooms
-from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, PatchLoader, batches, normalise
+from pcam_model.data.augment import (
+    ViewConfig,
+    augment,
+    homographies,
+    lighting,
+    relight,
+    sampling_grid,
+    symmetries,
+    warps,
+    zooms,
+)
+from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, PatchLoader, make_loader, normalise
 
 
 def some(count: int = 5, seed: int = 0) -> torch.Tensor:
@@ -16,7 +26,7 @@ def some(count: int = 5, seed: int = 0) -> torch.Tensor:
 
 
 def part(count: int = 12) -> PatchLoader:
-    return batches(some(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
+    return make_loader(some(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
 
 
 def test_plain_images_are_the_patches_normalised() -> None:
@@ -39,7 +49,9 @@ def test_all_eight_symmetries_come_and_move_pixels_exactly() -> None:
     expected = {torch.rot90(flip, k, (2, 3)).numpy().tobytes() for flip in (patches, patches.flip(3)) for k in range(4)}
     maps = symmetries(200, generator(1))
     found = {
-        torch.nn.functional.grid_sample(patches, grid(m[None], 96), padding_mode="reflection", align_corners=False)
+        torch.nn.functional.grid_sample(
+            patches, sampling_grid(m[None], 96), padding_mode="reflection", align_corners=False
+        )
         .round()
         .numpy()
         .tobytes()
@@ -60,8 +72,10 @@ def test_a_quarter_of_the_images_keep_their_light() -> None:
     brightness, contrast = lighting(8000, generator(3))
     assert (brightness == 0).float().mean() == pytest.approx(0.25, abs=0.02)
     assert (contrast == 1).float().mean() == pytest.approx(0.25, abs=0.02)
-    assert contrast.min() >= 0.8 - 1e-6 and contrast.max() <= 1.25 + 1e-6
-    assert torch.sigmoid(brightness).min() >= 0.4 and torch.sigmoid(brightness).max() <= 0.6
+    assert contrast.min() >= 0.8 - 1e-6
+    assert contrast.max() <= 1.25 + 1e-6
+    assert torch.sigmoid(brightness).min() >= 0.4
+    assert torch.sigmoid(brightness).max() <= 0.6
 
 
 def test_no_change_of_light_changes_nothing() -> None:
@@ -71,49 +85,50 @@ def test_no_change_of_light_changes_nothing() -> None:
 
 def test_augmentation_depends_on_its_place_alone() -> None:
     one, which = part(), torch.tensor([3, 1, 4])
-    first = one.augmented(which, 2, 1, 0, 7)[0]
+    first = one.augmented_batch(which, 2, 1, 0, 7)[0]
     torch.manual_seed(99)
-    assert torch.equal(first, one.augmented(which, 2, 1, 0, 7)[0])
-    assert not torch.equal(first, one.augmented(which, 2, 1, 0, 8)[0])
+    assert torch.equal(first, one.augmented_batch(which, 2, 1, 0, 7)[0])
+    assert not torch.equal(first, one.augmented_batch(which, 2, 1, 0, 8)[0])
     assert first.shape == (3, 3, 48, 48)
 
 
 def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
     images = augment(some(1).expand(6, -1, -1, -1), ViewConfig(96), generator(4))
-    assert 0 <= images.min() and images.max() <= 1
+    assert images.min() >= 0
+    assert images.max() <= 1
     assert len({image.numpy().tobytes() for image in images}) == 6
     assert homographies(6, generator(4)).shape == (6, 3, 3)
 
 
 def test_calm_images_are_turned_and_lit_but_never_resampled() -> None:
     patches, draw = some(6), generator(5)
-    places = grid(symmetries(6, draw), 96)
+    places = sampling_grid(symmetries(6, draw), 96)
     whole = patches.permute(0, 3, 1, 2).float() / 255
     turned = torch.nn.functional.grid_sample(whole, places, mode="nearest", align_corners=False)
     expected = relight(turned, *lighting(6, draw))
-    assert torch.allclose(augment(patches, ViewConfig(96, no_warp_fraction=True), generator(5)), expected, atol=1e-3)
+    assert torch.allclose(augment(patches, ViewConfig(96, no_warp=True), generator(5)), expected, atol=1e-3)
     assert not torch.allclose(augment(patches, ViewConfig(96), generator(5)), expected, atol=0.1)
 
 
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:
     one = part()
-    orders = [one.order(2, 1, epoch) for epoch in range(3)]
+    orders = [one.epoch_order(2, 1, epoch) for epoch in range(3)]
     assert all(sorted(order.tolist()) == list(range(10)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 3
-    assert torch.equal(orders[1], one.order(2, 1, 1))
+    assert torch.equal(orders[1], one.epoch_order(2, 1, 1))
 
 
 def test_batches_come_from_the_rows_of_their_part() -> None:
     one = part()
     assert torch.equal(one.gather(torch.tensor([0, 9])), one.patches[[2, 11]])
-    seen = [(images.shape[0], labels.tolist()) for images, labels in one.in_order(4)]
+    seen = [(images.shape[0], labels.tolist()) for images, labels in one.iterate(4)]
     assert seen == [(4, [0, 1, 0, 1]), (4, [0, 1, 0, 1]), (2, [0, 1])]
 
 
 READING = """
 import numpy as np, torch
 from pathlib import Path
-from pcam_model.data.mmap_reader import Streamed
+from pcam_model.data.mmap_reader import MmapReader
 
 def threads():
     return len(list(Path("/proc/self/task").iterdir()))
@@ -121,10 +136,10 @@ def threads():
 torch.set_num_threads(2)
 torch.rand(512, 512) @ torch.rand(512, 512)
 torch.rand(1 << 20).sqrt()
-before, patches = threads(), Streamed(np.zeros((512, 96, 96, 3), np.uint8), torch.device("cpu"))
+before, patches = threads(), MmapReader(np.zeros((512, 96, 96, 3), np.uint8), torch.device("cpu"))
 for start in range(0, 512, 128):
     rows = torch.arange(start, start + 128)
-    patches.expect(rows)
+    patches.prefetch(rows)
     patches.gather(rows)
 print(threads() - before)
 """

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzzing import fuzz
-from patch_sets import make_patch_set, plain_tiff
+from patch_sets import make_patch_set, plain_tiff, without_locks
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.pack import build_pack, open_pack, patches
+from pcam_model.data.pack import build_pack, load_patches, open_pack
 from pcam_model.data.pack_verification import verify_pack
 from pcam_model.data.source import SourceConfig, fetch
 
@@ -24,7 +24,10 @@ from pcam_model.data.source import SourceConfig, fetch
 def test_broken_archives_are_refused_or_packed_right(tmp_path):
     tries = int(os.environ.get("PCAM_TEST_TRIES", "150"))
     ends = fuzz(tries, tmp_path)
-    assert ends.total() == tries and ends["refused"] > tries // 3 and ends["whole"] > 0 and ends["quarantined"] > 0
+    assert ends.total() == tries
+    assert ends["refused"] > tries // 3
+    assert ends["whole"] > 0
+    assert ends["quarantined"] > 0
 
 
 def bomb(path: Path, name: str, size: int) -> Path:
@@ -39,10 +42,10 @@ def bomb(path: Path, name: str, size: int) -> Path:
 
 @pytest.mark.parametrize("name", [f"train/{make_patch_set(6).ids[0]}.tif", "train_labels.csv"])
 def test_a_zip_bomb_is_refused_before_it_grows(tmp_path, pack, name):
-    path = bomb(tmp_path / "a.zip", name, 1 << 29)
-    assert path.stat().st_size < 1 << 21
+    path = bomb(tmp_path / "a.zip", name, 1 << 27)
+    assert path.stat().st_size < 1 << 19
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(SourceError, match="bytes large"):
+    with pytest.raises(SourceError, match="its size in the archive is 134,217,728 bytes, more than"):
         pack(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
@@ -98,7 +101,7 @@ def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
-        for folder in tmp_path.glob("packs/*[!t]"):
+        for folder in tmp_path.glob("packs/[!.]*"):
             found = open_pack(folder)
             verify_pack(found)
             assert found.digest == right.digest
@@ -106,8 +109,9 @@ def test_packing_killed_at_any_moment_starts_again_and_ends_the_same(tmp_path):
                 path.unlink()
     assert killed > 10
     again = build(tmp_path, "packs")
-    assert again.digest == right.digest and np.array_equal(patches(again), patches(right))
-    assert len(list((tmp_path / "packs").iterdir())) == 1
+    assert again.digest == right.digest
+    assert np.array_equal(load_patches(again), load_patches(right))
+    assert len(without_locks(tmp_path / "packs")) == 1
 
 
 def build(place: Path, packs: str):
@@ -124,15 +128,16 @@ def test_two_builders_at_once_make_one_pack(tmp_path):
     for process in both:
         process.join()
         assert process.exitcode == 0
-    (folder,) = (tmp_path / "packs").iterdir()
-    verify_pack(open_pack(folder))
+    (name,) = without_locks(tmp_path / "packs")
+    verify_pack(open_pack(tmp_path / "packs" / name))
 
 
 def test_a_plain_tiff_is_read_as_pillow_reads_it():
-    from pcam_model.data.image import Decoder, by_pillow
+    from pcam_model.data.image import Decoder, decode_with_pillow
 
     decode = Decoder()
     for patch in make_patch_set(5).patches:
         content = plain_tiff(patch)
-        assert np.array_equal(decode(content), patch) and np.array_equal(by_pillow(content), patch)
+        assert np.array_equal(decode(content), patch)
+        assert np.array_equal(decode_with_pillow(content), patch)
         assert decode.frame is not None

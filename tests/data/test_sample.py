@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from pcam_model.data.pack import patches, table
-from pcam_model.data.sample import CENTRE, SIZE, SLIDES, SamplePatches, outside
+from pcam_model.data.pack import load_patches, load_table
+from pcam_model.data.sample import CENTRE, SIZE, SLIDES, SamplePatches, distractor_positions
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,8 @@ def test_a_patch_is_a_function_of_seed_and_index(drawn):
 
 def test_slides_stand_on_one_side_each_and_every_side_has_both_classes(drawn):
     rows, _ = drawn
-    assert rows.groupby("slide")["origin"].nunique().eq(1).all() and rows["slide"].nunique() == SLIDES
+    assert rows.groupby("slide")["origin"].nunique().eq(1).all()
+    assert rows["slide"].nunique() == SLIDES
     assert rows.groupby("origin")["label"].mean().sub(0.5).abs().max() < 0.01
     assert set(SamplePatches(48, 2).table.query("origin == 'test'")["label"]) == {0, 1}
 
@@ -38,14 +39,16 @@ def test_colour_means_do_not_tell_the_label(drawn):
 
 
 def test_no_distractor_touches_the_centre():
-    places = [place for seed in range(200) for place in outside(np.random.default_rng(seed), 12)]
+    places = [place for seed in range(200) for place in distractor_positions(np.random.default_rng(seed), 12)]
     reach = np.abs(np.array(places) - (SIZE - 1) / 2).max(axis=1)
-    assert len(places) > 100 and reach.min() > CENTRE / 2 + 8
+    assert len(places) > 100
+    assert reach.min() > CENTRE / 2 + 8
 
 
 def test_the_sample_packs_with_its_slides_and_sides(pack):
-    made = pack(limit=48)
-    rows = table(made)
-    assert patches(made).shape == (48, 96, 96, 3)
-    assert rows["slide"].nunique() == SLIDES and set(rows["origin"]) == {"train", "valid", "test"}
-    assert pack(limit=48, seed=3).digest != made.digest
+    made = pack(max_patches=48)
+    rows = load_table(made)
+    assert load_patches(made).shape == (48, 96, 96, 3)
+    assert rows["slide"].nunique() == SLIDES
+    assert set(rows["origin"]) == {"train", "valid", "test"}
+    assert pack(max_patches=48, seed=3).digest != made.digest

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from pcam_model.core.errors import ConfigError, SplitError
-from pcam_model.data.pack import Pack, table
-from pcam_model.data.split import SplitConfig, make_split, sides
+from pcam_model.data.pack import Pack, load_table
+from pcam_model.data.split import SplitConfig, make_split, split_rows
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def known(tmp_path):
 
 
 def side_of(pack: Pack, split) -> pd.Series:
-    rows = table(pack)
+    rows = load_table(pack)
     found = pd.Series("", index=rows["id"])
-    for side, at in sides(split).items():
+    for side, at in split_rows(split).items():
         found.iloc[at] = side
     return found.sort_index()
 
@@ -77,18 +78,20 @@ def test_no_slide_stands_on_two_sides(known, tmp_path):
     slides = [f"s{i % 37}" for i in range(2000)]
     pack = known(np.random.default_rng(0).random(2000) < 0.4, slides)
     split = make_split(pack, SplitConfig(valid=0.3, test=0.1), tmp_path / "s")
-    assert split.kind == "slide" and "slides that were not trained on" in split.meaning
+    assert split.kind == "slide"
+    assert "slides that were not trained on" in split.meaning
     assert pd.Series(side_of(pack, split).to_numpy()).groupby(slides).nunique().max() == 1
-    proof = json.loads((tmp_path / "s" / "split.json").read_text())["proof"]
-    assert proof["slides_on_two_sides"] == proof["pixels_on_two_sides"] == 0
-    assert sum(map(len, proof["slides"].values())) == 37
+    leakage = json.loads((tmp_path / "s" / "split.json").read_text())["leakage"]
+    assert leakage["slides_in_two_splits"] == leakage["pixels_in_two_splits"] == 0
+    assert sum(map(len, leakage["slides"].values())) == 37
 
 
 def test_auto_takes_the_sources_own_sides_where_it_brings_them(known, tmp_path):
     origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
     pack = known(np.arange(100) % 2, origin=origin)
     split = make_split(pack, SplitConfig(), tmp_path / "s")
-    assert split.kind == "official" and {k: len(v) for k, v in sides(split).items()} == {
+    assert split.kind == "official"
+    assert {k: len(v) for k, v in split_rows(split).items()} == {
         "train": 60,
         "valid": 20,
         "test": 20,
@@ -100,14 +103,14 @@ def test_an_official_split_leaves_repeats_out_and_says_so(known, tmp_path):
     origin = ["train"] * 60 + ["valid"] * 20 + ["test"] * 20
     pack = known(np.arange(100) % 2, origin=origin, pixels=[99, 60, *range(2, 100)])
     split = make_split(pack, SplitConfig(), tmp_path / "s")
-    assert "2 patches that repeat one of a later side were left out" in split.meaning
-    assert sides(split)["train"].tolist() == list(range(2, 60))
+    assert "2 patches that repeat one of a later split were left out" in split.meaning
+    assert split_rows(split)["train"].tolist() == list(range(2, 60))
 
 
 def test_unlabelled_patches_stand_on_no_side(known, tmp_path):
     pack = known([0, 1] * 20 + [None] * 10, origin=["train"] * 40 + ["test"] * 10)
     split = make_split(pack, SplitConfig(), tmp_path / "s")
-    assert sum(map(len, sides(split).values())) == 40
+    assert sum(map(len, split_rows(split).values())) == 40
 
 
 def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
@@ -116,7 +119,7 @@ def test_patches_without_a_slide_are_refused_or_stand_alone(known, tmp_path):
     with pytest.raises(SplitError, match="does not name 2 of 200 patches"):
         make_split(pack, SplitConfig(kind="slide"), tmp_path / "s")
     split = make_split(pack, SplitConfig(kind="slide", unmapped_slides="alone"), tmp_path / "s")
-    assert sum(map(len, sides(split).values())) == 200
+    assert sum(map(len, split_rows(split).values())) == 200
     assert "optimistic where 2 patches of unknown slides" in split.meaning
 
 
@@ -124,10 +127,10 @@ def test_folds_are_a_plan_option(known, tmp_path):
     pack = known(np.arange(300) % 2, [f"s{i % 30}" for i in range(300)])
     plans = [SplitConfig(kind="slide", folds=3, fold=fold, test=0.1) for fold in range(3)]
     splits = [make_split(pack, config, tmp_path / f"s{config.fold}") for config in plans]
-    valid = np.concatenate([sides(split)["valid"] for split in splits])
+    valid = np.concatenate([split_rows(split)["valid"] for split in splits])
     assert len(valid) == len(set(valid)) == 270
-    with pytest.raises(ConfigError, match=r"split\.fold 3; give two folds or more"):
-        make_split(pack, SplitConfig(kind="slide", folds=3, fold=3), tmp_path / "s")
+    with pytest.raises(ValidationError, match=r"split\.fold 3; give two folds or more"):
+        SplitConfig(kind="slide", folds=3, fold=3)
 
 
 REFUSED = [
@@ -135,10 +138,10 @@ REFUSED = [
     ({"kind": "official"}, {}, "train and valid are needed"),
     ({"kind": "slide"}, {"slides": ["one"] * 40}, "there are 1 slides"),
     ({"kind": "slide", "test": 0.2}, {"slides": ["a", "b"] * 20}, "there are 2 slides"),
-    ({"kind": "slide"}, {"slides": ["a", "b"] * 20}, "every side needs both"),
+    ({"kind": "slide"}, {"slides": ["a", "b"] * 20}, "every split needs both"),
     ({"kind": "slide"}, {"slides": ["a", "a", "b", "b"] * 10, "pixels": [0] * 40}, "1 more, which share an identical"),
     ({"kind": "random"}, {"pixels": [0] * 40}, "there are 1 groups"),
-    ({"kind": "official"}, {"origin": ["train"] * 39 + ["valid"]}, "every side needs both"),
+    ({"kind": "official"}, {"origin": ["train"] * 39 + ["valid"]}, "every split needs both"),
 ]
 
 
@@ -149,33 +152,39 @@ def test_what_cannot_be_divided_says_why(known, tmp_path, config, rows, sentence
     assert not (tmp_path / "s").exists()
 
 
+def test_an_official_split_has_no_folds(known, tmp_path):
+    pack = known(np.arange(100) % 2, origin=["train"] * 80 + ["valid"] * 20)
+    with pytest.raises(ConfigError, match="an official split has none"):
+        make_split(pack, SplitConfig(folds=3), tmp_path / "s")
+
+
 def test_one_class_only_is_refused(known, tmp_path):
     for labels in ([0] * 40, [1] * 40, [0] * 39 + [1]):
         with pytest.raises(SplitError, match="both"):
             make_split(known(labels), SplitConfig(kind="random"), tmp_path / "s")
 
 
-def test_nothing_left_for_training_is_refused(known, tmp_path):
-    with pytest.raises(ConfigError, match="less than 1 must remain"):
-        make_split(known([0, 1] * 20), SplitConfig(kind="random", valid=0.5, test=0.5), tmp_path / "s")
+def test_a_config_that_leaves_nothing_for_training_is_refused():
+    with pytest.raises(ValidationError, match="less than 1 must remain"):
+        SplitConfig(kind="random", valid=0.5, test=0.5)
 
 
 def test_a_split_that_is_not_there_is_named(known, tmp_path):
     split = make_split(known([0, 1] * 20), SplitConfig(), tmp_path / "s")
     (Path(split.path) / "split.parquet").unlink()
     with pytest.raises(SplitError, match="delete the folder and split again"):
-        sides(split)
+        split_rows(split)
 
 
 def test_a_split_of_other_patches_or_a_changed_one_is_refused(known, tmp_path):
     pack = known([0, 1] * 30)
     split = make_split(pack, SplitConfig(kind="random"), tmp_path / "split")
-    people = table(pack)
-    assert sum(map(len, sides(split, people).values())) == 60
+    people = load_table(pack)
+    assert sum(map(len, split_rows(split, people).values())) == 60
     for other in (people.iloc[::-1], people.iloc[:40], people.assign(id="x" + people["id"])):
         with pytest.raises(SplitError, match="divides other patches than the pack's"):
-            sides(split, other)
+            split_rows(split, other)
     file = tmp_path / "split" / "split.parquet"
-    pd.read_parquet(file).replace({"side": {"train": "valid"}}).to_parquet(file, index=False)
+    pd.read_parquet(file).replace({"split": {"train": "valid"}}).to_parquet(file, index=False)
     with pytest.raises(SplitError, match="another split or was changed"):
-        sides(split, people)
+        split_rows(split, people)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcam_model.core.errors import SplitError
-from pcam_model.data.split_assignment import SplitConfig, assign
+from pcam_model.data.split_assignment import SplitConfig, assign_splits
 
 
 @st.composite
@@ -37,7 +37,7 @@ plans = st.builds(
 
 def sides_of(table: pd.DataFrame, config: SplitConfig) -> np.ndarray | None:
     try:
-        return assign(table, config.kind, config)
+        return assign_splits(table, config.kind, config)
     except SplitError as error:
         assert "\n" not in str(error)
         return None
@@ -60,12 +60,14 @@ def test_sides_share_nothing_and_cover_everything(table, config):
     side = sides_of(table, config)
     if side is None:
         return
-    assert set(side) <= {"train", "valid", "test"} and len(side) == len(table)
+    assert set(side) <= {"train", "valid", "test"}
+    assert len(side) == len(table)
     kept = table.assign(side=side)
     assert kept.groupby("pixels")["side"].nunique().max() == 1
     if config.kind == "slide":
         assert kept.groupby("slide")["side"].nunique().max() == 1
-    assert {"train", "valid"} <= set(side) and ("test" in side) == (config.test > 0)
+    assert {"train", "valid"} <= set(side)
+    assert ("test" in side) == (config.test > 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,5 +110,5 @@ def test_folds_divide_all_that_is_not_test_once(table, folds, kind, test):
 def test_three_slides_make_three_sides():
     table = pd.DataFrame({"id": [f"p{i}" for i in range(6)], "label": [0, 0, 1, 0, 1, 0], "pixels": list("abcdef")})
     table = table.assign(slide=["s3", "s1", "s0", "s0", "s3", "s3"], origin="train")
-    side = assign(table, "slide", SplitConfig(kind="slide", valid=0.5, test=0.1, seed=0))
+    side = assign_splits(table, "slide", SplitConfig(kind="slide", valid=0.5, test=0.1, seed=0))
     assert set(side) == {"train", "valid", "test"}

@@ -3,7 +3,7 @@ import torch
 
 from pcam_model.core.rng import generator
 from pcam_model.data.augment import ViewConfig, augment
-from pcam_model.data.stain import SHIFT, amounts, drawn, jitter, restained
+from pcam_model.data.stain import SHIFT, draw_changes, jitter, restain, stain_amounts
 
 LOG_1E6 = 13.815510557964274  # scikit-image gives amounts in units of -ln(1e-6)
 # skimage.color.rgb2hed of single pixels, scikit-image 0.26.0
@@ -22,33 +22,37 @@ def some(count: int = 4, side: int = 16) -> torch.Tensor:
 
 @pytest.mark.parametrize(("pixel", "expected"), KNOWN.items(), ids=str)
 def test_amounts_are_those_of_scikit_image(pixel: tuple[int, int, int], expected: tuple[float, float, float]) -> None:
-    found = amounts(torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 1, 3)).flatten() / LOG_1E6
+    found = stain_amounts(torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 1, 3)).flatten() / LOG_1E6
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_stains_unmixed_and_mixed_again_are_the_same_patches() -> None:
-    assert torch.equal(restained(some(), torch.ones(4, 3), torch.zeros(4, 3)), some())
+    assert torch.equal(restain(some(), torch.ones(4, 3), torch.zeros(4, 3)), some())
 
 
 def test_a_factor_and_a_shift_change_the_amount_of_one_stain_alone() -> None:
     patches = torch.full((1, 2, 2, 3), 127, dtype=torch.uint8)
     factors, shifts = torch.tensor([[1.2, 1.0, 1.0]]), torch.tensor([[0.05, 0.0, 0.0]])
-    before, after = amounts(patches), amounts(restained(patches, factors, shifts))
+    before, after = stain_amounts(patches), stain_amounts(restain(patches, factors, shifts))
     assert torch.allclose(after[..., 0], before[..., 0] * 1.2 + 0.05, atol=0.01)  # a level of 255 is about 0.01
     assert torch.allclose(after[..., 1:], before[..., 1:], atol=0.01)
 
 
 def test_what_is_drawn_keeps_within_the_strength_and_reaches_it() -> None:
-    factors, shifts = drawn(5000, 0.2, generator(2))
-    assert factors.min() >= 0.8 and factors.max() <= 1.2 and factors.std() == pytest.approx(0.4 / 12**0.5, rel=0.05)
-    assert shifts.abs().max() <= 0.2 * SHIFT and shifts.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
+    factors, shifts = draw_changes(5000, 0.2, generator(2))
+    assert factors.min() >= 0.8
+    assert factors.max() <= 1.2
+    assert factors.std() == pytest.approx(0.4 / 12**0.5, rel=0.05)
+    assert shifts.abs().max() <= 0.2 * SHIFT
+    assert shifts.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
     assert not torch.equal(factors - 1, shifts / SHIFT)
 
 
 def test_jitter_is_another_in_each_row_and_depends_on_its_place_alone() -> None:
     patches = torch.cat([some(1).expand(6, -1, -1, -1), torch.full((1, 16, 16, 3), 0).byte()])
     seen = jitter(patches, 0.5, generator(3))
-    assert seen.dtype == torch.uint8 and seen.shape == patches.shape
+    assert seen.dtype == torch.uint8
+    assert seen.shape == patches.shape
     assert len({patch.numpy().tobytes() for patch in seen}) == 7
     assert torch.equal(seen, jitter(patches, 0.5, generator(3)))
     assert not torch.equal(seen, jitter(patches, 0.5, generator(4)))
