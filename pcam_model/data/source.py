@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.files import sha256
@@ -34,12 +34,6 @@ class SourceConfig(Config):
     """An image that is no patch stops the run, or is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches stops the run all the same."""
-
-    @model_validator(mode="after")
-    def _has_a_path(self) -> "SourceConfig":
-        if self.kind == "path" and not self.path:
-            raise ValueError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
-        return self
 
     @property
     def is_remote(self) -> bool:
@@ -73,6 +67,8 @@ def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Arc
             "source.kind is kaggle, which only a training run downloads; give the path of a downloaded "
             "histopathologic-cancer-detection.zip here (source.kind=path source.path=FILE)"
         )
+    if not config.path:  # no validator says so: the preset `quick` is a config whose path its user adds
+        raise ConfigError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
     if not config.is_remote:
         return local_archive(Path(config.path).expanduser())
     if downloads is None:

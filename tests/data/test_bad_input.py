@@ -1,4 +1,4 @@
-"""Each bad input ends in one sentence that says what to do, and leaves nothing behind."""
+"""Bad input is refused with one sentence that says what to do, and leaves nothing behind."""
 
 import os
 import subprocess
@@ -10,88 +10,87 @@ import numpy as np
 import pytest
 import torch
 from patch_sets import PatchSet, encoded, make_patch_set, plain_tiff, without_locks
-from pydantic import ValidationError
 
 from pcam_model.core.errors import ConfigError, DiskFullError, PcamError, SourceError
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 
 
-def first(made: PatchSet) -> str:
-    return f"train/{made.ids[0]}.tif"
+def first(dataset: PatchSet) -> str:
+    return f"train/{dataset.ids[0]}.tif"
 
 
-def label_of_nothing(made: PatchSet) -> None:
-    del made.files[first(made)]
+def label_of_nothing(dataset: PatchSet) -> None:
+    del dataset.files[first(dataset)]
 
 
-def image_without_label(made: PatchSet) -> None:
-    made.files["train/stranger.tif"] = made.files[first(made)]
+def image_without_label(dataset: PatchSet) -> None:
+    dataset.files["train/stranger.tif"] = dataset.files[first(dataset)]
 
 
-def third_label(made: PatchSet) -> None:
-    made.files["train_labels.csv"] = made.files["train_labels.csv"].replace(b",1\n", b",2\n", 1)
+def third_label(dataset: PatchSet) -> None:
+    dataset.files["train_labels.csv"] = dataset.files["train_labels.csv"].replace(b",1\n", b",2\n", 1)
 
 
-def label_twice(made: PatchSet) -> None:
-    made.files["train_labels.csv"] += f"{made.ids[1]},0\n".encode()
+def label_twice(dataset: PatchSet) -> None:
+    dataset.files["train_labels.csv"] += f"{dataset.ids[1]},0\n".encode()
 
 
-def two_images(made: PatchSet) -> None:
-    made.files[f"train/{made.ids[0]}.png"] = encoded(made.patches[0], "png")
+def two_images(dataset: PatchSet) -> None:
+    dataset.files[f"train/{dataset.ids[0]}.png"] = encoded(dataset.patches[0], "png")
 
 
-def both_in_train_and_test(made: PatchSet) -> None:
-    made.files[f"test/{made.ids[0]}.tif"] = made.files[first(made)]
+def both_in_train_and_test(dataset: PatchSet) -> None:
+    dataset.files[f"test/{dataset.ids[0]}.tif"] = dataset.files[first(dataset)]
 
 
-def wrong_size(made: PatchSet) -> None:
-    made.files[first(made)] = plain_tiff(np.zeros((95, 96, 3), np.uint8))
+def wrong_size(dataset: PatchSet) -> None:
+    dataset.files[first(dataset)] = plain_tiff(np.zeros((95, 96, 3), np.uint8))
 
 
-def grey(made: PatchSet) -> None:
-    made.files[first(made)] = encoded(made.patches[0][..., 0], "png")
+def grey(dataset: PatchSet) -> None:
+    dataset.files[first(dataset)] = encoded(dataset.patches[0][..., 0], "png")
 
 
-def cut_image(made: PatchSet) -> None:
-    made.files[first(made)] = made.files[first(made)][:20_000]
+def cut_image(dataset: PatchSet) -> None:
+    dataset.files[first(dataset)] = dataset.files[first(dataset)][:20_000]
 
 
-def cut_png(made: PatchSet) -> None:
-    del made.files[first(made)]
-    made.files[f"train/{made.ids[0]}.png"] = encoded(made.patches[0], "png")[:9000]
+def cut_png(dataset: PatchSet) -> None:
+    del dataset.files[first(dataset)]
+    dataset.files[f"train/{dataset.ids[0]}.png"] = encoded(dataset.patches[0], "png")[:9000]
 
 
-def points_outside(made: PatchSet) -> None:
-    made.files["../../evil.tif"] = b"x"
+def points_outside(dataset: PatchSet) -> None:
+    dataset.files["../../evil.tif"] = b"x"
 
 
-def points_to_root(made: PatchSet) -> None:
-    made.files["/etc/evil.tif"] = b"x"
+def points_to_root(dataset: PatchSet) -> None:
+    dataset.files["/etc/evil.tif"] = b"x"
 
 
-def no_labels(made: PatchSet) -> None:
-    del made.files["train_labels.csv"]
+def no_labels(dataset: PatchSet) -> None:
+    del dataset.files["train_labels.csv"]
 
 
-def other_columns(made: PatchSet) -> None:
-    made.files["train_labels.csv"] = b"name,label\na,1\n"
+def other_columns(dataset: PatchSet) -> None:
+    dataset.files["train_labels.csv"] = b"name,label\na,1\n"
 
 
-def labels_no_text(made: PatchSet) -> None:
-    made.files["train_labels.csv"] = b"\xff\xfe\0\x81"
+def labels_no_text(dataset: PatchSet) -> None:
+    dataset.files["train_labels.csv"] = b"\xff\xfe\0\x81"
 
 
-def empty_labels(made: PatchSet) -> None:
-    made.files = {"train_labels.csv": b"id,label\n"}
+def empty_labels(dataset: PatchSet) -> None:
+    dataset.files = {"train_labels.csv": b"id,label\n"}
 
 
-def empty(made: PatchSet) -> None:
-    made.files.clear()
+def empty(dataset: PatchSet) -> None:
+    dataset.files.clear()
 
 
-def one_class(made: PatchSet) -> None:
-    made.files["train_labels.csv"] = made.files["train_labels.csv"].replace(b",1\n", b",0\n")
+def one_class(dataset: PatchSet) -> None:
+    dataset.files["train_labels.csv"] = dataset.files["train_labels.csv"].replace(b",1\n", b",0\n")
 
 
 CASES: list[tuple[Callable[[PatchSet], None], str]] = [
@@ -114,8 +113,8 @@ CASES: list[tuple[Callable[[PatchSet], None], str]] = [
 ]
 
 
-def refused(pack: Callable[..., object], path: Path, sentence: str, packs: Path) -> None:
-    with pytest.raises(SourceError, match=sentence) as caught:
+def assert_refused(pack: Callable[..., object], path: Path, message: str, packs: Path) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
         pack(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -124,51 +123,51 @@ def refused(pack: Callable[..., object], path: Path, sentence: str, packs: Path)
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "folder"])
 @pytest.mark.parametrize(("spoil", "sentence"), CASES, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_bad_set_is_refused_in_one_sentence(tmp_path, pack, spoil, sentence, as_zip):
-    made = make_patch_set(12)
-    spoil(made)
-    path = made.zip(tmp_path / "a.zip") if as_zip else made.folder(tmp_path / "a")
-    refused(pack, path, sentence, tmp_path / "packs")
+def test_a_bad_set_is_refused_in_one_sentence(tmp_path, pack, damage, message, as_zip):
+    dataset = make_patch_set(12)
+    damage(dataset)
+    path = dataset.zip(tmp_path / "a.zip") if as_zip else dataset.folder(tmp_path / "a")
+    assert_refused(pack, path, message, tmp_path / "packs")
 
 
 @pytest.mark.parametrize("spoil", [points_outside, points_to_root])
-def test_a_member_that_points_outside_is_refused(tmp_path, pack, spoil):
-    made = make_patch_set(12)
-    spoil(made)
-    refused(pack, made.zip(tmp_path / "a.zip"), "points outside the archive", tmp_path / "packs")
+def test_a_member_that_points_outside_is_refused(tmp_path, pack, damage):
+    dataset = make_patch_set(12)
+    damage(dataset)
+    assert_refused(pack, dataset.zip(tmp_path / "a.zip"), "points outside the archive", tmp_path / "packs")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_member_that_stands_twice_is_refused(tmp_path, pack):
-    made = make_patch_set(12)
-    path = made.zip(tmp_path / "a.zip")
+def test_a_member_that_is_twice_in_the_archive_is_refused(tmp_path, pack):
+    dataset = make_patch_set(12)
+    path = dataset.zip(tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(first(made), made.files[first(made)])
-    refused(pack, path, "is twice in the archive", tmp_path / "packs")
+        archive.writestr(first(dataset), dataset.files[first(dataset)])
+    assert_refused(pack, path, "is twice in the archive", tmp_path / "packs")
 
 
 def test_a_missing_file_is_named(tmp_path, pack):
-    refused(pack, tmp_path / "none.zip", "there is nothing here", tmp_path / "packs")
+    assert_refused(pack, tmp_path / "none.zip", "there is nothing here", tmp_path / "packs")
 
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path, pack):
     (tmp_path / "a.zip").write_bytes(b"<html>log in, please</html>" * 50)
-    refused(pack, tmp_path / "a.zip", "this is not a zip", tmp_path / "packs")
+    assert_refused(pack, tmp_path / "a.zip", "this is not a zip", tmp_path / "packs")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.9999])
 def test_a_truncated_zip_is_refused(tmp_path, pack, share):
     path = make_patch_set(12).zip(tmp_path / "a.zip")
     os.truncate(path, int(path.stat().st_size * share))
-    refused(pack, path, "truncated or damaged", tmp_path / "packs")
+    assert_refused(pack, path, "truncated or damaged", tmp_path / "packs")
 
 
-def test_flipped_bytes_in_an_image_are_seen(tmp_path, pack):
+def test_a_flipped_bit_in_an_image_is_refused(tmp_path, pack):
     path = make_patch_set(12).zip(tmp_path / "a.zip", zipfile.ZIP_STORED)
     content = bytearray(path.read_bytes())
     content[100_000] ^= 1
     path.write_bytes(content)
-    refused(pack, path, "checksum in the archive is wrong", tmp_path / "packs")
+    assert_refused(pack, path, "checksum in the archive is wrong", tmp_path / "packs")
 
 
 def test_the_competition_is_downloaded_by_a_training_run_only():
@@ -176,9 +175,9 @@ def test_the_competition_is_downloaded_by_a_training_run_only():
         fetch(SourceConfig(kind="kaggle"), 2)
 
 
-def test_a_source_without_its_path_is_no_config():
-    with pytest.raises(ValidationError, match=r"source\.path is empty"):
-        SourceConfig(kind="path")
+def test_a_source_without_its_path_is_refused():
+    with pytest.raises(ConfigError, match=r"source\.path is empty"):
+        fetch(SourceConfig(kind="path"), 2)
 
 
 @pytest.fixture
