@@ -39,8 +39,8 @@ def cli_page() -> str:
 def _configuration_lines() -> Iterator[str]:
     yield from ("# Configuration", "", GENERATED, "")
     yield (
-        "A run is configured by a preset, a YAML file and single keys; each overrides those before it, and a key that is "
-        "not given has its default:"
+        "A run is configured by a preset, a YAML file and single keys; each overrides those before it, and a key that "
+        "is not given has its default:"
     )
     yield from ("", "```")
     yield "pcam train --preset quick --config my.yaml --set finetune.epochs=3 --set seed=4"

@@ -85,7 +85,7 @@ def yaml_value(value: Any) -> str:
 
 
 def _key_lines(doc: KeyDoc, key: str, value: Any, indent: str) -> list[str]:
-    values = f"{doc.values[:1].upper()}{doc.values[1:]}. Default: {yaml_value(doc.default)}"
+    values = f"Values: {doc.values}. Default: {yaml_value(doc.default)}."
     return [*_comment(doc.description, indent), *_comment(values, indent), f"{indent}{key}: {yaml_value(value)}"]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pcam_model.config import TrainConfig
+from pcam_model.config_docs import key_docs
 from pcam_model.core.errors import ConfigError
 from pcam_model.presets import PresetName, preset_keys
 
@@ -58,12 +59,32 @@ def read_config(file: Path | None = None, settings: Iterable[str] = (), preset: 
 
 
 def override_preset(preset: PresetName | None, config: TrainConfig) -> TrainConfig:
-    """The preset's configuration, with every key that was given explicitly in `config` in place of its own."""
+    """The preset's configuration, with every key that was given explicitly in `config` in place of its own.
+
+    Raises:
+        ConfigError: the result is out of range, or `config` is that of another preset, so this one has no effect.
+    """
     if preset is None:
         return config
+    given = config.model_dump(mode="json", exclude_unset=True)
+    for other in PRESETS:
+        if other != preset and given == preset_parameters(other)["config"]:
+            raise ConfigError(
+                f"preset is {preset}, but config holds every key of {other}, and its keys override the preset's; give "
+                f"the preset with an empty config: -p preset={preset} -p config={{}}"
+            )
     merged = preset_keys(preset)
-    _merge(merged, config.model_dump(exclude_unset=True))
+    _merge(merged, given)
     return validate_config(merged)
+
+
+def preset_parameters(name: str) -> dict[str, Any]:
+    """Parameters of a deployment that runs a preset: its name, and its configuration with every key, as JSON.
+
+    A build step of `prefect deploy`: Prefect's form then shows the preset's values, where it would show the defaults.
+    Keys that are given for a run override the preset's, one by one.
+    """
+    return {"preset": name, "config": read_config(preset=name).model_dump(mode="json")}
 
 
 def validate_config(keys: dict[str, Any]) -> TrainConfig:
@@ -74,14 +95,9 @@ def validate_config(keys: dict[str, Any]) -> TrainConfig:
         raise ConfigError("; ".join(dict.fromkeys(_complaints(error)))) from None
 
 
-def key_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> Iterator[str]:
+def key_names() -> Iterator[str]:
     """Every key of a configuration by its dotted name, as in `finetune.epochs`."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from key_names(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+    yield from (key.name for key in key_docs())
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -126,16 +142,21 @@ def _merge(into: dict[str, Any], keys: dict[str, Any]) -> None:
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:
-    for one in error.errors():
-        path = [str(key) for key in one["loc"] if key not in ("float", "int", "str") and "[" not in str(key)]
-        name = ".".join(path)
-        message = one["msg"].removeprefix("Value error, ")
-        if one["type"] == "extra_forbidden":
-            yield f"the config has no key {name}; {_hint(name)}"
-        elif not name:
-            yield message
+    keys = {key.name: key for key in key_docs()}
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        names = [".".join(path[:length]) for length in range(len(path), 0, -1)]
+        key = next((keys[name] for name in names if name in keys), None)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            yield f"the config has no key {names[0]}; {_hint(names[0])}"
+        elif problem["type"] == "value_error":
+            yield f"the config's {key.name} is {problem['input']!r}: {message}" if key else message
+        elif key:
+            yield f"the config's {key.name} is {problem['input']!r}, expected {key.values}"
         else:
-            yield f"the config's {name} is {one['input']!r}: {message[:1].lower()}{message[1:]}"
+            name = names[0] if names else "top level"
+            yield f"the config's {name} is {problem['input']!r}, expected keys like finetune: {{epochs: 3}}"
 
 
 def _hint(name: str) -> str:

@@ -17,8 +17,11 @@ def check_source(config: TrainConfig) -> Finding:
     path = Path(config.source.path).expanduser()
     if config.source.kind != "path" or config.source.is_remote:
         return Finding(what=what, found=config.source.path or config.source.kind, expected=expected)
+    if not config.source.path:
+        remedy = "give the path of a .zip or a folder with --source or source.path"
+        return Finding(what=what, found="source.path is empty", expected=expected, remedy=remedy, level="failed")
     try:
-        if not config.source.path or not holds_official(path):
+        if not holds_official(path):
             open_container(path).close()
     except PcamError as error:
         return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")

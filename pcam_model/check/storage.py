@@ -12,7 +12,8 @@ from pcam_model.core.errors import PcamError
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.source import SAMPLE_COUNT, SourceConfig
-from pcam_model.registry.backends.base import StoreUnavailable, open_store
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.capabilities import StoreCapabilities, probe
 
 KAGGLE_PATCHES, KAGGLE_ARCHIVE_BYTES = 277_483, 7.8e9  # of the labelled and the unlabelled patches together
@@ -99,7 +100,7 @@ def check_store(config: TrainConfig) -> Finding:
             level="failed",
             transient=isinstance(error, StoreUnavailable),
         )
-    if capabilities.kept:
+    if capabilities.conditional_writes:
         return Finding(what="store", found=store.uri, expected=expected)
     return Finding(
         what="store",
@@ -111,5 +112,5 @@ def check_store(config: TrainConfig) -> Finding:
 
 
 def _ignored_conditions(capabilities: StoreCapabilities) -> str:
-    honoured = {"If-None-Match": capabilities.absent, "If-Match": capabilities.match}
+    honoured = {"If-None-Match": capabilities.if_absent, "If-Match": capabilities.if_match}
     return " and ".join(name for name, is_honoured in honoured.items() if not is_honoured)

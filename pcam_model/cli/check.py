@@ -53,7 +53,7 @@ def _findings(config: Any, pool: str) -> list[dict[str, Any]]:
 
         print_note(f"Kaggle and Prefect are not checked: {error}")
         return [finding.model_dump() for finding in check_machine(config)]
-    findings: list[dict[str, Any]] = checking.everything(config, pool)
+    findings: list[dict[str, Any]] = checking.check_everything(config, pool)
     return findings
 
 

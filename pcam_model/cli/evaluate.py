@@ -40,7 +40,7 @@ def score(
     from pcam_model.config_reader import parse_source, validate_config
     from pcam_model.data.pack import build_pack
     from pcam_model.data.source import fetch
-    from pcam_model.evaluation.external import in_short, score_external
+    from pcam_model.evaluation.external import score_summary, score_external
     from pcam_model.evaluation.report import write_report
     from pcam_model.registry.resolve import find_model
 
@@ -48,7 +48,7 @@ def score(
     config = validate_config({"source": parse_source(source) | {"slides": slides}}).source
     pack = build_pack(fetch(config, 0, cache_dir() / "downloads"), config, cache_dir() / "packs", 0)
     evidence = score_external(folder, pack, tta=tta, operating_point=operating_point or None, explain=out is not None)
-    summary = in_short(evidence)
+    summary = score_summary(evidence)
     if out:
         write_report(out, evidence)
     if as_json:
@@ -96,14 +96,14 @@ def compare(
     comparison = comparing.compare_reports(folders, split)
     if as_json:
         return print_json(comparison.model_dump(mode="json"))
-    table = Table("figure", *comparison.figures, title=f"{comparison.side} split, {comparison.patches:,} patches")
-    for name in comparing.NAMES:
+    table = Table("figure", *comparison.figures, title=f"{comparison.split} split, {comparison.patches:,} patches")
+    for name in comparing.METRIC_NAMES:
         figures = (of_run.get(name) for of_run in comparison.figures.values())
         table.add_row(name, *(format_figure(figure and figure.model_dump()) for figure in figures))
     console = Console()
     console.print(table)
     for difference in comparison.differences:
-        console.print(comparing.sentence(difference), highlight=False, soft_wrap=True)
+        console.print(comparing.describe_difference(difference), highlight=False, soft_wrap=True)
 
 
 def submit(
@@ -129,8 +129,8 @@ def submit(
     if as_json:
         return print_json(submission.model_dump(mode="json"))
     if not submission.scored:
-        print(f"{submission.said}. It has no score after {timeout:.0f} s; {kaggle.SUBMISSIONS} will have it")
+        print(f"{submission.answer}. It has no score after {timeout:.0f} s; {kaggle.SUBMISSIONS_URL} will have it")
         return
     public = submission.public if submission.public is not None else "not given"
     private = submission.private if submission.private is not None else "not given before the competition is over"
-    print(f"{submission.said}. AUC public {public}, private {private}")
+    print(f"{submission.answer}. AUC public {public}, private {private}")

@@ -35,8 +35,6 @@ def _interrupt(number: int, _frame: object) -> None:
 
 
 def _was_terminated(error: BaseException) -> bool:
-    """Whether an error was raised while Prefect handled SIGTERM: between two tasks it may fail in doing so."""
-    from prefect.exceptions import TerminationSignal
-
+    """Whether an error is Prefect's signal of SIGTERM, or was raised while that was handled, as between two tasks."""
     handled = error.__context__
-    return isinstance(error, TerminationSignal) or (handled is not None and _was_terminated(handled))
+    return type(error).__name__ == "TerminationSignal" or (handled is not None and _was_terminated(handled))

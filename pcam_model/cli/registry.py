@@ -42,22 +42,22 @@ def pull(
 ) -> None:
     """Pull a published run into a folder, verified against its manifest."""
     from pcam_model.registry import pull as pulling
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.cache import Cache
     from pcam_model.registry.resolve import parse_run_address
 
     address = parse_run_address(model, resolve_store_uri(store))
     if checkpoint:
-        return _pull_checkpoint(address.store, address.name, checkpoint, folder, as_json)
-    parts = () if everything else pulling.PARTS
-    published = pulling.pull(open_store(address.store), address.name, folder, parts, Cache(cache_dir()))
+        return _pull_checkpoint(address.store_uri, address.name, checkpoint, folder, as_json)
+    folders = () if everything else pulling.DEFAULT_FOLDERS
+    published = pulling.pull(open_store(address.store_uri), address.name, folder, folders, Cache(cache_dir()))
     if as_json:
         return print_json({"folder": str(folder), **published.model_dump(mode="json")})
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")
 
 
 def _pull_checkpoint(store_uri: str, name: str, checkpoint: str, folder: Path, as_json: bool) -> None:
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.checkpoints import fetch_checkpoint
     from pcam_model.registry.pull import resolve
     from pcam_model.registry.runs import RunStore
@@ -77,15 +77,15 @@ def publish(
 ) -> None:
     """Publish a run whose training ended while the store was unavailable."""
     from pcam_model.core.errors import ModelError
-    from pcam_model.registry.runs import run_name
+    from pcam_model.registry.runs import validate_run_name
     from pcam_model.registry.workspace import Workspace
 
-    folder = cache_dir() / "work" / run_name(run)
+    folder = cache_dir() / "work" / validate_run_name(run)
     workspace = Workspace(run=run, store=resolve_store_uri(store), folder=str(folder))
-    if not folder.is_dir() and workspace.run_store.published() is None:
+    if not folder.is_dir() and workspace.run_store.find_published() is None:
         raise ModelError(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` resumes it")
     published = workspace.publish(timeout)
-    workspace.forget()
+    workspace.cleanup()
     if as_json:
         return print_json(published.model_dump(mode="json"))
     print(f"Published {published.uri}")
@@ -101,9 +101,9 @@ def promote(
 ) -> None:
     """Point a channel to a run."""
     from pcam_model.registry import channels as moving
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
-    moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, alone=unsafe)
+    moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, single_writer=unsafe)
     if as_json:
         return print_json(moved.model_dump(mode="json"))
     print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
@@ -118,9 +118,9 @@ def rollback(
 ) -> None:
     """Point a channel to the run before."""
     from pcam_model.registry import channels as moving
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
-    moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, alone=unsafe)
+    moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, single_writer=unsafe)
     if as_json:
         return print_json(moved.model_dump(mode="json"))
     print(f"{channel}: back to {moved.run}")
@@ -128,7 +128,7 @@ def rollback(
 
 def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     """List the channels of a store, each with its history."""
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.channel_history import newest_first
     from pcam_model.registry.channels import list_channels
 
@@ -142,7 +142,7 @@ def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     for name, (run, moves) in histories.items():
         print(f"{name}: {run}")
         for move in moves:
-            print(f"  {move.when} {move.kind} {move.run} by {move.who}" + (f": {move.message}" if move.message else ""))
+            print(f"  {move.time} {move.kind} {move.run} by {move.author}" + (f": {move.message}" if move.message else ""))
 
 
 def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
@@ -151,7 +151,7 @@ def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
     The exit code is 1 where a file is missing or differs.
     """
     from pcam_model.registry import audit
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
     uri = resolve_store_uri(store)
     findings = list(audit.verify(open_store(uri)))
@@ -159,7 +159,7 @@ def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
         print_json({"store": uri, "findings": [finding.model_dump(mode="json") for finding in findings]})
     else:
         for finding in findings:
-            print(f"{finding.place}: {finding.what}")
+            print(f"{finding.key}: {finding.problem}")
     if findings:
         sys.exit(1)
     if not as_json:
@@ -178,7 +178,7 @@ def prune(
 ) -> None:
     """List, or delete, old runs that no channel ever pointed to, and old shards of pcam-score."""
     from pcam_model.registry import pruning
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
     opened = open_store(resolve_store_uri(store))
     candidates = pruning.prune_candidates(opened, days, keep)
@@ -203,8 +203,8 @@ def _print_candidates(candidates: list[Any], shards: list[Any], delete: bool) ->
     verb = "deleting" if delete else "would delete"
     for each in candidates:
         state = "published" if each.published else "unfinished"
-        path = each.name if each.room == "runs" else f"{each.room}/{each.name}"
-        print(f"{verb} {path} ({state}, {each.bytes:,} bytes, {each.days:.0f} days)")
+        path = each.name if each.namespace == "runs" else f"{each.namespace}/{each.name}"
+        print(f"{verb} {path} ({state}, {each.size:,} bytes, {each.age_days:.0f} days)")
     if shards:
         size = sum(shard.size for shard in shards)
         print(f"{verb} {len(shards):,} shards ({size:,} bytes); pcam-score computes them again where it needs them")

@@ -16,7 +16,7 @@ def runs(store: StoreOption = "", as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.runs import list_runs
 
     found = list(list_runs(open_store(resolve_store_uri(store))))
@@ -24,7 +24,7 @@ def runs(store: StoreOption = "", as_json: JsonOption = False) -> None:
         return print_json([run.model_dump(mode="json") for run in found])
     table = Table("run", "published", "finished steps")
     for run in found:
-        table.add_row(run.name, run.published or "no", ", ".join(run.steps))
+        table.add_row(run.name, run.published_at or "no", ", ".join(run.steps))
     Console().print(table if found else f"no runs in {resolve_store_uri(store)}")
 
 
@@ -38,13 +38,13 @@ def show(
 
     uri = resolve_store_uri(store)
     description = describe_run(uri, run)
-    description["training"] = None if description["published"] else training_progress(uri, run)
+    description["training"] = None if description["published_at"] else training_progress(uri, run)
     if as_json:
         return print_json(description)
     print(description["uri"])
-    print(f"published: {description['published'] or 'no'}")
-    if ending := description["ending"]:
-        print(f"{ending['state']} {ending['when']}: {ending['message']}")
+    print(f"published: {description['published_at'] or 'no'}")
+    if status := description["status"]:
+        print(f"{status['state']} {status['time']}: {status['message']}")
     print(f"finished steps: {', '.join(description['steps']) or 'none yet'}")
     if description["training"]:
         print(_training_line(description["training"], description["config"]))
@@ -57,7 +57,8 @@ def show(
 
 def training_progress(store: str, run: str) -> dict[str, Any] | None:
     """Stage, epoch, step and last figures of a run under way, as far as the store has them; None before training."""
-    from pcam_model.registry.backends.base import NotFound, open_store
+    from pcam_model.registry.backends.base import NotFound
+    from pcam_model.registry.factory import open_store
 
     opened = open_store(store)
     for stage in reversed(STAGE_NAMES):

@@ -96,7 +96,7 @@ def test_a_good_cache_and_store_are_fine_and_left_as_they_were(cache: Path, tmp_
 
 
 def test_a_store_is_asked_whether_it_keeps_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "probe", lambda _: StoreCapabilities(absent=False, match=True))
+    monkeypatch.setattr(storage, "probe", lambda _: StoreCapabilities(if_absent=False, if_match=True))
     found = storage.check_store(config_with(f"store.uri={tmp_path}"))
     assert found.level == "warning"
     assert "If-None-Match" in found.found
@@ -107,6 +107,7 @@ def test_a_store_is_asked_whether_it_keeps_its_word(tmp_path: Path, monkeypatch:
 def test_source_and_weights_are_looked_for_before_the_run(tmp_path: Path, kaggle_zip: Path) -> None:
     assert check_source(config_with("source.kind=path", f"source.path={kaggle_zip}")).level == "fine"
     assert check_source(config_with("source.kind=path", "source.path=no.zip")).level == "failed"
+    assert "--source" in check_source(config_with("source.kind=path")).remedy
     assert check_weights(config_with("model.weights=none")).level == "fine"
     assert check_weights(config_with(f"model.weights={tmp_path}/no.pth")).level == "failed"
 
