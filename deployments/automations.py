@@ -1,7 +1,7 @@
-"""`python -m deployments.automations [--silence SECONDS] [--alert TYPE/NAME]`: what automations.yaml has, made anew.
+"""`python -m deployments.automations [--silence SECONDS] [--alert TYPE/NAME]`: create or update the automations.
 
-`--alert` names a notification block of the server (`custom-webhook/pcam`, `sendgrid-email/pcam` and their like; made
-on the server's page, or with `prefect block`), which is told of every run that ends badly.
+They are in automations.yaml. `--alert` names a notification block of the server (`custom-webhook/pcam`,
+`sendgrid-email/pcam`; made on the server's page, or with `prefect block`), which is sent every run that fails.
 """
 
 import argparse
@@ -23,17 +23,20 @@ SILENT = "pcam-crash-silent-runs"
 
 
 def make_automations(silence: int | None = None, alert: str = "") -> list[str]:
-    """All automations of the file, made or brought up to date; their names.
+    """Create or update all automations of the file; their names.
 
     Args:
-        silence: seconds in the file's place; heartbeats come every 30.
-        alert: the notification block that is told, as TYPE/NAME; empty: nobody.
+        silence: seconds after which a silent run is Crashed, in place of the file's; heartbeats come every 30.
+        alert: the notification block that is sent failures, as TYPE/NAME; empty: none.
+
+    Raises:
+        ConfigError: the server has no such block.
     """
     names = []
-    for content in _wanted(alert):
+    for content in _definitions(alert):
         automation = Automation.model_validate(content)
         if silence is not None and automation.name == SILENT:
-            automation.trigger.retry_policy = timedelta(seconds=silence)  # type: ignore[union-attr]
+            automation.trigger.within = timedelta(seconds=silence)  # type: ignore[union-attr]
         try:
             automation.id = Automation.read(name=automation.name).id
             automation.update()
@@ -43,20 +46,20 @@ def make_automations(silence: int | None = None, alert: str = "") -> list[str]:
     return names
 
 
-def _wanted(alert: str) -> Iterator[dict[str, Any]]:
+def _definitions(alert: str) -> Iterator[dict[str, Any]]:
     file = yaml.safe_load(FILE.read_text())
     yield from file["automations"]
     if alert:
-        block = _block(alert)
+        block = _block_id(alert)
         actions = [{**action, "block_document_id": block} for action in file["alert"]["actions"]]
         yield {**file["alert"], "actions": actions}
 
 
-def _block(alert: str) -> str:
-    kind, _, name = alert.partition("/")
+def _block_id(alert: str) -> str:
+    block_type, _, name = alert.partition("/")
     try:
         with get_client(sync_client=True) as client:
-            return str(client.read_block_document_by_name(name, kind).id)
+            return str(client.read_block_document_by_name(name, block_type).id)
     except ObjectNotFound:
         raise ConfigError(
             f"the server has no notification block {alert!r}, expected TYPE/NAME of one that `prefect block ls` shows; "
@@ -67,7 +70,7 @@ def _block(alert: str) -> str:
 if __name__ == "__main__":
     _parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
     _parser.add_argument("--silence", type=int, help="seconds after which a silent run is Crashed")
-    _parser.add_argument("--alert", default="", help="the notification block that is told of bad ends, TYPE/NAME")
+    _parser.add_argument("--alert", default="", help="the notification block that is sent failures, TYPE/NAME")
     _options = _parser.parse_args()
     try:
         print("On the server:", ", ".join(make_automations(_options.silence, _options.alert)))

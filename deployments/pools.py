@@ -1,9 +1,7 @@
-"""`python -m deployments.pools NAME [--network NETWORK]`: make or update a docker pool.
+"""`python -m deployments.pools NAME [--network NETWORK]`: create or update a docker pool.
 
-Its runs get what the worker's environment has.
-
-The pool holds names only: each `{{ $NAME }}` is read by the worker from its own environment when it starts a
-container, so that no credential is ever stored in the server or in a file of this project.
+Its containers get variables of the worker's environment, by name: each `{{ $NAME }}` in the pool is read by the worker
+when it starts a container, so that no credential is stored in the server or in a file of this project.
 """
 
 import argparse
@@ -14,7 +12,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect_docker.worker import DockerWorker
 
-HANDED_ON = (
+FORWARDED_VARIABLES = (
     "PCAM_STORE",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -29,13 +27,14 @@ HANDED_ON = (
 
 
 def docker_template(network: str = "") -> dict[str, Any]:
-    """prefect-docker's own base job template, with the names above as the default environment.
+    """prefect-docker's base job template, with `FORWARDED_VARIABLES` as the default environment.
 
-    `network` is a network of the engine that containers join, or `host`.
+    Args:
+        network: a network of the engine that containers join, or `host`; empty: the engine's default.
     """
     template = DockerWorker.get_default_base_job_template()
     fields = template["variables"]["properties"]
-    fields["env"]["default"] = {name: f"{{{{ ${name} }}}}" for name in HANDED_ON}
+    fields["env"]["default"] = {name: f"{{{{ ${name} }}}}" for name in FORWARDED_VARIABLES}
     if network == "host":
         fields["network_mode"]["default"] = network
     elif network:
@@ -44,7 +43,7 @@ def docker_template(network: str = "") -> dict[str, Any]:
 
 
 def make_pool(client: SyncPrefectClient, name: str, network: str = "") -> None:
-    """The docker pool of that name, made or brought up to date."""
+    """Create or update the docker pool of that name."""
     template = docker_template(network)
     try:
         client.read_work_pool(name)
