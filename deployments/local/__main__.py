@@ -1,110 +1,71 @@
-"""`python -m deployments.local train|up|down`: what the Makefile calls."""
+"""`make train`, `make up` and `make down`; exit code 0 is done, 1 mistaken or failed, 2 wrong usage, 75 interrupted."""
 
 import argparse
 import os
-import secrets
+import shlex
 import signal
-import subprocess
 import sys
 import time
-from datetime import datetime
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
-from deployments.local import asked, places, stack
-from pcam_model.core.errors import PcamError
+from deployments.local import stack
+from pcam_model.core.errors import ConfigError, Interrupted, PcamError, SourceError
 
-FILE = "deployments/local/prefect.yaml"
-PLAN = "deployments/plans/sample.yaml"
+UP = "Prefect runs until `make down` (its page is at this address without /api):\nexport PREFECT_API_URL={}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Do what was asked; the exit code."""
-    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if end != signal.SIGHUP or signal.getsignal(end) != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(end, _interrupt)
-    options = _parser().parse_args(arguments)
+def resolve_parameters() -> dict[str, Any]:
+    """The flow's parameters from the Makefile's variables: a preset or a YAML file, and the keys set beside it."""
+    from pcam_model.config_reader import resolve_config  # imports torchvision, which takes seconds
+    from pcam_model.core.paths import resolve_store_uri
+
+    names = ("PRESET", "CONFIG", "SET", "SOURCE", "STORE", "RUN")
+    preset, file, settings, source, store, run = (os.environ.get(f"PCAM_MAKE_{name}", "") for name in names)
     try:
-        return int(options.do(options))
-    except PcamError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        words = shlex.split(settings)
+    except ValueError as error:
+        raise ConfigError(f"SET={settings}: {error}; write for example SET='finetune.epochs=3 seed=4'") from None
+    preset = preset or ("" if file else "sample")
+    resolved = resolve_config(preset, Path(file) if file else None, words, source, store, run)
+    config = resolved.model_dump(mode="json")
+    for section, key in (("source", "path"), ("source", "slides"), ("model", "weights")):
+        path = config[section][key]
+        if path not in ("", "imagenet", "none") and "://" not in path:
+            if not Path(path).expanduser().exists():
+                raise SourceError(
+                    f"{path} is not there, expected a file or a folder; mend {section}.{key} and run again"
+                )
+            config[section][key] = str(Path(path).expanduser().resolve())
+    config["store"]["uri"] = resolve_store_uri(config["store"]["uri"])
+    config["run"] = config["run"] or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return {"config": config}
 
 
-def train(options: argparse.Namespace) -> int:
-    """Run the deployment from its start to its end, on a local stack."""
-    parameters = asked.parameters(options.plan or PLAN, options.source, options.run, options.set, options.store)
-    parameters["run"] = parameters["run"] or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    with stack.leased() as running:
-        _enter(running)
-        return _follow(deploy(running), parameters)
-
-
-def up(options: argparse.Namespace) -> int:
-    """Start the stack, deploy, and leave it running."""
-    with stack.leased(keep=True) as running:
-        _enter(running)
-        deploy(running)
-        print(f"Prefect answers at {running.url.removesuffix('/api')}; it runs until `make down`.")
-        print(f"export PREFECT_API_URL={running.url}")
-    return 0
-
-
-def down(options: argparse.Namespace) -> int:
-    """Stop the stack that `up` left running."""
-    print(stack.down())
-    return 0
-
-
-def deploy(running: stack.Stack) -> str:
-    """Write the deployments to the server; the first one's name. On somebody's own server it has a name of its own."""
-    name, *others = ("full-train", "retrain") if running.own_server else ("full-train-local",)
-    names = [word for each in (name, *others) for word in ("--name", each)]
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", FILE]
-    done = subprocess.run(command, cwd=places.REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise stack.StackError(f"prefect deploy failed:\n{done.stdout}{done.stderr}".rstrip())
-    return f"pcam/{name}"
-
-
-def _follow(deployment: str, parameters: dict[str, Any]) -> int:
-    from prefect.client.orchestration import get_client  # after the environment says where the server is
-
-    from deployments.local import follow, outcome
-
-    started = time.monotonic()
-    with get_client(sync_client=True) as client:
-        run = follow.create(client, deployment, parameters, places.work_environment())
-        print(f"Run {parameters['run']}: {os.environ['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run.id}")
-        state = follow.to_the_end(client, run.id, outcome.show_line)
-    if not state.is_completed():
-        print(f"Run {parameters['run']} ended as {state.name}, not as Completed.", file=sys.stderr)
-        return 1
-    outcome.show(parameters["store"]["uri"], parameters["run"], time.monotonic() - started)
-    return 0
-
-
-def _enter(running: stack.Stack) -> None:
-    os.environ.update(new := places.environment(running.url, running.own_server))
-    for name in set(os.environ) - set(new):
-        del os.environ[name]
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
+def main() -> int:
+    """Train, start or stop the stack; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deployments.local", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    for do in (train, up, down):
-        command = commands.add_parser(do.__name__, help=do.__doc__)
-        command.set_defaults(do=do)
-        if do is train:
-            for name in ("plan", "source", "run", "set", "store"):
-                command.add_argument(f"--{name}", default=os.environ.get(f"PCAM_ASKED_{name.upper()}", ""))
-    return parser
+    parser.add_argument("command", choices=("train", "up", "down"))
+    command = parser.parse_args().command
+    for number in stack.SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, signal.default_int_handler)
+    try:
+        if command == "down":
+            print(stack.stop_all())
+            return 0
+        parameters = resolve_parameters() if command == "train" else {}
+        with stack.lease(keep=command == "up") as folder:
+            from deployments.local import server  # only now: Prefect reads the environment once
+
+            server.run_to_the_end(folder, parameters) if parameters else print(UP.format(os.environ["PREFECT_API_URL"]))
+    except PcamError as error:
+        print(f"{error} (exit code 1)", file=sys.stderr)
+        return 1
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"{str(error) or 'interrupted; the same command starts again'} (exit code 75)", file=sys.stderr)
+        return Interrupted.CODE
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clone import REPO, ask, environment, until
+from clone import REPO, ask, environment, has_worker, is_healthy, until
+from clone import start as start_child
+from clone import stop as stop_child
 
 PYTHON = sys.executable
 PREFECT = [PYTHON, "-m", "prefect", "--no-prompt"]
@@ -66,23 +68,17 @@ class Engine:
         return environment(**quiet, **home, **database, **compose_server(), PCAM_STORE=self.inner)
 
     def start(self, part: str, *command: str) -> None:
-        from deployments.local import processes
-
         log = self.folder / f"{part}.log"
-        self.children[part] = processes.start([*PREFECT, *command], log, self.env())
+        self.children[part] = start_child([*PREFECT, *command], log, self.env())
 
     def start_server(self) -> None:
-        from deployments.local import api
-
         self.start("server", "server", "start", "--port", str(self.port))
-        assert until(lambda: api.is_healthy(self.url), 120), self.log("server")
+        assert until(lambda: is_healthy(self.url), 120), self.log("server")
 
     def start_worker(self) -> None:
-        from deployments.local import api
-
         name = f"w{int(time.time())}"
         self.start("worker", "worker", "start", "--pool", "gpu", "--type", "docker", "--name", name)
-        assert until(lambda: api.has_worker(self.url, "gpu", name), 120), self.log("worker")
+        assert until(lambda: has_worker(self.url, "gpu", name), 120), self.log("worker")
 
     def kill(self, part: str) -> None:
         """As a power failure does."""
@@ -106,10 +102,8 @@ class Engine:
             sh("docker", "rm", "-f", "-v", container, check=False)
 
     def stop(self) -> None:
-        from deployments.local import processes
-
         for child in reversed(self.children.values()):
-            processes.stop(child, grace=10)
+            stop_child(child, grace=10)
         self.remove_containers()
         sh("docker", "volume", "rm", "-f", self.cache, check=False)
 

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clone import until
-
-from deployments.local.keeper import free_port
+from clone import free_port, until
 
 USER = "postgres" if os.getuid() == 0 else None  # it refuses to run as root; Debian's package makes this user
 

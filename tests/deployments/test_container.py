@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clone import LOCKED, REPO, ask, errors, until
+from clone import LOCKED, REPO, ask, errors, free_port, until
 from engine import IMAGE, PREFECT, PYTHON, SILENCE, Engine, sh
 from postgres import database
 
@@ -99,8 +99,6 @@ def test_a_change_of_the_code_is_built_in_seconds() -> None:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A server, the pool, the automations with a short patience, the deployments, and a docker worker."""
-    from deployments.local import keeper
-
     bucket = os.environ.get("PCAM_TEST_BUCKET", "")
     say = request.config.get_terminal_writer().line
     with database() as address:
@@ -108,7 +106,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             say("No S3 server is given: containers publish to a folder")
         if not address:
             say("No PostgreSQL is here (apt-get install postgresql): the server keeps its history in SQLite")
-        engine = Engine(tmp_path_factory.mktemp("engine"), keeper.free_port(), bucket, address)
+        engine = Engine(tmp_path_factory.mktemp("engine"), free_port(), bucket, address)
         (engine.folder / "store").mkdir()
         (engine.folder / "store").chmod(0o777)  # the container's user is not ours
         file = ["--prefect-file", "deployments/prefect.yaml"]
@@ -176,7 +174,7 @@ def under_way(engine: Engine, name: str) -> tuple[str, str]:
 
 
 def frozen(engine: Engine, name: str) -> bytes:
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
     return open_store(engine.outer).read(f"runs/{name}/checkpoints/frozen/step.json")
 
@@ -234,7 +232,7 @@ def test_a_server_that_is_away_for_a_minute_costs_no_run(engine: Engine) -> None
 
 
 def test_a_cancelled_run_saves_itself_and_is_gone_in_15_seconds(engine: Engine) -> None:
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.run_status import read_status
 
     run, container = under_way(engine, "cancelled")

@@ -1,43 +1,112 @@
-"""The local stack with a real server and worker: it starts, is shared, follows runs and leaves nothing behind."""
+"""The local stack with a real server and runner: it starts, is shared, follows runs and leaves nothing behind."""
 
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from clone import ask, local, make_project, processes_of, start_local
+from clone import (
+    ask,
+    environment,
+    free_port,
+    is_healthy,
+    local,
+    make_project,
+    processes_of,
+    start,
+    start_local,
+    stop,
+    until,
+)
 
 
 def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path, server: str) -> None:
-    done = local(project, "train", "--run", "one", "--set", "finetune.epochs=1", PCAM_STORE=str(project / "elsewhere"))
+    done = local(project, "train", RUN="one", SET="finetune.epochs=1", PCAM_STORE=str(project / "elsewhere"))
     assert done.returncode == 0, done.stderr
-    assert "epoch 0 of sample" in done.stdout
+    assert [line[10:] for line in done.stdout.splitlines() if line[2:3] == ":"] == ["epoch 0 of sample"]
     assert "auc 0.9123" in done.stdout
     for kind, folder in (("Report: ", "report"), ("Model:  ", "model")):
-        assert f"{kind}{project}/elsewhere/runs/one/{folder}\n" in done.stdout
+        assert f"{kind}file://{project}/elsewhere/runs/one/{folder}\n" in done.stdout
     assert (project / "elsewhere/runs/one/manifest.json").exists()
 
 
-def test_a_run_that_fails_fails_the_command_on_anothers_server_too(project: Path, server: str, tmp_path: Path) -> None:
-    other = make_project(tmp_path / "other")
-    done = local(other, "train", "--run", "two", "--set", "seed=13 finetune.epochs=1", PREFECT_API_URL=server)
-    assert done.returncode == 1
-    assert done.stdout.count("Traceback") == 1 and "an unlucky seed" in done.stdout
-    assert "ended as Failed" in done.stderr
-    assert processes_of(other) == []
-    assert len(processes_of(project)) >= 2
+def test_what_up_exports_is_its_own_server_and_not_somebody_elses(project: Path, server: str) -> None:
+    done = local(project, "train", RUN="exported", SET="finetune.epochs=0", PREFECT_API_URL=server)
+    assert done.returncode == 0, done.stderr
+    assert deployments(server) >= {"full-train", "retrain"} and "full-train-local" not in deployments(server)
 
 
-def test_an_interrupt_cancels_the_run(project: Path, server: str) -> None:
-    with start_local(project, "train", "--run", "three", "--set", "finetune.epochs=300") as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        assert any("epoch 0" in line for line in lines)
+def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_password(tmp_path: Path) -> None:
+    project, password, port = make_project(tmp_path / "clone"), "user:password", free_port()
+    url, home = f"http://127.0.0.1:{port}/api", {"PREFECT_HOME": str(tmp_path / "prefect"), "DO_NOT_TRACK": "1"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    users = start(command, tmp_path / "log", environment(**home, PREFECT_SERVER_API_AUTH_STRING=password))
+    try:
+        assert until(lambda: is_healthy(url))
+        refused = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING="user:wrong")
+        assert refused.returncode == 1 and f"{url} answers 401" in refused.stderr
+        asked = {"RUN": "two", "SET": "seed=13 finetune.epochs=1"}
+        done = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=password, **home, **asked)
+        assert done.returncode == 1 and "ended as Failed" in done.stderr and "exit code 1" in done.stderr
+        assert done.stdout.count("Traceback") == 1 and "an unlucky seed" in done.stdout
+        assert [each["name"] for each in ask(f"{url}/deployments/filter", {}, auth=password)] == ["full-train-local"]
+        assert processes_of(project) == [] and users.poll() is None
+    finally:
+        stop(users, grace=10)
+
+
+def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, server: str) -> None:
+    with start_local(project, "train", RUN="three", SET="finetune.epochs=300") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert any("epoch 0" in line for line in iter(process.stdout.readline, ""))
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-    assert process.returncode == 130 and "the run is cancelled" in rest
+        process.stdout.read()
+        said = process.stderr.read()
+        out, err = process.communicate()
+    assert process.returncode == 75, err
+    assert "run three is cancelled; `make train RUN=three` goes on" in said and "exit code 75" in said
     runs = ask(f"{server}/flow_runs/filter", {"flow_runs": {"name": {"any_": ["three"]}}})
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
+
+
+def test_two_at_once_share_a_server_which_the_last_one_ends_and_none_of_the_users_settings_reach_it(
+    tmp_path: Path,
+) -> None:
+    project, wrong = make_project(tmp_path / "clone"), "sqlite+aiosqlite:////nowhere/prefect.db"
+    (project / ".env").write_text(f"PREFECT_SERVER_DATABASE_CONNECTION_URL={wrong}\n")
+    users = {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": wrong,
+        "PREFECT_API_KEY": "a cloud's key",
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT_SERVER_API_AUTH_STRING": "user:password",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+    with start_local(project, "train", RUN="long", SET="finetune.epochs=300", **users) as first:
+        assert until(lambda: (project / ".pcam/stack/own/url").exists() or first.poll() is not None)
+        second = local(project, "train", RUN="short", SET="finetune.epochs=0")
+        assert second.returncode == 0, second.stderr
+        assert len(processes_of(project)) >= 3  # server, runner and the first one's run
+        first.terminate()
+        out, err = first.communicate()
+    assert first.returncode == 75 and "run long is cancelled" in err
+    assert out.split("/runs/")[0].split()[-1] == second.stdout.split("/runs/")[0].split()[-1]  # the same server
+    assert processes_of(project) == []
+
+
+def test_what_a_killed_command_leaves_is_swept_by_down_and_its_variable_does_not_mislead(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "clone")
+    with start_local(project, "up") as process:
+        assert until(lambda: processes_of(project))
+        process.kill()
+    assert processes_of(project)
+    done = local(project, "down", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.stdout == "The local stack has stopped.\n"
+    assert processes_of(project) == []
+    assert local(project, "down").stdout == "No local stack runs here.\n"
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
@@ -47,17 +116,55 @@ def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, end: signal.S
         while not any("server start" in command for command in processes_of(project)):
             time.sleep(0.1)
         process.send_signal(end)
-    assert process.returncode == 130
+        out, err = process.communicate()
+    assert process.returncode == 75, err
     assert processes_of(project) == []
 
 
-def test_who_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "clone")
-    with start_local(project, "up") as process:
-        while not any("server start" in command for command in processes_of(project)):
-            time.sleep(0.1)
-        process.kill()
-    limit = time.monotonic() + 60
-    while processes_of(project) and time.monotonic() < limit:
-        time.sleep(0.2)
-    assert processes_of(project) == []
+class Refusing(BaseHTTPRequestHandler):
+    """Answers /401/... with that code, and everything else with a page."""
+
+    def do_GET(self) -> None:
+        code = int(self.path.split("/")[1]) if self.path[1:4].isdigit() else 200
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(b"<html>a page</html>")
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    web = HTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=web.serve_forever, daemon=True, kwargs={"poll_interval": 0.1}).start()
+    yield f"http://127.0.0.1:{web.server_port}"
+    web.shutdown()
+    web.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "remedy"),
+    [
+        ("/401/api", "answers 401", "PREFECT_API_AUTH_STRING"),
+        ("/403/api", "answers 403", "PREFECT_API_AUTH_STRING"),
+        ("/404", "answers 404", "ends in /api"),
+        ("", "answers no JSON", "ends in /api"),
+        (None, "does not answer", "unset PREFECT_API_URL"),
+    ],
+)
+def test_a_refusal_is_one_sentence_within_seconds(
+    project: Path, refusing: str, path: str | None, found: str, remedy: str
+) -> None:
+    url = "http://127.0.0.1:9/api" if path is None else refusing + path
+    started = time.monotonic()
+    done = local(project, "up", PREFECT_API_URL=url)
+    assert done.returncode == 1 and time.monotonic() - started < 30
+    assert done.stderr.startswith(f"PREFECT_API_URL={url} {found}") and remedy in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def deployments(server: str) -> set[str]:
+    return {each["name"] for each in ask(f"{server}/deployments/filter", {})}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pcam_model.config import TrainConfig
+from pcam_model.config_reader import preset_parameters, read_config
 
 DEPLOYMENTS = Path(__file__).resolve().parents[2] / "deployments"
 
@@ -16,19 +16,13 @@ def deployed(file: str, name: str) -> dict[str, Any]:
     return {one["name"]: one for one in found}[name]
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "config"),
-    [
-        ("local/prefect.yaml", "full-train", "sample.yaml"),
-        ("local/prefect.yaml", "full-train-local", "sample.yaml"),
-        ("prefect.yaml", "smoke", "sample.yaml"),
-        ("prefect.yaml", "full-train", "recipe.yaml"),
-    ],
-)
-def test_a_deployment_shows_its_plan_in_the_open(file: str, name: str, config: str) -> None:
-    asked = yaml.safe_load((DEPLOYMENTS / "configs" / config).read_text())
-    assert deployed(file, name)["parameters"] == asked
-    assert TrainConfig.model_validate(asked).source.kind == asked["source"]["kind"]
+@pytest.mark.parametrize(("name", "preset"), [("smoke", "sample"), ("full-train", "recipe"), ("retrain", "recipe")])
+def test_a_deployment_names_a_preset_and_a_build_step_resolves_its_configuration(name: str, preset: str) -> None:
+    parameters = deployed("prefect.yaml", name)["parameters"]
+    assert (parameters["preset"], parameters["config"]) == (preset, f"{{{{ {preset}.config }}}}")
+    step = {"pcam_model.config_reader.preset_parameters": {"id": preset, "name": preset}}
+    assert step in yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["build"]
+    assert preset_parameters(preset)["config"] == read_config(preset=preset).model_dump(mode="json")
 
 
 def test_the_gpu_container_asks_for_all_gpus_and_shared_memory_and_one_run_at_a_time() -> None:

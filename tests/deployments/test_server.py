@@ -16,6 +16,7 @@ import pytest
 import yaml
 from clone import REPO, ask, environment, prefect, until
 
+QUICK: dict[str, Any] = {"finetune": {"epochs": 1}, "seed": 2}  # of the stand-in flow
 TEMPLATE = "deployments/kubernetes/base-job-template.json"
 
 
@@ -31,27 +32,27 @@ def state(server: str, run: str) -> dict[str, Any]:
 
 
 def deploy(server: str, project: Path, folder: Path, name: str, **changes: Any) -> None:
-    """The local stack's retraining under a name of its own, so that no other test's deployment takes its place."""
-    file = yaml.safe_load((REPO / "deployments/local/prefect.yaml").read_text())
+    """The retraining under a name of its own, so that no other test's deployment takes its place, as a process here."""
+    file = yaml.safe_load((REPO / "deployments/prefect.yaml").read_text()) | {"build": None}
     (one,) = [deployment for deployment in file["deployments"] if deployment["name"] == "retrain"]
-    one |= {"name": name, **changes}
-    one["parameters"]["finetune"] = {"epochs": 1}
+    one |= {"name": name, "work_pool": {"name": "local"}, "schedules": [], **changes}
+    one["parameters"]["config"] = QUICK
     one["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(project)}}]
     (folder / "prefect.yaml").write_text(yaml.safe_dump(file | {"deployments": [one]}))
     done = prefect(server, "deploy", "--all", "--prefect-file", str(folder / "prefect.yaml"), home=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_of_two_retrainings_at_once_one_waits(server: str, project: Path, tmp_path: Path) -> None:
+def test_of_two_retrainings_at_once_one_waits(server: str, pool: str, project: Path, tmp_path: Path) -> None:
     deploy(server, project, tmp_path, "twice")
-    runs = [start(server, "twice", finetune={"epochs": 8}) for _ in range(2)]
+    runs = [start(server, "twice", config=QUICK | {"finetune": {"epochs": 8}}) for _ in range(2)]
     assert until(lambda: "AwaitingConcurrencySlot" in {state(server, run)["name"] for run in runs})
     assert until(lambda: {state(server, run)["name"] for run in runs} == {"Completed"})
     spans = sorted((run["start_time"], run["end_time"]) for run in (ask(f"{server}/flow_runs/{run}") for run in runs))
     assert spans[0][1] <= spans[1][0]
 
 
-def test_a_schedule_makes_runs_that_complete(server: str, project: Path, tmp_path: Path) -> None:
+def test_a_schedule_makes_runs_that_complete(server: str, pool: str, project: Path, tmp_path: Path) -> None:
     deploy(server, project, tmp_path, "minutely", schedules=[{"cron": "* * * * *"}])
     which = {"deployments": {"name": {"any_": ["minutely"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     completed = until(lambda: ask(f"{server}/flow_runs/filter", which), 200)
@@ -125,7 +126,7 @@ def told(server: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_who_looks_after_the_runs_is_told_of_one_that_fails(
-    server: str, project: Path, told: tuple[str, list[str]], tmp_path: Path
+    server: str, pool: str, project: Path, told: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     url, said = told
     env = environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
@@ -145,7 +146,7 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
     assert len(ask(f"{server}/automations/filter", {})) == 3
     deploy(server, project, tmp_path, "unlucky")
     for _ in range(3):  # an event that meets a locked SQLite holds what follows it for a quarter of an hour
-        run = start(server, "unlucky", finetune={"epochs": 0}, seed=13)
+        run = start(server, "unlucky", config={"finetune": {"epochs": 0}, "seed": 13})
         assert until(lambda run=run: state(server, run)["name"] == "Failed")
         if until(lambda: [words for words in said if "is Failed" in words], 60):
             break
