@@ -26,13 +26,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import write_result
-from pcam_model.data.pack import Pack, build_pack, patches, table
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
+from pcam_model.data.pack import Pack, build_pack, load_patches, load_table
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.data.source import SourceConfig, fetch
-from pcam_model.training.device import best_device, describe
+from pcam_model.training.callbacks import Callbacks
+from pcam_model.training.device import best_device, describe_device
 from pcam_model.training.network import ModelConfig, build_network
 from pcam_model.training.stage import FinetuneConfig, Stage
-from pcam_model.training.trainer import Callbacks, Trainer
+from pcam_model.training.trainer import Trainer
 
 SIDE = Path(__file__).with_name("fastai_side.py")
 PATCHES, VALID = 2048, 64
@@ -87,8 +88,8 @@ def packed(archive: Path, folder: Path) -> Pack:
 
 def part_of(pack: Pack, rows: slice, size: int) -> PatchLoader:
     """Some of a pack's patches, in their order."""
-    device, labels = best_device(), table(pack)["label"].to_numpy(int)
-    return batches(on_device(patches(pack), device), np.arange(pack.count)[rows], labels[rows], size, device)
+    device, labels = best_device(), load_table(pack)["label"].to_numpy(int)
+    return make_loader(on_device(load_patches(pack), device), np.arange(pack.count)[rows], labels[rows], size, device)
 
 
 class Over(Exception):
@@ -98,7 +99,7 @@ class Over(Exception):
 def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float:
     """Images a second of `Fit`, from its first word on how far it is."""
     network = build_network(
-        ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 2, lambda _: None
+        ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 2, quiet=True
     )
     stage = Stage(
         name="finetune", config=FinetuneConfig(epochs=1000, batch_size=batch, no_warp_fraction=0, ema_fraction=0)
@@ -113,7 +114,7 @@ def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float
     sides = [part_of(pack, rows, size) for rows in (slice(PATCHES), slice(PATCHES, PATCHES + VALID))]
     network = stage.prepare(network.to(best_device()))
     with tempfile.TemporaryDirectory() as folder, suppress(Over):
-        Trainer(network, *sides, stage, RATE, 2, Path(folder), Callbacks(progress=told)).run()
+        Trainer(network, *sides, stage, RATE, 2, Path(folder), Callbacks(on_progress=told)).run()
     return (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
 
 
@@ -122,7 +123,7 @@ def read(pack: Pack, size: int, batch: int, seconds: float) -> float:
     part, times, step = part_of(pack, slice(PATCHES), size), list[float](), 0
     while len(times) < 2 or times[-1] - times[0] < seconds:
         epoch, k = divmod(step, PATCHES // batch)
-        part.augmented(part.order(2, 2, epoch)[k * batch : (k + 1) * batch], 2, 2, epoch, k)
+        part.augmented_batch(part.epoch_order(2, 2, epoch)[k * batch : (k + 1) * batch], 2, 2, epoch, k)
         times.append(time.perf_counter())
         step += 1
     return (len(times) - 1) * batch / (times[-1] - times[0])
@@ -171,7 +172,7 @@ def main() -> None:
         "beside_fastai",
         f"python -m benchmarks.beside_fastai --patches train.zip --fastai FASTAI --seconds {asked.seconds:g} "
         f"--rounds {asked.rounds} --batch {asked.batch} --trained {' '.join(asked.trained)}",
-        {"unit": "images/s", "numbers": describe(best_device()), "fastai": other.version, "batch": asked.batch}
+        {"unit": "images/s", "numbers": describe_device(best_device()), "fastai": other.version, "batch": asked.batch}
         | figures,
     )
 

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
-from pcam_model.training.device import ComputeConfig, Precision, best_device, half_precision, mixed
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
+from pcam_model.training.device import ComputeConfig, Precision, best_device, autocast_dtype, autocast
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.optimizer import make_optimizer
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
@@ -31,12 +31,12 @@ def some_patches(count: int, size: int) -> PatchLoader:
     draw, device = np.random.default_rng(0), best_device()
     array = draw.integers(0, 256, (min(count, 8192), 96, 96, 3), dtype=np.uint8)
     rows = np.arange(count) % len(array)
-    return batches(on_device(array, device), rows, np.arange(count) % 2, size, device)
+    return make_loader(on_device(array, device), rows, np.arange(count) % 2, size, device)
 
 
 def network_of(name: str, size: int) -> PatchNetwork:
     config = ModelConfig.model_validate({"name": name, "weights": "none", "size": size})
-    return build_network(config, 0, say=lambda _: None).to(best_device())
+    return build_network(config, 0, quiet=True).to(best_device())
 
 
 def stage_of(name: str, batch: int) -> Stage:
@@ -48,11 +48,11 @@ def stage_of(name: str, batch: int) -> Stage:
 def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Precision = "auto") -> float:
     """Images a second of a loop that does nothing but train on one batch."""
     network = stage.prepare(network_of(name, size)).train()
-    batch, optimizer = stage.batch, make_optimizer(network, stage.multipliers)
-    images, labels = some_patches(batch, size).augmented(torch.arange(batch), 0, 0)
+    batch, optimizer = stage.batch_size, make_optimizer(network, stage.lr_multipliers)
+    images, labels = some_patches(batch, size).augmented_batch(torch.arange(batch), 0, 0)
 
     def step() -> None:
-        with mixed(images.device, precision):
+        with autocast(images.device, precision):
             logits = network(images)
         functional.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
@@ -72,16 +72,18 @@ def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Pre
 
 def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputeConfig) -> float:
     """Images a second of an epoch of so many steps, after a few that warm up."""
-    batch = stage.batch
+    batch = stage.batch_size
     with tempfile.TemporaryDirectory() as folder:
         network, valid = stage.prepare(network_of(name, size)), some_patches(VALID, size)
-        fit = Trainer(network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute)
+        fit = Trainer(
+            network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute
+        ).resume()
         for _ in range(min(3, steps - 1)):
-            fit._one_step()
-        fit._look()
-        warm, fit.seconds, fit.looked = fit.state.step, 0.0, time.monotonic()
+            fit.step()
+        fit.flush_losses()
+        warm, fit.epoch_seconds, fit.clock = fit.state.step, 0.0, time.monotonic()
         fit.run()
-        seconds = float(fit.diary.epochs()[-1]["seconds"])
+        seconds = float(fit.metrics_log.epochs()[-1]["seconds"])
     return (steps - warm) * batch / seconds
 
 
@@ -90,12 +92,12 @@ def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int)
     compute, found = ComputeConfig(checkpoint_seconds=1e9), dict[str, list[float]]()
     for _ in range(rounds):
         bare = bare_rate(name, size, stage, seconds)
-        steps = max(6, round(bare * seconds / stage.batch))
+        steps = max(6, round(bare * seconds / stage.batch_size))
         whole = fit_rate(name, size, stage, steps, compute)
         saves = 3  # in so many seconds, to see them above the noise; a minute has one
         saving = compute.model_copy(update={"checkpoint_steps": max(1, steps // (saves + 1))})
         saved = fit_rate(name, size, stage, steps, saving)
-        one = max(0.0, (1 / saved - 1 / whole) * steps * stage.batch / saves)
+        one = max(0.0, (1 / saved - 1 / whole) * steps * stage.batch_size / saves)
         for key, value in (("bare", bare), ("fit", whole), ("share", whole / bare), ("seconds a checkpoint", one)):
             found.setdefault(key, []).append(value)
         found.setdefault("lost to one a minute", []).append(one / 60)
@@ -116,7 +118,7 @@ def main() -> None:
             found = beside_bare(name, int(size), stage_of(title, asked.batch), asked.seconds, asked.rounds)
             figures[f"{name} at {size}, {title}"] = found
             print(one, title, found, flush=True)
-    numbers = str(half_precision(best_device()) or torch.float32).removeprefix("torch.")
+    numbers = str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch.")
     command = f"python -m benchmarks.fit --networks {' '.join(asked.networks)} --batch {asked.batch}"
     about = {"unit": "images/s", "batch": asked.batch, "numbers": numbers, "threads": torch.get_num_threads()}
     write_result("fit", f"{command} --seconds {asked.seconds:g} --rounds {asked.rounds}", about | figures)

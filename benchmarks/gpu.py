@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.fit import bare_rate, fit_rate, stage_of
 from benchmarks.machine import write_result
-from pcam_model.training.device import ComputeConfig, best_device, half_precision
+from pcam_model.training.device import ComputeConfig, best_device, autocast_dtype
 
 EPOCH = 176_020  # Kaggle's patches, less the fifth that validates
 
@@ -52,7 +52,7 @@ def main(words: list[str] | None = None) -> None:
         "network": asked.network,
         "size": asked.size,
         "compiled": asked.compile,
-        "numbers": str(half_precision(best_device()) or torch.float32).removeprefix("torch."),
+        "numbers": str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch."),
     }
     for batch in asked.batches:
         for title in ("frozen", "finetune"):

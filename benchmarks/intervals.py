@@ -15,8 +15,16 @@ from scipy.stats import norm
 
 from benchmarks.machine import write_result
 from pcam_model.evaluation import metrics
-from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoringResult, Statistics, draws, left_out
-from pcam_model.evaluation.intervals import PERCENT, bca_interval, gathered, measure
+from pcam_model.evaluation.bootstrap import (
+    ResampledMetrics,
+    ResamplingUnits,
+    ScoredPatches,
+    WeightedMetrics,
+    bootstrap_weights,
+    concat_resamples,
+    jackknife_weights,
+)
+from pcam_model.evaluation.intervals import PERCENTILES, bca_interval, estimate_intervals
 
 RESAMPLES = 600
 SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the classes do
@@ -27,33 +35,41 @@ SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the c
     "200 patches": (200, 1, 0.0, 2.0),
     "60 patches": (60, 1, 0.0, 2.0),
 }
-Trial = tuple[ScoringResult, dict[str, float]]
+Trial = tuple[ScoredPatches, dict[str, float]]
 
 
 def trial(random: np.random.Generator, slides: int, each: int, layer_lr_multipliers: float, apart: float) -> Trial:
     """Judged patches, and their true figures."""
     slide, label = np.repeat(np.arange(slides), each), random.integers(0, 2, slides * each)
-    odds = apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, layer_lr_multipliers, slides)[slide]
+    odds = (
+        apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, layer_lr_multipliers, slides)[slide]
+    )
     wide = np.sqrt(1 + layer_lr_multipliers**2)
     half = float(norm.cdf(apart / 2 / wide))
     true = {"auc": float(norm.cdf(apart / np.sqrt(2) / wide)), "sensitivity": half, "specificity": half}
     said = metrics.sigmoid(odds)
-    return ScoringResult(label, odds, said, said, {"own": odds > 0}, ResamplingUnits(slide, slides, "slides")), true
+    return ScoredPatches(label, odds, said, said, {"own": odds > 0}, ResamplingUnits(slide, slides, "slides")), true
 
 
-def held(scored: ScoringResult, true: dict[str, float]) -> dict[str, list[bool]]:
+def held(scored: ScoredPatches, true: dict[str, float]) -> dict[str, list[bool]]:
     """Figure to whether plain percentiles, and whether our interval, hold the truth."""
-    statistics, of, patches = Statistics(scored), scored.units, len(scored.labels)
-    drawn = gathered(statistics(each, curves=False) for each in draws(of, RESAMPLES, 3, patches=patches))
-    without = gathered(statistics(each, curves=False) for each in left_out(of, 3, patches=patches))
-    value = gathered([statistics(np.ones((1, of.count)), curves=False)])
+    metric_values, units = WeightedMetrics(scored), scored.units
+    drawn, left_out = bootstrap_weights(units, RESAMPLES, 3), jackknife_weights(units, 3)
+    resampled = concat_resamples(metric_values(each, curves=False) for each in drawn)
+    jackknifed = concat_resamples(metric_values(each, curves=False) for each in left_out)
+    value = metric_values(np.ones((1, units.count)), curves=False)
     found = {}
     for name, truth in true.items():
-        key = ("" if name == "auc" else "own", name)
-        plain = np.nanpercentile(drawn[key], PERCENT)
-        ours = bca_interval(float(value[key][0]), drawn[key], without[key], of.count)
+        plain = np.nanpercentile(of_metric(resampled, name), PERCENTILES)
+        point = float(of_metric(value, name)[0])
+        ours = bca_interval(point, of_metric(resampled, name), of_metric(jackknifed, name), units.count)
         found[name] = [bool(low <= truth <= high) for low, high in (plain, ours)]
     return found
+
+
+def of_metric(resampled: ResampledMetrics, name: str) -> np.ndarray:
+    """The values (R,) of AUC, or of a metric of the threshold."""
+    return resampled.threshold_free[name] if name == "auc" else resampled.by_point["own"][name]
 
 
 def coverage(trials: int, setting: tuple[int, int, float, float]) -> dict[str, Any]:
@@ -64,10 +80,10 @@ def coverage(trials: int, setting: tuple[int, int, float, float]) -> dict[str, A
 
 
 def seconds(patches: int, slides: int) -> float:
-    """All figures of a large side, with 2,000 resamples and the bands of its curves."""
+    """All figures of a large split, with 2,000 resamples and the bands of its curves."""
     scored, _ = trial(np.random.default_rng(1), slides, patches // slides, 0.7, 3.0)
     start = time.perf_counter()
-    measure(scored, 2)
+    estimate_intervals(scored, 2)
     return round(time.perf_counter() - start, 1)
 
 

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.mmap_reader import Streamed
-from pcam_model.data.patch_loader import batches
-from pcam_model.training.device import ComputeConfig, best_device
+from pcam_model.core.rng import StepKey
+from pcam_model.data.mmap_reader import MmapReader
+from pcam_model.data.patch_loader import make_loader
+from pcam_model.training.device import ComputeConfig, best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, build_network
 from pcam_model.training.optimizer import layer_lr_multipliers
-from pcam_model.training.step import new_state, train_step
+from pcam_model.training.step import train_step
+from pcam_model.training.train_state import create_train_state
 
 BATCH, SIZE = 64, 96
 
@@ -40,25 +42,25 @@ def resident() -> dict[str, float]:
 
 def one(count: int, steps: int) -> dict[str, float]:
     """The highest resident memory on one pass."""
+    tune_malloc()
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
         sparse(Path(folder) / "patches.npy", count).flush()
         array = np.load(Path(folder) / "patches.npy", mmap_mode="r", allow_pickle=False)
-        part = batches(Streamed(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
-        network = build_network(
-            ModelConfig(arch="mobilenet_v2", weights="none", image_size=SIZE), 0, say=lambda _: None
-        )
-        state = new_state(network.to(device).train(), layer_lr_multipliers(10), device, ComputeConfig())
-        order, max_lr = part.order(0, 1, 0), dict[str, float]()
+        part = make_loader(MmapReader(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
+        network = build_network(ModelConfig(arch="mobilenet_v2", weights="none", image_size=SIZE), 0, quiet=True)
+        state = create_train_state(network.to(device).train(), layer_lr_multipliers(10), device, ComputeConfig())
+        order, max_lr = part.epoch_order(0, 1, 0), dict[str, float]()
         every = max(1, count // BATCH // steps)
         for k, start in enumerate(range(0, count - BATCH + 1, BATCH)):
             which = order[start : start + BATCH]
             if k % every == 0:
-                train_step(state, *part.augmented(which, 0, 1, 0, k), 1e-4, 0.9, 0, 1, 0, k)
+                key = StepKey(0, 1, 0, k)
+                train_step(state, *part.augmented_batch(which, *key), 1e-4, 0.9, key)
                 max_lr = {name: max(value, max_lr.get(name, 0)) for name, value in resident().items()}
             else:
                 part.gather(which)
-            part.expect(order[start + BATCH : start + 2 * BATCH])
+            part.prefetch(order[start + BATCH : start + 2 * BATCH])
     return {name: round(value, 1) for name, value in max_lr.items()}
 
 

@@ -23,9 +23,9 @@ import pandas as pd
 
 from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
-from pcam_model.data.pack import Pack, build_pack, open_pack, patches, table
+from pcam_model.data.pack import Pack, build_pack, load_patches, load_table, open_pack
 from pcam_model.data.pack_verification import verify_pack
-from pcam_model.data.pack_writer import header
+from pcam_model.data.pack_writer import npy_header
 from pcam_model.data.source import SourceConfig, fetch
 
 LARGE = 200_000
@@ -65,11 +65,11 @@ def large_pack(folder: Path) -> Path:
     """A pack of 200,000 patches, its array a sparse file."""
     folder.mkdir(parents=True)
     with (folder / packing.PATCHES).open("wb") as file:
-        file.write(header(LARGE))
-        file.truncate(len(header(LARGE)) + LARGE * PATCH_BYTES)
+        file.write(npy_header(LARGE))
+        file.truncate(len(npy_header(LARGE)) + LARGE * PATCH_BYTES)
     ids = [f"{i:040x}" for i in range(LARGE)]
     rows = pd.DataFrame({"id": ids, "label": pd.array(np.arange(LARGE) % 2, "Int8"), "slide": None, "origin": "train"})
-    rows.assign(pixels=ids, layer_lr_multipliers=0.2).to_parquet(folder / packing.TABLE, index=False)
+    rows.assign(pixels=ids, pixel_std=0.2).to_parquet(folder / packing.TABLE, index=False)
     sizes = {name: (folder / name).stat().st_size for name in (packing.PATCHES, packing.TABLE)}
     zero = (0.0, 0.0, 0.0)
     pack = Pack(folder="", digest="", count=LARGE, labelled=LARGE, mean=zero, std=zero, source="benchmark")
@@ -91,11 +91,11 @@ def timed(what: Any, rounds: int = 5, before: Any = lambda: None) -> float:
 
 def opening(folder: Path) -> dict[str, float]:
     """Milliseconds to open a pack of 200,000 patches, and to read its table."""
-    place = large_pack(folder)
-    pack = open_pack(place)
+    packed = large_pack(folder)
+    pack = open_pack(packed)
     return {
-        "open_ms": 1000 * timed(lambda: patches(open_pack(place))[LARGE - 1].sum()),
-        "table_ms": 1000 * timed(lambda: table(pack)),
+        "open_ms": 1000 * timed(lambda: load_patches(open_pack(packed))[LARGE - 1].sum()),
+        "table_ms": 1000 * timed(lambda: load_table(pack)),
     }
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.run_step:
+    if asked.once:
         return pack_once(asked.archive, asked.limit or None, asked.folder)
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         from benchmarks.machine import write_result

@@ -21,8 +21,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.beside_fastai import packed
 from benchmarks.machine import write_result
-from pcam_model.data.pack import Pack, patches, table
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
+from pcam_model.data.pack import Pack, load_patches, load_table
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
@@ -67,8 +67,8 @@ def colours(images: NDArray[np.uint8], batch: int = 500) -> NDArray[np.float32]:
 
 def sides(pack: Pack, train: int, held: int) -> dict[str, NDArray[np.int64]]:
     """Rows to learn from, rows of the same colours and rows of other colours; no pixels stand on two sides."""
-    people, draw = table(pack), np.random.default_rng(SEED)
-    kinds = KMeans(GROUPS, n_init=3, random_state=SEED).fit(colours(patches(pack)))
+    people, draw = load_table(pack), np.random.default_rng(SEED)
+    kinds = KMeans(GROUPS, n_init=3, random_state=SEED).fit(colours(load_patches(pack)))
     share = people["label"].astype(float).groupby(kinds.labels_).mean()
     mixed = [group for group in share.index if 0.3 < share[group] < 0.8]  # a group of one class has no AUC
     distance = np.linalg.norm(kinds.cluster_centers_, axis=1)
@@ -83,19 +83,19 @@ class Trial:
 
     def __init__(self, pack: Pack, weights: str, train: int, held: int):
         self.weights, self.device = weights, best_device()
-        self.whole, self.labels = on_device(patches(pack), self.device), table(pack)["label"].to_numpy(int)
+        self.whole, self.labels = on_device(load_patches(pack), self.device), load_table(pack)["label"].to_numpy(int)
         self.rows = sides(pack, train, held)
 
     def part(self, side: str, size: int) -> PatchLoader:
         """One side, seen at a size."""
-        return batches(self.whole, self.rows[side], self.labels[self.rows[side]], size, self.device)
+        return make_loader(self.whole, self.rows[side], self.labels[self.rows[side]], size, self.device)
 
     def one(self, keys: dict[str, Any], seed: int) -> dict[str, float]:
         """Figures of a training with these keys."""
         keys, start = dict(keys), time.process_time()
         size, frozen = keys.pop("size", 96), keys.pop("frozen", "")
         config = ModelConfig.model_validate({"name": "mobilenet_v2", "weights": self.weights, "size": size})
-        network = build_network(config, seed, lambda _: None).to(self.device)
+        network = build_network(config, seed, quiet=True).to(self.device)
         stages: list[Stage] = [Stage(name="finetune", config=FinetuneConfig.model_validate(BASE | keys))]
         if frozen:
             stages.insert(

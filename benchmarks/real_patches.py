@@ -43,8 +43,8 @@ def one(home: Path, asked: argparse.Namespace, seed: int) -> dict[str, float]:
     found |= {f"{name}, other slides": round(scored["figures"][name], 4) for name in ("auc", "accuracy", "nll")}
     return found | {
         "nll, other slides, before calibration": round(scored["uncalibrated"]["nll"], 4),
-        "auc, other slides, gain of 8 views": round(scored["gain_of_tta"]["value"], 4),
-        "heat inside the decisive centre (chance 0.111)": round(report["pointing"]["share"], 3),
+        "auc, other slides, gain of 8 views": round(scored["tta_gain"]["value"], 4),
+        "heat inside the decisive centre (chance 0.111)": round(report["heat_in_centre"]["mean_share"], 3),
     }
 
 

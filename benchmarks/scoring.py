@@ -18,10 +18,13 @@ import pandas as pd
 import torch
 
 from benchmarks.machine import write_result
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
-from pcam_model.evaluation.forward import BATCH, as_table, forward
-from pcam_model.evaluation.report import Evidence, write_report
-from pcam_model.training.device import best_device
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
+from pcam_model.evaluation.evidence import Evidence
+from pcam_model.evaluation.forward import BATCH_SIZE, forward
+from pcam_model.evaluation.predictions import SplitPredictions, predictions_table
+from pcam_model.evaluation.report import write_report
+from pcam_model.evaluation.report_schema import PackSummary, SplitSummary
+from pcam_model.training.device import best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 
 TURNS = 10
@@ -54,8 +57,8 @@ def bare(network: PatchNetwork, images: torch.Tensor, count: int) -> float:
 
 
 def turns(network: PatchNetwork, part: PatchLoader, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
-    batch = BATCH.get(part.device.type, 64)
-    images, found, logits, memory = part.plain(0, batch), dict[str, list[float]](), [], []
+    batch = BATCH_SIZE.get(part.device.type, 64)
+    images, found, logits, memory = part.without_augmentation(0, batch), dict[str, list[float]](), [], []
     forward(network, some(part, rows[: 2 * batch]), tta=False)
     bare(network, images, 2)
     for chosen in np.array_split(rows, TURNS):
@@ -76,16 +79,18 @@ def turns(network: PatchNetwork, part: PatchLoader, rows: np.ndarray) -> tuple[d
 
 
 def some(part: PatchLoader, rows: np.ndarray) -> PatchLoader:
-    return batches(part.patches, rows, rows % 2, part.size, part.device)
+    return make_loader(part.patches, rows, rows % 2, part.image_size, part.device)
 
 
 def report_seconds(folder: Path, logits: torch.Tensor, rows: np.ndarray, slides: int) -> float:
     people = pd.DataFrame({"id": [f"p{row:06d}" for row in rows], "label": rows % 2, "pixels": ""})
     people["slide"] = [f"slide{row % slides:03d}" for row in rows] if slides else None
-    table = as_table(people, rows, logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)))
-    parts = {"meaning": "generated patches", "kind": "slide", "counts": {}}
+    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
+    table = predictions_table(people, rows, logits + noise)
+    split = SplitSummary(meaning="generated patches", kind="slide")
+    predictions = {"valid": SplitPredictions(table)}
     start = time.perf_counter()
-    write_report(folder, Evidence(run="benchmark", config={}, pack={}, split=parts, predictions={"valid": table}))
+    write_report(folder, Evidence("benchmark", config={}, pack=PackSummary(), split=split, predictions=predictions))
     return round(time.perf_counter() - start, 2)
 
 
@@ -95,12 +100,13 @@ def main() -> None:
     words.add_argument("--network", default="mobilenet_v2")
     words.add_argument("--size", type=int, default=96)
     asked = words.parse_args()
+    tune_malloc()
     device, rows = best_device(), np.arange(asked.patches)
     config = ModelConfig.model_validate({"name": asked.network, "weights": "none", "size": asked.size})
-    network = build_network(config, 0, say=lambda _: None).to(device).eval()
+    network = build_network(config, 0, quiet=True).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
         array = some_patches(Path(folder, "patches.npy"), asked.patches)
-        part = batches(on_device(array, device), rows, rows % 2, asked.size, device)
+        part = make_loader(on_device(array, device), rows, rows % 2, asked.size, device)
         figures, logits = turns(network, part, rows)
         for over, slides in (("100 slides", 100), ("patches", 0)):
             figures[f"report, intervals over {over}, seconds"] = report_seconds(

@@ -22,9 +22,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.backends.s3 import S3Store
-from pcam_model.registry.manifest import FileRecord, check_sizes, encoded
+from pcam_model.registry.manifest import FileRecord, check_sizes, json_bytes
 
 MEGABYTES = int(os.environ.get("MEGABYTES", 500))
 ROUNDS = int(os.environ.get("ROUNDS", 5))
@@ -119,7 +119,7 @@ def main() -> None:
         "server": os.environ.get("BENCH_SERVER", ""),
     }
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_bytes(encoded(result))
+    RESULT.write_bytes(json_bytes(result))
     print(
         json.dumps(
             {

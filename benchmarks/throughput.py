@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from benchmarks.machine import synchronize, write_result
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
-from pcam_model.training.device import best_device, half_precision
+from pcam_model.core.rng import StepKey
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
+from pcam_model.training.device import autocast_dtype, best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, build_network
-from pcam_model.training.optimizer import FROZEN, make_optimizer, layer_lr_multipliers
-from pcam_model.training.step import TrainState, train_step
+from pcam_model.training.optimizer import FROZEN_LR_MULTIPLIERS, layer_lr_multipliers, make_optimizer
+from pcam_model.training.step import train_step
+from pcam_model.training.train_state import TrainState
 
 PATCHES, ROUNDS = 2048, 3
 
@@ -27,7 +29,7 @@ def some_patches(size: int) -> PatchLoader:
     draw = np.random.default_rng(0)
     array = draw.integers(0, 256, (PATCHES, 96, 96, 3), dtype=np.uint8)
     device = best_device()
-    return batches(on_device(array, device), np.arange(PATCHES), np.arange(PATCHES) % 2, size, device)
+    return make_loader(on_device(array, device), np.arange(PATCHES), np.arange(PATCHES) % 2, size, device)
 
 
 def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
@@ -43,27 +45,34 @@ def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
 
 
 def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float]:
+    tune_malloc()
     part = some_patches(size)
     network = build_network(ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 0)
     network = network.to(part.device)
-    images, labels = part.augmented(torch.arange(batch), 0, 0)
+    images, labels = part.augmented_batch(torch.arange(batch), 0, 0)
 
     def which(k: int) -> torch.Tensor:
         return (torch.arange(batch) + k * batch) % len(part)
 
     def stage(frozen: bool) -> TrainState:
         network.freeze() if frozen else network.unfreeze()
-        return TrainState(network.train(), make_optimizer(network, FROZEN if frozen else layer_lr_multipliers(10)))
+        return TrainState(
+            network.train(), make_optimizer(network, FROZEN_LR_MULTIPLIERS if frozen else layer_lr_multipliers(10))
+        )
 
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        data = rate(lambda k: part.augmented(which(k), 0, k), batch, seconds / 3)
+        data = rate(lambda k: part.augmented_batch(which(k), 0, k), batch, seconds / 3)
         found.setdefault("data path", []).append(data)
         for title, frozen in (("frozen", True), ("fine-tuning", False)):
             state = stage(frozen)
-            bare = rate(lambda k, s=state: train_step(s, images, labels, 1e-4, 0.9, 0, k), batch, seconds)  # type: ignore[misc]
+            bare = rate(
+                lambda k, s=state: train_step(s, images, labels, 1e-4, 0.9, StepKey(0, 0, 0, k)), batch, seconds
+            )  # type: ignore[misc]
             whole = rate(
-                lambda k, s=state: train_step(s, *part.augmented(which(k), 0, k), 1e-4, 0.9, 0, k), batch, seconds
+                lambda k, s=state: train_step(s, *part.augmented_batch(which(k), 0, k), 1e-4, 0.9, StepKey(0, 0, 0, k)),
+                batch,
+                seconds,
             )  # type: ignore[misc]
             found.setdefault(title, []).append(whole)
             found.setdefault(f"{title}, share of the bare step", []).append(whole / bare)
@@ -81,7 +90,7 @@ def main() -> None:
         name, _, size = one.partition(":")
         figures[f"{name} at {size}"] = measure(name, int(size), asked.batch, asked.seconds)
         print(one, figures[f"{name} at {size}"], flush=True)
-    numbers = str(half_precision(best_device()) or torch.float32).removeprefix("torch.")
+    numbers = str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch.")
     write_result(
         "throughput",
         f"python -m benchmarks.throughput --batch {asked.batch} --seconds {asked.seconds:g}",

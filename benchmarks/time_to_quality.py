@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.beside_fastai import Fastai, image_files, packed
 from benchmarks.machine import write_result
-from pcam_model.data.pack import Pack, patches, table
-from pcam_model.data.patch_loader import PatchLoader, batches, on_device
+from pcam_model.data.pack import Pack, load_patches, load_table
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
@@ -51,7 +51,7 @@ def our_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     train, valid = (packed(archive, folder / "packs") for archive in (asked.train, asked.valid))
     spent["packing"] = time.perf_counter() - start
     config = ModelConfig.model_validate({"name": "mobilenet_v2", "weights": asked.weights, "size": SIZE})
-    network = build_network(config, asked.seed, lambda _: None).to(best_device())
+    network = build_network(config, asked.seed, quiet=True).to(best_device())
     stage, rows = Stage(name="finetune", config=PLAN), np.random.default_rng(asked.seed).permutation(train.count)
     parts = part_of(train, rows[WATCHED:]), part_of(train, rows[:WATCHED])
     fit = Trainer(stage.prepare(network), *parts, stage, float(PLAN.rate), asked.seed, folder / "finetune")
@@ -66,8 +66,8 @@ def our_side(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def part_of(pack: Pack, rows: np.ndarray) -> PatchLoader:
     """Some of a pack's patches."""
-    labels = table(pack)["label"].to_numpy(int)
-    return batches(on_device(patches(pack), best_device()), rows, labels[rows], SIZE, best_device())
+    labels = load_table(pack)["label"].to_numpy(int)
+    return make_loader(on_device(load_patches(pack), best_device()), rows, labels[rows], SIZE, best_device())
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from pcam_model.core.schema import Config
 from pcam_model.data.quality import DataChecksConfig
 from pcam_model.data.source import SourceConfig
 from pcam_model.data.split import SplitConfig
-from pcam_model.evaluation.report import ScoreConfig
-from pcam_model.registry.backends.base import StoreConfig
+from pcam_model.evaluation.evidence import ScoreConfig
+from pcam_model.registry.config import StoreConfig
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.lr_finder import LrFinderConfig
 from pcam_model.training.network import ModelConfig

@@ -10,7 +10,7 @@ from pcam_model.core.files import sha256
 from pcam_model.core.model_metadata import ONNX_FILE, WEIGHTS_FILE, ModelMetadata
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.registry.backends.base import Store
-from pcam_model.registry.runs import Published, RunStore
+from pcam_model.registry.runs import PublishedRun, RunStore
 from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.model_io import save_model
 from pcam_model.training.network import ModelConfig, build_network
@@ -41,7 +41,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
     return made
 
 
-def publish_model(store: Store, folder: Path, name: str = "made") -> Published:
+def publish_model(store: Store, folder: Path, name: str = "made") -> PublishedRun:
     """Publish a folder of `make_model` as a run."""
     run = RunStore(store, name)
     run.reserve_run({})

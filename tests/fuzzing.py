@@ -1,8 +1,9 @@
-"""Broken archives by the thousand: `python tests/fuzzing.py 10000` tries that many."""
+"""Fuzzing of the packing with damaged archives: `python tests/fuzzing.py 10000` tries that many."""
 
 import os
 import random
 import resource
+import shutil
 import struct
 import sys
 import tempfile
@@ -13,92 +14,105 @@ from pathlib import Path
 from patch_sets import make_patch_set, without_locks
 
 from pcam_model.core.errors import PcamError
-from pcam_model.data.pack import build_pack, load_table
+from pcam_model.data.pack import Pack, build_pack, load_table
 from pcam_model.data.pack_verification import verify_pack
 from pcam_model.data.source import SourceConfig, fetch
 
-SECONDS, MEGABYTES = 10.0, 200  # what one try, and all together, may take
+MAX_SECONDS = 10.0
+"""Of processor time for one archive."""
+MAX_MEGABYTES = 200
+"""By which memory may grow in all."""
 
 
-def flip(content: bytearray, chance: random.Random) -> None:
-    """Some bits, often in the list of contents at the end."""
-    lowest = len(content) - 1500 if chance.random() < 0.5 else 0
-    for _ in range(chance.choice((1, 1, 1, 2, 8, 64))):
-        content[chance.randrange(lowest, len(content))] ^= 1 << chance.randrange(8)
+def flip_bits(content: bytearray, rng: random.Random) -> None:
+    """Flip some bits, often in the central directory at the end."""
+    lowest = len(content) - 1500 if rng.random() < 0.5 else 0
+    for _ in range(rng.choice((1, 1, 1, 2, 8, 64))):
+        content[rng.randrange(lowest, len(content))] ^= 1 << rng.randrange(8)
 
 
-def cut(content: bytearray, chance: random.Random) -> None:
-    """The end is missing."""
-    del content[chance.randrange(len(content)) :]
+def truncate(content: bytearray, rng: random.Random) -> None:
+    """Remove the end."""
+    del content[rng.randrange(len(content)) :]
 
 
-def tear(content: bytearray, chance: random.Random) -> None:
-    """A piece is missing, or stands there twice, or is zero."""
-    start = chance.randrange(len(content))
-    piece = content[start : start + chance.randrange(1, 5000)]
-    content[start : start + len(piece)] = chance.choice((b"", piece * 2, bytes(len(piece))))
+def damage_block(content: bytearray, rng: random.Random) -> None:
+    """Remove a block, repeat it, or set it to zero."""
+    start = rng.randrange(len(content))
+    block = content[start : start + rng.randrange(1, 5000)]
+    content[start : start + len(block)] = rng.choice((b"", block * 2, bytes(len(block))))
 
 
-def forge(content: bytearray, chance: random.Random) -> None:
-    """A size, an offset or a checksum in the list of contents says something else."""
+def forge_directory(content: bytearray, rng: random.Random) -> None:
+    """Change a size, an offset or a checksum in the central directory."""
     starts = [i for i in range(len(content) - 46) if content[i : i + 4] == b"PK\1\2"]
-    place = chance.choice(starts) + chance.choice((8, 10, 16, 20, 24, 28, 30, 32, 42))
-    forged = chance.choice((0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF, chance.getrandbits(32)))
-    content[place : place + 4] = struct.pack("<I", forged)
+    offset = rng.choice(starts) + rng.choice((8, 10, 16, 20, 24, 28, 30, 32, 42))
+    value = rng.choice((0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF, rng.getrandbits(32)))
+    content[offset : offset + 4] = struct.pack("<I", value)
 
 
-def try_one(whole: bytes, rows: list[tuple[str, ...]], seed: int, place: Path) -> str:
-    """Break the archive in a way that the seed names, and pack it: what came of it; a wrong pack fails an assertion."""
-    chance = random.Random(seed)
-    content = bytearray(whole)
-    chance.choice((flip, flip, forge, cut, tear))(content, chance)
-    (place / "a.zip").write_bytes(content)
-    policy = chance.choice(("stop", "quarantine"))
-    config = SourceConfig(kind="path", path=str(place / "a.zip"), on_bad_patch=policy, max_bad_fraction=0.5)
+def try_one(archive: bytes, rows: list[tuple[str, ...]], seed: int, home: Path) -> str:
+    """Damage the archive by the seed and pack it: "refused", "quarantined" or "complete".
+
+    A pack with patches that are not among `rows`, or without some of them where none may be set aside, fails an
+    assertion; so does a refusal that leaves files behind.
+    """
+    rng = random.Random(seed)
+    content = bytearray(archive)
+    rng.choice((flip_bits, flip_bits, forge_directory, truncate, damage_block))(content, rng)
+    (home / "a.zip").write_bytes(content)
+    policy = rng.choice(("stop", "quarantine"))
+    config = SourceConfig(kind="path", path=str(home / "a.zip"), on_bad_patch=policy, max_bad_fraction=0.5)
+    refusal = None
     try:
-        pack = build_pack(fetch(config, 2), config, place / "packs", 2)
+        pack = build_pack(fetch(config, 2), config, home / "packs", 2)
     except PcamError as error:
-        assert "\n" not in str(error)
-        assert without_locks(place / "packs") == []
+        refusal = str(error)
+    if refusal is not None:
+        assert "\n" not in refusal, seed
+        assert without_locks(home / "packs") == [], seed
         return "refused"
     verify_pack(pack)
-    found = packed(pack)
-    assert set(found) <= set(rows) and (policy == "quarantine" or len(found) == len(rows)), seed
-    for path in Path(pack.folder).iterdir():
-        path.unlink()
-    Path(pack.folder).rmdir()
-    return "whole" if len(found) == len(rows) else "quarantined"
+    packed = table_rows(pack)
+    assert set(packed) <= set(rows), seed
+    assert policy == "quarantine" or len(packed) == len(rows), seed
+    shutil.rmtree(pack.folder)
+    return "complete" if len(packed) == len(rows) else "quarantined"
 
 
-def packed(pack) -> list[tuple[str, ...]]:
-    """What a pack says of each patch."""
-    return [
-        tuple(map(str, row)) for row in load_table(pack)[["id", "label", "pixels", "origin"]].itertuples(index=False)
-    ]
+def table_rows(pack: Pack) -> list[tuple[str, ...]]:
+    """Id, label, pixel digest and origin of each patch of a pack."""
+    table = load_table(pack)[["id", "label", "pixels", "origin"]]
+    return [tuple(map(str, row)) for row in table.itertuples(index=False)]
 
 
-def fuzz(tries: int, place: Path, seed: int = 0) -> Counter[str]:
-    """So many broken archives; how many were refused, quarantined in part, or whole after all."""
-    whole = make_patch_set(6, suffix="png", test=2).zip(place / "a.zip").read_bytes()
-    config = SourceConfig(kind="path", path=str(place / "a.zip"))
-    rows = packed(build_pack(fetch(config, 2), config, place / "first", 2))
-    before, opened = set(place.parent.iterdir()), len(os.listdir("/proc/self/fd"))
+def fuzz(tries: int, home: Path, seed: int = 0) -> Counter[str]:
+    """Pack so many damaged archives below `home`; how many ended "refused", "quarantined" and "complete"."""
+    archive = make_patch_set(6, suffix="png", test=2).zip(home / "a.zip").read_bytes()
+    config = SourceConfig(kind="path", path=str(home / "a.zip"))
+    rows = table_rows(build_pack(fetch(config, 2), config, home / "first", 2))
+    siblings, open_files = set(home.parent.iterdir()), count_open_files()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ends: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for i in range(tries):
         begun = time.process_time()
-        ends[try_one(whole, rows, seed + i, place)] += 1
-        assert time.process_time() - begun < SECONDS, seed + i
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < MEGABYTES << 10
-    assert set(place.parent.iterdir()) == before
-    assert len(os.listdir("/proc/self/fd")) <= opened
-    assert {path.name for path in place.iterdir()} <= {"a.zip", "first", "packs"}
-    return ends
+        outcomes[try_one(archive, rows, seed + i, home)] += 1
+        assert time.process_time() - begun < MAX_SECONDS, seed + i
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < MAX_MEGABYTES << 10
+    assert set(home.parent.iterdir()) == siblings
+    assert count_open_files() <= open_files
+    assert {path.name for path in home.iterdir()} <= {"a.zip", "first", "packs"}
+    return outcomes
+
+
+def count_open_files() -> int:
+    """Open file descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder, "here")
-        place.mkdir()
+        home = Path(folder, "home")
+        home.mkdir()
         start = time.monotonic()
-        print(dict(fuzz(int(sys.argv[1]), place)), f"in {time.monotonic() - start:.0f} s", os.uname().machine)
+        print(dict(fuzz(int(sys.argv[1]), home)), f"in {time.monotonic() - start:.0f} s", os.uname().machine)

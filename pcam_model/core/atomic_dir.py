@@ -23,7 +23,7 @@ def build_dir(
         resume: whether what an interrupted builder left in `part` is kept, also when this block raises.
     """
     part = part or target.with_name(f".{target.name}.part")
-    with file_lock(part.with_name(f"{part.name}.lock")):
+    with file_lock(part.with_name(f"{part.name}.lock"), remove=True):
         if is_complete(target):
             shutil.rmtree(part, ignore_errors=True)
             yield None

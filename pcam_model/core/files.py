@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,16 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
+    """Write blocks of bytes to a file atomically; returns their SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with disk_space_guard(path.parent), atomic_file(path, durable) as part, part.open("wb") as file:
+        for block in blocks:
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
 
 
 def fsync_file(path: Path) -> None:

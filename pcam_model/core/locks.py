@@ -10,12 +10,13 @@ from pcam_model.core.errors import BusyError
 
 
 @contextmanager
-def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock file `path`, which stays; its parent folder is made.
+def file_lock(path: Path, timeout: float = -1, remove: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; its parent folder is made.
 
     Args:
         path: the lock file, as in `folder / ".lock"`.
         timeout: seconds to wait for another holder; -1: for ever.
+        remove: whether the file is removed before the lock is released, else it stays.
 
     Raises:
         BusyError: another process holds it for longer than `timeout`.
@@ -23,6 +24,10 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=timeout):
-            yield
+            try:
+                yield
+            finally:
+                if remove:  # a waiter that gets the lock of a file that was removed locks the new one instead
+                    path.unlink(missing_ok=True)
     except Timeout:
         raise BusyError(f"another process is at work in {path.parent}; wait for it, or end it, and try again") from None

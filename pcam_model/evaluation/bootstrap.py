@@ -1,8 +1,8 @@
-"""Bootstrap: what is drawn, and every figure for all draws at once."""
+"""Bootstrap: resampling weights, and every metric of a split for many resamples at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,161 +10,206 @@ from numpy.typing import NDArray
 
 from pcam_model.core.rng import derived_seed
 from pcam_model.evaluation import metrics
-from pcam_model.evaluation.calibration import BINS, bin_of
+from pcam_model.evaluation.calibration import BINS, bin_index
 
 Array = NDArray[Any]
 RESAMPLES = 2000
-FEW = 20  # slides, below which a bootstrap over them is rough
-AT_ONCE = 300_000  # weights in memory at a time
-GRID = np.linspace(0, 1, 101)
-GROUPS = 200  # of the jackknife, at most
-BOOTSTRAP, JACKKNIFE = 40, 43  # what the randomness of a place is for
+FEW_SLIDES = 20  # fewer give rough intervals
+MAX_WEIGHTS = 300_000  # in memory at a time
+CURVE_GRID = np.linspace(0, 1, 101)
+MAX_JACKKNIFE_GROUPS = 200
+# The first number of an RNG key: what the random numbers are for.
+BOOTSTRAP_KEY, JACKKNIFE_KEY = 40, 43
 
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """What is drawn with replacement: slides where all are known, else patches.
+    """The units that are resampled: slides where all are known, else patches.
 
     Attributes:
-        of: int64 (N,), the unit of each patch.
-        count: how many units there are.
+        index: int64 (N,), the unit of each patch.
+        count: number of units.
         kind: "slides" or "patches".
     """
 
-    of: Array
+    index: Array
     count: int
-    kind: str
+    kind: Literal["slides", "patches"]
 
 
-def units(slide: pd.Series) -> ResamplingUnits:
-    """Slides, when every patch has one and there are at least two; else patches, as if each stood alone."""
+def resampling_units(slide: pd.Series) -> ResamplingUnits:
+    """Slides where every patch has one and there are at least two; else patches, as if they were independent."""
     known = slide.notna() & (slide.astype("string").fillna("") != "")
     if known.all() and slide.nunique() > 1:
-        of, names = pd.factorize(slide)
-        return ResamplingUnits(of.astype(np.int64), len(names), "slides")
+        index, names = pd.factorize(slide)
+        return ResamplingUnits(index.astype(np.int64), len(names), "slides")
     return ResamplingUnits(np.arange(len(slide)), len(slide), "patches")
 
 
-def draws(of: ResamplingUnits, resamples: int, seed: int, *, patches: int) -> Iterator[Array]:
-    """How often each unit was drawn, int64 (some, units) at a time; the same units give the same draws."""
-    random = np.random.default_rng(derived_seed(seed, BOOTSTRAP))
-    for rows in _some(resamples, patches):
-        drawn = random.integers(0, of.count, (len(rows), of.count)) + of.count * np.arange(len(rows))[:, None]
-        yield np.bincount(drawn.ravel(), minlength=len(rows) * of.count).reshape(len(rows), of.count)
+def bootstrap_weights(units: ResamplingUnits, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each unit is drawn, int64 (R, units), in chunks that add up to `resamples` rows."""
+    rng = np.random.default_rng(derived_seed(seed, BOOTSTRAP_KEY))
+    for rows in _row_chunks(resamples, len(units.index)):
+        drawn = rng.integers(0, units.count, (len(rows), units.count)) + units.count * np.arange(len(rows))[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=len(rows) * units.count)
+        yield counts.reshape(len(rows), units.count)
 
 
-def left_out(of: ResamplingUnits, seed: int, *, patches: int) -> Iterator[Array]:
-    """Weights int64 (some, units) at a time, each without one of at most 200 equal groups of units: the jackknife."""
-    groups = min(of.count, GROUPS)
-    group = np.random.default_rng(derived_seed(seed, JACKKNIFE)).permutation(np.arange(of.count) % groups)
-    for rows in _some(groups, patches):
+def jackknife_weights(units: ResamplingUnits, seed: int) -> Iterator[Array]:
+    """0/1 weights int64 (R, units) in chunks; each row leaves out one of at most 200 equal groups of units."""
+    groups = min(units.count, MAX_JACKKNIFE_GROUPS)
+    rng = np.random.default_rng(derived_seed(seed, JACKKNIFE_KEY))
+    group = rng.permutation(np.arange(units.count) % groups)
+    for rows in _row_chunks(groups, len(units.index)):
         yield (group != rows[:, None]).astype(np.int64)
 
 
-def _some(rows: int, patches: int) -> Iterator[Array]:
-    """Row numbers, as many at a time as memory and caches like."""
-    some = max(1, AT_ONCE // patches)
-    return (np.arange(start, min(start + some, rows)) for start in range(0, rows, some))
+def _row_chunks(rows: int, patches: int) -> Iterator[Array]:
+    """Row numbers in chunks that keep the weights of all patches in the processor's caches."""
+    chunk = max(1, MAX_WEIGHTS // patches)
+    return (np.arange(start, min(start + chunk, rows)) for start in range(0, rows, chunk))
 
 
 @dataclass(frozen=True)
-class ScoringResult:
-    """Patches that a network has judged.
+class ScoredPatches:
+    """Labels and predictions of the patches of a split.
 
     Attributes:
         labels: (N,) of 0 and 1.
-        odds: (N,) log odds of tumour as the network said them; they rank.
-        probability: (N,) calibrated; it is what NLL, Brier and ECE are of.
-        raw: (N,) before calibration.
-        called: operating point to (N,) of bool, what is called tumour there.
-        units: what intervals draw.
+        log_odds: (N,) of tumour, uncalibrated; for ranking.
+        probability: (N,) calibrated; for NLL, Brier score and ECE.
+        uncalibrated: (N,) probability before calibration.
+        predicted: operating point to the predicted classes, bool (N,).
+        units: what is resampled.
     """
 
     labels: Array
-    odds: Array
+    log_odds: Array
     probability: Array
-    raw: Array
-    called: dict[str, Array]
+    uncalibrated: Array
+    predicted: dict[str, Array]
     units: ResamplingUnits
 
 
-class Statistics:
-    """Every figure of judged patches for weights on the units: all ones give the value, a draw a resample."""
+@dataclass(frozen=True)
+class ResampledMetrics:
+    """Metrics of R resamples.
 
-    def __init__(self, scored: ScoringResult):
+    Attributes:
+        by_point: operating point to the metrics of its threshold, each (R,).
+        threshold_free: the metrics that no threshold decides, each (R,).
+        curves: "roc" and "pr" to (R, 101) along `CURVE_GRID`; empty where they were not asked for.
+    """
+
+    by_point: dict[str, dict[str, Array]]
+    threshold_free: dict[str, Array]
+    curves: dict[str, Array]
+
+
+def concat_resamples(chunks: Iterable[ResampledMetrics]) -> ResampledMetrics:
+    """The resamples of all chunks as one."""
+    every = list(chunks)
+    return ResampledMetrics(
+        by_point={point: concat_arrays(chunk.by_point[point] for chunk in every) for point in every[0].by_point},
+        threshold_free=concat_arrays(chunk.threshold_free for chunk in every),
+        curves=concat_arrays(chunk.curves for chunk in every),
+    )
+
+
+def concat_arrays(chunks: Iterable[dict[str, Array]]) -> dict[str, Array]:
+    """Arrays of the same name, joined along their first axis."""
+    every = list(chunks)
+    return {name: np.concatenate([chunk[name] for chunk in every]) for name in every[0]}
+
+
+class WeightedMetrics:
+    """Every metric of scored patches as a function of weights on the units; with weights of 1 it is the metric itself.
+
+    What does not depend on the weights is computed once.
+    """
+
+    def __init__(self, scored: ScoredPatches):
         self.scored = scored
-        columns = [metrics.cells(scored.labels, called) for called in scored.called.values()]
-        columns += [_proper(scored.labels, probability) for probability in (scored.probability, scored.raw)]
-        self.sums = _sum_by(scored.units, np.hstack(columns))
-        order = np.argsort(-scored.odds, kind="stable")
-        self.unit, self.tumour = scored.units.of[order], scored.labels[order].astype(np.int32)
-        self.ends = np.flatnonzero(np.append(np.diff(scored.odds[order]) != 0, True))
+        columns = [metrics.confusion_one_hot(scored.labels, predicted) for predicted in scored.predicted.values()]
+        columns += [_loss_terms(scored.labels, values) for values in (scored.probability, scored.uncalibrated)]
+        self._sums = _sum_by_unit(scored.units, np.hstack(columns))
+        order = np.argsort(-scored.log_odds, kind="stable")
+        self._unit, self._tumour = scored.units.index[order], scored.labels[order].astype(np.int32)
+        self._thresholds = np.flatnonzero(np.append(np.diff(scored.log_odds[order]) != 0, True))
 
-    def __call__(self, weights: Array, *, curves: bool = True) -> dict[str, dict[str, Array]]:
-        """`weights` (R, units) to operating point -> figure -> (R,), those of no point under ""; curves under "curves".
+    def __call__(self, weights: Array, *, curves: bool = True) -> ResampledMetrics:
+        """Metrics for weights (R, units).
 
-        The curves are (R, 101): sensitivity at 1 - specificity of 0, 0.01 .. 1; precision at the same recalls.
+        The curves are sensitivity at false positive rates of 0, 0.01 .. 1, and precision at the same recalls.
         """
-        totals = weights @ self.sums
-        points = {name: metrics.rates(totals[:, 4 * at : 4 * at + 4]) for at, name in enumerate(self.scored.called)}
-        ranks, drawn = self._ranks(weights, curves)
-        after, before = np.split(totals[:, 4 * len(points) :], 2, axis=1)
-        raw = {f"{name}_raw": values for name, values in _proper_figures(before).items()}
-        return {**points, "": {**ranks, **_proper_figures(after), **raw}, "curves": drawn}
-
-    def _ranks(self, weights: Array, wanted: bool) -> tuple[dict[str, Array], dict[str, Array]]:
-        weight = weights.astype(np.int32)[:, self.unit]
-        hits, all_ = _cumulative(weight * self.tumour, self.ends), _cumulative(weight, self.ends)
-        alarms = all_ - hits
-        tumours, others = hits[:, -1], alarms[:, -1]
-        precision = hits / np.maximum(all_, 1)
-        steps = np.diff(hits, axis=1, prepend=0)
-        area = np.einsum("ij,ij->i", np.diff(alarms, axis=1, prepend=0), 2 * hits - steps) / 2
-        figures = {
-            "auc": metrics.ratio(area, tumours * others),
-            "average_precision": metrics.ratio(np.einsum("ij,ij->i", steps, precision), tumours),
+        totals = weights @ self._sums
+        points = len(self.scored.predicted)
+        by_point = {
+            name: metrics.confusion_metrics(totals[:, 4 * k : 4 * k + 4])
+            for k, name in enumerate(self.scored.predicted)
         }
-        if not wanted:
-            return figures, {}
-        one_class = (tumours == 0) | (others == 0)  # a draw of one class has no curve
-        curves = {"roc": _roc(alarms, hits), "pr": _pr(hits, precision)}
-        return figures, {name: np.where(one_class[:, None], np.nan, curve) for name, curve in curves.items()}
+        ranking, curve_values = self._ranking_metrics(weights, curves)
+        calibrated, uncalibrated = (_losses(terms) for terms in np.split(totals[:, 4 * points :], 2, axis=1))
+        raw = {f"{name}_raw": values for name, values in uncalibrated.items()}
+        return ResampledMetrics(by_point, {**ranking, **calibrated, **raw}, curve_values)
+
+    def _ranking_metrics(self, weights: Array, curves: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+        """AUC and average precision (R,), and the curves (R, 101)."""
+        weight = weights.astype(np.int32)[:, self._unit]
+        tp = _cumulative(weight * self._tumour, self._thresholds)
+        positives = _cumulative(weight, self._thresholds)
+        fp = positives - tp
+        tumours, others = tp[:, -1], fp[:, -1]
+        precision = tp / np.maximum(positives, 1)
+        steps = np.diff(tp, axis=1, prepend=0)
+        area = np.einsum("ij,ij->i", np.diff(fp, axis=1, prepend=0), 2 * tp - steps) / 2
+        ranking = {
+            "auc": metrics.safe_ratio(area, tumours * others),
+            "average_precision": metrics.safe_ratio(np.einsum("ij,ij->i", steps, precision), tumours),
+        }
+        if not curves:
+            return ranking, {}
+        one_class = ((tumours == 0) | (others == 0))[:, None]  # such a resample has no curve
+        values = {"roc": _roc_curves(fp, tp), "pr": _pr_curves(tp, precision)}
+        return ranking, {name: np.where(one_class, np.nan, curve) for name, curve in values.items()}
 
 
-def _sum_by(of: ResamplingUnits, columns: Array) -> Array:
+def _sum_by_unit(units: ResamplingUnits, columns: Array) -> Array:
     """Rows (N, k) summed by unit (units, k)."""
-    if of.kind == "patches":
+    if units.kind == "patches":
         return columns
-    return np.stack([np.bincount(of.of, column, minlength=of.count) for column in columns.T], axis=1)
+    return np.stack([np.bincount(units.index, column, minlength=units.count) for column in columns.T], axis=1)
 
 
-def _proper(labels: Array, probability: Array) -> Array:
-    """What NLL, Brier and ECE are sums of: (N, 2 + 1 + BINS): both losses, one, and the gap in its bin."""
-    safe = np.clip(probability, 1e-15, 1 - 1e-15)
-    nll = -np.log(np.where(labels == 1, safe, 1 - safe))
-    gaps = np.eye(BINS)[bin_of(probability)] * (labels - probability)[:, None]
+def _loss_terms(labels: Array, probability: Array) -> Array:
+    """The terms whose sums NLL, Brier score and ECE follow from, (N, 3 + BINS): both losses, 1, and the bins' gaps."""
+    clipped = np.clip(probability, 1e-15, 1 - 1e-15)
+    nll = -np.log(np.where(labels == 1, clipped, 1 - clipped))
+    gaps = np.eye(BINS)[bin_index(probability)] * (labels - probability)[:, None]
     return np.column_stack([nll, (probability - labels) ** 2, np.ones(len(labels)), gaps])
 
 
-def _proper_figures(totals: Array) -> dict[str, Array]:
+def _losses(totals: Array) -> dict[str, Array]:
+    """NLL, Brier score and ECE (R,) of summed terms (R, 3 + BINS)."""
     count = totals[:, 2]
     gap = np.abs(totals[:, 3:]).sum(axis=1)
     return {"nll": totals[:, 0] / count, "brier": totals[:, 1] / count, "ece": gap / count}
 
 
-def _cumulative(weight: Array, ends: Array) -> Array:
-    return np.cumsum(weight, axis=1, dtype=np.int32)[:, ends].astype(np.float64)
+def _cumulative(weight: Array, thresholds: Array) -> Array:
+    """Cumulative weight (R, thresholds) of the patches down to each threshold."""
+    return np.cumsum(weight, axis=1, dtype=np.int32)[:, thresholds].astype(np.float64)
 
 
-def _roc(alarms: Array, hits: Array) -> Array:
-    """Sensitivity (R, 101) along `GRID` of 1 - specificity, from cumulative counts (R, thresholds)."""
-    drawn = [np.interp(GRID * max(x[-1], 1), x, y, left=np.nan) / max(y[-1], 1)
-             for x, y in ((np.append(0, x), np.append(0, y)) for x, y in zip(alarms, hits, strict=True))]  # fmt: skip
-    return np.array(drawn)
+def _roc_curves(fp: Array, tp: Array) -> Array:
+    """Sensitivity (R, 101) along `CURVE_GRID` of the false positive rate, from cumulative counts (R, thresholds)."""
+    zero = np.zeros((len(fp), 1))
+    counts = zip(np.hstack([zero, fp]), np.hstack([zero, tp]), strict=True)
+    return np.array([np.interp(CURVE_GRID * max(x[-1], 1), x, y, left=np.nan) / max(y[-1], 1) for x, y in counts])
 
 
-def _pr(hits: Array, precision: Array) -> Array:
-    """Precision (R, 101) at the first threshold that reaches each recall of `GRID`."""
-    last = hits.shape[1] - 1
-    return np.array([p[np.minimum(np.searchsorted(h, GRID * h[-1] - 1e-9), last)]
-                     for h, p in zip(hits, precision, strict=True)])  # fmt: skip
+def _pr_curves(tp: Array, precision: Array) -> Array:
+    """Precision (R, 101) at the first threshold that reaches each recall of `CURVE_GRID`."""
+    last = tp.shape[1] - 1
+    rows = zip(tp, precision, strict=True)
+    return np.array([values[np.minimum(np.searchsorted(t, CURVE_GRID * t[-1] - 1e-9), last)] for t, values in rows])

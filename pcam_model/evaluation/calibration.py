@@ -1,41 +1,46 @@
-"""Calibration: does 0.8 mean eight in ten?"""
+"""Temperature scaling and reliability curves."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
-from pcam_model.evaluation.metrics import sigmoid
+from pcam_model.evaluation.report_schema import ReliabilityCurve
 
 Array = NDArray[Any]
 BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
-def fit_temperature(labels: Array, odds: Array) -> float:
-    """The temperature T with the lowest NLL of sigmoid(odds / T), in 0.05..20.
+def fit_temperature(labels: Array, log_odds: Array) -> float:
+    """The temperature T in 0.05..20 that minimises the NLL of sigmoid(log_odds / T).
 
-    Above 1 the network was too sure of itself. Dividing all odds by one number changes no ranking, so no AUC, and no
-    decision at 0.5. `labels`: (N,) of 0 and 1; `odds`: (N,) log odds. NLL is convex in 1 / T: its slope is bisected.
+    Above 1 the network was overconfident. Dividing all log odds by one number changes no ranking, so no AUC, and no
+    prediction at a threshold of 0.5. `labels`: (N,) of 0 and 1; `log_odds`: (N,).
     """
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        slope = np.mean((sigmoid(middle * odds) - labels) * odds)
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return float((low * high) ** -0.5)
+    wrong_side = np.where(labels == 1, -log_odds, log_odds)
+
+    def nll(log_temperature: float) -> float:
+        return float(np.logaddexp(0, wrong_side * np.exp(-log_temperature)).mean())
+
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))  # NLL is convex in 1 / T, so it has one minimum
+    return float(np.exp(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x))
 
 
-def bin_of(probability: Array) -> Array:
-    """Which of the 15 bins of equal width a probability (N,) falls into."""
+def bin_index(probability: Array) -> Array:
+    """The number (N,) of the bin, of 15 of equal width, of each probability (N,)."""
     return np.minimum((np.asarray(probability) * BINS).astype(np.int64), BINS - 1)
 
 
-def reliability(labels: Array, probability: Array) -> dict[str, Array]:
-    """The bins that hold patches: how many, their mean probability and the share that is tumour, (bins,) each."""
-    at = bin_of(probability)
-    count = np.bincount(at, minlength=BINS)
-    there = count > 0
-    said = np.bincount(at, probability, minlength=BINS)[there] / count[there]
-    was = np.bincount(at, labels, minlength=BINS)[there] / count[there]
-    return {"count": count[there], "mean_predicted": said, "observed_fraction": was}
+def reliability_curve(labels: Array, probability: Array) -> ReliabilityCurve:
+    """Count, mean probability and fraction of tumour of the bins that hold patches; labels (N,), probability (N,)."""
+    index = bin_index(probability)
+    count = np.bincount(index, minlength=BINS)
+    used = count > 0
+    predicted, observed = (
+        np.bincount(index, values, minlength=BINS)[used] / count[used] for values in (probability, labels)
+    )
+    return ReliabilityCurve(
+        count=count[used].tolist(), mean_predicted=predicted.tolist(), observed_fraction=observed.tolist()
+    )

@@ -1,4 +1,4 @@
-"""Which of two models is better, and could that be chance?"""
+"""Paired comparison of models: differences with intervals, and DeLong's test."""
 
 import json
 import math
@@ -15,96 +15,90 @@ from pcam_model.core.errors import ConfigError, ModelError
 from pcam_model.core.schema import Record
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import (
-    FEW,
+    FEW_SLIDES,
     RESAMPLES,
     ResamplingUnits,
-    ScoringResult,
-    Statistics,
-    draws,
-    left_out,
-    units,
+    ScoredPatches,
+    WeightedMetrics,
+    bootstrap_weights,
+    concat_arrays,
+    jackknife_weights,
+    resampling_units,
 )
-from pcam_model.evaluation.evidence import Figure
-from pcam_model.evaluation.intervals import bca_interval, gathered
+from pcam_model.evaluation.intervals import bca_interval
+from pcam_model.evaluation.report_schema import Difference, Estimate
 
 Array = NDArray[Any]
-SIDES = ("valid", "new")
-NAMES = tuple(metrics.NAMES)
-OWN = "own"  # each model's own operating point
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+SPLITS = ("test", "valid", "new")  # in the order in which a comparison prefers them
+METRIC_NAMES = tuple(metrics.METRIC_TITLES)
+OWN_POINT = "own"  # each model's own operating point
 
 
-class Difference(Record):
-    """The figures of the second model less those of the first, on the same patches."""
-
-    first: str
-    second: str
-    auc_first: float
-    auc_second: float
-    value: float
-    """The difference in AUC."""
-    low: float
-    """Lower end of the 95 % interval, by a paired bootstrap."""
-    high: float
-    unit: str
-    """What the bootstrap drew: slides or patches."""
-    units: int
-    """How many of them there are."""
-    z: float
-    """DeLong's; it takes patches for independent, so with slides the interval above is the safer word."""
-    p: float
-    """DeLong's two-sided p-value."""
-    figures: dict[str, Figure]
-    """The difference in every figure, with its interval from the same paired draws."""
-
-
-def auc_difference(pair: Mapping[str, pd.DataFrame], seed: int = 2, resamples: int = RESAMPLES) -> Difference:
+def auc_difference(tables: Mapping[str, pd.DataFrame], seed: int = 2, resamples: int = RESAMPLES) -> Difference:
     """Compare two tables of predictions (id, slide, label, logit0, logit1), named by their models.
 
-    Columns `probability` and `called`, as a report has them, are used as they are; without them the logits speak, and
-    0.5 is the threshold.
+    Columns `probability` and `predicted`, as a report's table has them, are used as they are; without them the
+    probability is that of the logits, and the threshold is 0.5.
 
     Raises:
-        ConfigError: not two, or they judge different patches.
+        ConfigError: not two tables, or of different patches.
         SplitError: one class only.
     """
-    (first, one), (second, other) = _same_patches(pair)
-    labels = metrics.checked_labels(one["label"].to_numpy(), "compared")
-    of = max((units(table["slide"]) for table in (one, other)), key=lambda each: each.kind == "slides")
-    scored = [_scored(table, labels, of) for table in (one, other)]
-    areas, z, p = delong(labels, scored[0].odds, scored[1].odds)
-    figures = _differences(Statistics(scored[0]), Statistics(scored[1]), resamples, seed)
-    low, high = figures["auc"].low or 0.0, figures["auc"].high or 0.0
-    return Difference(first=first, second=second, auc_first=areas[0], auc_second=areas[1], value=areas[1] - areas[0],
-                      low=low, high=high, unit=of.kind, units=of.count, z=z, p=p,
-                      figures=figures)  # fmt: skip
+    (name_first, name_second), pair = _aligned(tables)
+    labels = metrics.checked_labels(pair[0]["label"].to_numpy(), "compared")
+    units = max((resampling_units(table["slide"]) for table in pair), key=lambda units: units.kind == "slides")
+    first, second = (_scored_patches(table, labels, units) for table in pair)
+    (auc_first, auc_second), z, p = delong(labels, first.log_odds, second.log_odds)
+    figures = _differences(WeightedMetrics(first), WeightedMetrics(second), resamples, seed)
+    return Difference(
+        first=name_first,
+        second=name_second,
+        auc_first=auc_first,
+        auc_second=auc_second,
+        value=auc_second - auc_first,
+        low=figures["auc"].low or 0.0,
+        high=figures["auc"].high or 0.0,
+        unit=units.kind,
+        units=units.count,
+        z=z,
+        p=p,
+        figures=figures,
+    )
 
 
-def _scored(table: pd.DataFrame, labels: Array, of: ResamplingUnits) -> ScoringResult:
-    odds = metrics.margin(table[["logit0", "logit1"]].to_numpy())
-    said = table["probability"].to_numpy() if "probability" in table else metrics.sigmoid(odds)
-    called = table["called"].to_numpy(bool) if "called" in table else said >= 0.5
-    return ScoringResult(labels, odds, said, said, {OWN: called}, of)
+def _scored_patches(table: pd.DataFrame, labels: Array, units: ResamplingUnits) -> ScoredPatches:
+    log_odds = metrics.log_odds(table[["logit0", "logit1"]].to_numpy())
+    probability = table["probability"].to_numpy() if "probability" in table else metrics.sigmoid(log_odds)
+    predicted = table["predicted"].to_numpy(bool) if "predicted" in table else probability >= 0.5
+    return ScoredPatches(labels, log_odds, probability, probability, {OWN_POINT: predicted}, units)
 
 
-def _differences(first: Statistics, second: Statistics, resamples: int, seed: int) -> dict[str, Figure]:
-    """Every figure of the second less that of the first, with both judged on the same draws."""
-    of, patches = first.scored.units, len(first.scored.labels)
+def _differences(first: WeightedMetrics, second: WeightedMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
+    """Every metric of the second minus that of the first, with both computed on the same resamples."""
+    units = first.scored.units
 
-    def gaps(weights: Iterable[Array]) -> dict[tuple[str, str], Array]:
-        return gathered({"": _gaps(first, second, each)} for each in weights)
+    def differences(weights: Iterable[Array]) -> dict[str, Array]:
+        return concat_arrays(_metric_differences(first, second, chunk) for chunk in weights)
 
-    drawn, without = gaps(draws(of, resamples, seed, patches=patches)), gaps(left_out(of, seed, patches=patches))
-    found = {}
-    for (_, name), value in gaps([np.ones((1, of.count))]).items():
-        if np.isfinite(value[0]):
-            low, high = bca_interval(float(value[0]), drawn["", name], without["", name], of.count)
-            found[name] = Figure(value=float(value[0]), low=low, high=high)
-    return found
+    values = differences([np.ones((1, units.count))])
+    resampled = differences(bootstrap_weights(units, resamples, seed))
+    jackknifed = differences(jackknife_weights(units, seed))
+    estimates = {}
+    for name, (value,) in values.items():
+        if np.isfinite(value):
+            low, high = bca_interval(float(value), resampled[name], jackknifed[name], units.count)
+            estimates[name] = Estimate(value=float(value), low=low, high=high)
+    return estimates
 
 
-def _gaps(first: Statistics, second: Statistics, weights: Array) -> dict[str, Array]:
-    one, other = ({**said[OWN], **said[""]} for said in (each(weights, curves=False) for each in (first, second)))
-    return {name: other[name] - one[name] for name in metrics.NAMES}
+def _metric_differences(first: WeightedMetrics, second: WeightedMetrics, weights: Array) -> dict[str, Array]:
+    """Every metric of the second minus that of the first (R,), for weights (R, units)."""
+    one, other = (
+        {**values.by_point[OWN_POINT], **values.threshold_free}
+        for values in (model(weights, curves=False) for model in (first, second))
+    )
+    return {name: other[name] - one[name] for name in METRIC_NAMES}
 
 
 def delong(labels: Array, first: Array, second: Array) -> tuple[tuple[float, float], float, float]:
@@ -129,11 +123,11 @@ def delong_covariance(labels: Array, scores: Array) -> tuple[Array, Array]:
     return above.mean(axis=1), np.cov(above) / m + np.cov(below) / n
 
 
-def side_by_side(tables: Mapping[str, pd.DataFrame], seed: int = 2) -> list[Difference]:
-    """Every later model against the first.
+def compare_with_first(tables: Mapping[str, pd.DataFrame], seed: int = 2) -> list[Difference]:
+    """The difference of every later model from the first.
 
     Raises:
-        ConfigError: fewer than two models, or they judge different patches.
+        ConfigError: fewer than two models, or different patches.
     """
     names = list(tables)
     if len(names) < 2:
@@ -142,76 +136,88 @@ def side_by_side(tables: Mapping[str, pd.DataFrame], seed: int = 2) -> list[Diff
 
 
 class Comparison(Record):
-    """Runs side by side."""
+    """Metrics of several runs on the same patches, and their differences."""
 
-    side: str
+    split: str
     patches: int
-    figures: dict[str, dict[str, Figure]]
-    """Run to figure to value and interval, as its own report has them."""
+    figures: dict[str, dict[str, Estimate]]
+    """Run to metric to value and interval, as in the run's own report."""
     differences: list[Difference]
-    """Every later run against the first."""
+    """Of every later run from the first."""
 
 
-def compare_reports(folders: Mapping[str, Path], side: str = "") -> Comparison:
-    """Compare the reports in these folders, named by their runs, on one side: test where all have it, unless told.
+def compare_reports(folders: Mapping[str, Path], split: str = "") -> Comparison:
+    """Compare the reports in these folders, named by their runs, on one split; by default test where all have it.
 
     Raises:
-        ConfigError: fewer than two, no such side, or other patches.
-        ModelError: a folder holds no whole report.
+        ConfigError: fewer than two runs, no such split, or different patches.
+        ModelError: a folder holds no complete report.
     """
-    read = {name: _read(folder) for name, folder in folders.items()}
-    there = [each for each in ("test", *SIDES) if all(each in figures for figures, _ in read.values())]
-    if not there or (side and side not in there):
-        had = "; ".join(f"{name} has {', '.join(figures)}" for name, (figures, _) in read.items())
+    reports = {run: _read_report(folder) for run, folder in folders.items()}
+    shared = [name for name in SPLITS if all(name in figures for figures, _ in reports.values())]
+    if not shared or (split and split not in shared):
+        present = "; ".join(f"{run} has {', '.join(figures)}" for run, (figures, _) in reports.items())
         raise ConfigError(
-            f"There is no {side or 'side'} that all of these runs were scored on ({had}), choose other runs"
+            f"There is no {f'{split} split' if split else 'split'} that all of these runs were scored on ({present}), "
+            "choose other runs"
         )
-    side = side or there[0]
-    tables = {name: table[table["side"] == side] for name, (_, table) in read.items()}
-    differences = side_by_side(tables)
-    return Comparison(side=side, patches=len(next(iter(tables.values()))), differences=differences,
-                      figures={name: figures[side] for name, (figures, _) in read.items()})  # fmt: skip
+    split = split or shared[0]
+    tables = {run: table[table["split"] == split] for run, (_, table) in reports.items()}
+    return Comparison(
+        split=split,
+        patches=len(next(iter(tables.values()))),
+        figures={run: figures[split] for run, (figures, _) in reports.items()},
+        differences=compare_with_first(tables),
+    )
 
 
-def _read(folder: Path) -> tuple[dict[str, dict[str, Figure]], pd.DataFrame]:
+def _read_report(folder: Path) -> tuple[dict[str, dict[str, Estimate]], pd.DataFrame]:
+    """Split to metric to estimate, and the table of predictions."""
     try:
         content = json.loads((folder / "report.json").read_bytes())
         table = pd.read_parquet(folder / "predictions.parquet")
-        figures = {side: {name: Figure(**figure) for name, figure in found["figures"].items()}
-                   for side, found in content["sides"].items()}  # fmt: skip
+        figures = {
+            name: {metric: Estimate.model_validate(value) for metric, value in split["figures"].items()}
+            for name, split in content["splits"].items()
+        }
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{folder} holds no whole report ({type(error).__name__}), expected report.json and predictions.parquet; "
-            "score the model again"
+            f"{folder} holds no complete report ({type(error).__name__}), expected report.json and "
+            "predictions.parquet; score the model again"
         ) from error
     return figures, table
 
 
-def sentence(found: Difference) -> str:
-    """A difference for people."""
-    said = "no difference that chance would not make" if found.low <= 0 <= found.high else "more than chance"
-    few = f", and {found.units} are few" if found.unit == "slides" and found.units < FEW else ""
+def describe_difference(difference: Difference) -> str:
+    """A difference as a sentence, for people."""
+    chance = difference.low <= 0 <= difference.high
+    verdict = "no difference that chance would not make" if chance else "more than chance"
+    is_rough = difference.unit == "slides" and difference.units < FEW_SLIDES
+    few = f", and {difference.units} are few" if is_rough else ""
+    z = "infinite" if difference.z is None else f"{difference.z:.2f}"
     return (
-        f"{found.second} less {found.first}: AUC {found.value:+.4f} (95 %: {found.low:+.4f} to {found.high:+.4f}, "
-        f"paired bootstrap over {found.units:,} {found.unit}{few}): {said}; DeLong over patches: z {found.z:.2f}, "
-        f"p {found.p:.2g}"
+        f"{difference.second} less {difference.first}: AUC {difference.value:+.4f} (95 %: {difference.low:+.4f} to "
+        f"{difference.high:+.4f}, paired bootstrap over {difference.units:,} {difference.unit}{few}): {verdict}; "
+        f"DeLong over patches: z {z}, p {difference.p:.2g}"
     )
 
 
-def _same_patches(pair: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
-    """Both tables in the order of their ids."""
-    if len(pair) != 2:
-        raise ConfigError(f"Got {len(pair)} tables of predictions, expected two of different names")
-    sorted_ = [(name, table.sort_values("id").reset_index(drop=True)) for name, table in pair.items()]
-    (first, one), (second, other) = sorted_
-    shared = len(np.intersect1d(one["id"], other["id"]))
-    if not (len(one) == len(other) == shared):
+def _aligned(tables: Mapping[str, pd.DataFrame]) -> tuple[tuple[str, str], Tables]:
+    """Names of both models, and their tables in the order of the ids. Raises ConfigError on different patches."""
+    if len(tables) != 2:
+        raise ConfigError(f"Got {len(tables)} tables of predictions, expected two of different names")
+    first_name, second_name = tables
+    first, second = (table.sort_values("id").reset_index(drop=True) for table in tables.values())
+    shared = len(np.intersect1d(first["id"], second["id"]))
+    if not (len(first) == len(second) == shared):
         raise ConfigError(
-            f"{first} was scored on {len(one):,} patches and {second} on {len(other):,}, of which {shared:,} are the "
-            "same, expected the same patches; score both on one source"
+            f"{first_name} was scored on {len(first):,} patches and {second_name} on {len(second):,}, of which "
+            f"{shared:,} are the same, expected the same patches; score both on one source"
         )
-    for column, differ in (("label", "labels"), ("pixels", "pixels under the same names")):
-        known = all(column in table and table[column].notna().all() for table in (one, other))
-        if known and (one[column].to_numpy() != other[column].to_numpy()).any():
-            raise ConfigError(f"{first} and {second} were scored against different {differ}; score both on one source")
-    return sorted_
+    for column, what in (("label", "labels"), ("pixels", "pixels under the same names")):
+        known = all(column in table and table[column].notna().all() for table in (first, second))
+        if known and (first[column].to_numpy() != second[column].to_numpy()).any():
+            raise ConfigError(
+                f"{first_name} and {second_name} were scored against different {what}; score both on one source"
+            )
+    return (first_name, second_name), (first, second)

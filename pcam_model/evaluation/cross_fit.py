@@ -1,4 +1,4 @@
-"""From predictions to judged sides: what is chosen is chosen on the validation part, and never used to report it."""
+"""Temperature and thresholds, chosen on the validation split and never reported on the patches that chose them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,108 +11,127 @@ from numpy.typing import NDArray
 from pcam_model.core.errors import ModelError
 from pcam_model.core.rng import derived_seed
 from pcam_model.evaluation import metrics
-from pcam_model.evaluation import operating_points as operating
-from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoringResult, units
+from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoredPatches, resampling_units
 from pcam_model.evaluation.calibration import fit_temperature
 from pcam_model.evaluation.evidence import Evidence
+from pcam_model.evaluation.operating_points import RULES, choose_threshold, fixed_threshold
+from pcam_model.evaluation.report_schema import Calibration
 
 Array = NDArray[Any]
 COLUMNS = ["id", "slide", "label", "logit0", "logit1"]
 FOLDS = 5
-CROSS_FIT = 41  # what the randomness of a place is for
+CROSS_FIT_KEY = 41  # the first number of an RNG key: what the random numbers are for
 
 
 @dataclass(frozen=True)
-class ChosenThresholds:
-    """A temperature, and the threshold of each operating point on the probability that it gives."""
+class ScoredSplit:
+    """A split with its calibrated predictions.
 
-    temperature: float
-    thresholds: dict[str, float]
-    how: str
-
-
-@dataclass(frozen=True)
-class JudgedSplit:
-    """A side, judged with what may be used there."""
+    Attributes:
+        table: of the predictions.
+        scored: labels, probabilities and predicted classes.
+        method: where temperature and thresholds come from, for people.
+    """
 
     table: pd.DataFrame
-    scored: ScoringResult
-    how: str
-    """Where temperature and thresholds come from, for people."""
+    scored: ScoredPatches
+    method: str
 
 
-def judge_splits(evidence: Evidence) -> tuple[ChosenThresholds, dict[str, JudgedSplit]]:
-    """What was chosen, and every side judged: the validation part by cross-fitting, the others as chosen.
+@dataclass(frozen=True)
+class _Outputs:
+    """Labels (N,), log odds (N,) and resampling units of a split."""
+
+    labels: Array
+    log_odds: Array
+    units: ResamplingUnits
+
+    def select(self, mask: Array) -> "_Outputs":
+        """The patches of a mask (N,); the units stay those of the whole split."""
+        return _Outputs(self.labels[mask], self.log_odds[mask], self.units)
+
+
+def calibrate_splits(evidence: Evidence) -> tuple[Calibration, dict[str, ScoredSplit]]:
+    """Temperature and thresholds, and every split calibrated with them; the validation split is cross-fitted.
 
     Raises:
-        SplitError: a side holds one class only.
+        SplitError: a split holds one class only.
         ModelError: an output is not finite, or a table lacks a column.
     """
-    sides = {name: _read(name, table) for name, table in evidence.predictions.items()}
-    points = list(dict.fromkeys([evidence.score.operating_point, *operating.CHOSEN]))
-    chosen = _chosen(evidence, sides, points)
-    judged = {}
-    for name, (labels, odds, of) in sides.items():
-        scored, how = _apply(chosen, labels, odds, of), chosen.how
-        if name == "valid" and evidence.chosen is None:
-            scored, how = _cross_fit(labels, odds, of, points, evidence.seed)
-        judged[name] = JudgedSplit(evidence.predictions[name].reset_index(drop=True), scored, how)
-    return chosen, judged
+    outputs = {split: _read_outputs(split, predictions.table) for split, predictions in evidence.predictions.items()}
+    points = list(dict.fromkeys([evidence.score.operating_point, *RULES]))
+    calibration = _calibration(evidence, outputs, points)
+    splits = {}
+    for split, output in outputs.items():
+        scored, method = _apply(calibration, output), calibration.method
+        if split == "valid" and evidence.calibration is None:
+            scored, method = _cross_fit(output, points, evidence.seed)
+        splits[split] = ScoredSplit(evidence.predictions[split].table.reset_index(drop=True), scored, method)
+    return calibration, splits
 
 
-def _read(name: str, table: pd.DataFrame) -> tuple[Array, Array, ResamplingUnits]:
+def _read_outputs(split: str, table: pd.DataFrame) -> _Outputs:
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ModelError(
-            f"The {name} predictions lack {', '.join(missing)}, expected {', '.join(COLUMNS)}; score again"
+            f"The {split} predictions lack {', '.join(missing)}, expected {', '.join(COLUMNS)}; score again"
         )
-    labels = metrics.checked_labels(table["label"].to_numpy(), name)
-    return labels, metrics.margin(table[["logit0", "logit1"]].to_numpy()), units(table["slide"])
+    labels = metrics.checked_labels(table["label"].to_numpy(), split)
+    log_odds = metrics.log_odds(table[["logit0", "logit1"]].to_numpy())
+    return _Outputs(labels, log_odds, resampling_units(table["slide"]))
 
 
-def _chosen(
-    evidence: Evidence, sides: Mapping[str, tuple[Array, Array, ResamplingUnits]], points: list[str]
-) -> ChosenThresholds:
-    if evidence.chosen is not None:
-        known = {**evidence.chosen["thresholds"], **_fixed(points, "").thresholds}
-        thresholds = {point: float(known[point]) for point in points if point in known}
-        return ChosenThresholds(float(evidence.chosen["temperature"]), thresholds, "chosen when the model was trained")
-    if "valid" in sides:
-        return _choose(*sides["valid"][:2], points, "chosen on the validation part")
-    return _fixed(points, "there is no validation part to choose on, so temperature 1 and given thresholds")
+def _calibration(evidence: Evidence, outputs: Mapping[str, _Outputs], points: list[str]) -> Calibration:
+    """Of the published model, else chosen on the validation split, else the default."""
+    if evidence.calibration is not None:
+        known = {**evidence.calibration.thresholds, **_default_calibration(points, "").thresholds}
+        return evidence.calibration.model_copy(
+            update={"thresholds": {point: known[point] for point in points if point in known}}
+        )
+    if "valid" in outputs:
+        return _fit(outputs["valid"], points, "chosen on the validation split")
+    return _default_calibration(
+        points, "there is no validation split to choose on, so temperature 1 and given thresholds"
+    )
 
 
-def _choose(labels: Array, odds: Array, points: list[str], how: str) -> ChosenThresholds:
-    temperature = fit_temperature(labels, odds)
-    probability = metrics.sigmoid(odds / temperature)
-    return ChosenThresholds(temperature, {point: operating.choose(point, labels, probability) for point in points}, how)
+def _fit(outputs: _Outputs, points: list[str], method: str) -> Calibration:
+    temperature = fit_temperature(outputs.labels, outputs.log_odds)
+    probability = metrics.sigmoid(outputs.log_odds / temperature)
+    thresholds = {point: choose_threshold(point, outputs.labels, probability) for point in points}
+    return Calibration(temperature=temperature, thresholds=thresholds, method=method)
 
 
-def _fixed(points: list[str], how: str) -> ChosenThresholds:
-    given = {point: operating.fixed(point) for point in points}
-    return ChosenThresholds(1.0, {point: at for point, at in given.items() if at is not None} or {"0.5": 0.5}, how)
+def _default_calibration(points: list[str], method: str) -> Calibration:
+    """Temperature 1, and the thresholds of those operating points that are numbers; 0.5 where none is."""
+    numbers = {point: threshold for point in points if (threshold := fixed_threshold(point)) is not None}
+    return Calibration(temperature=1.0, thresholds=numbers or {"0.5": 0.5}, method=method)
 
 
-def _apply(chosen: ChosenThresholds, labels: Array, odds: Array, of: ResamplingUnits) -> ScoringResult:
-    probability = metrics.sigmoid(odds / chosen.temperature)
-    called = {point: probability >= threshold for point, threshold in chosen.thresholds.items()}
-    return ScoringResult(labels, odds, probability, metrics.sigmoid(odds), called, of)
+def _apply(calibration: Calibration, outputs: _Outputs) -> ScoredPatches:
+    probability = metrics.sigmoid(outputs.log_odds / calibration.temperature)
+    predicted = {point: probability >= threshold for point, threshold in calibration.thresholds.items()}
+    uncalibrated = metrics.sigmoid(outputs.log_odds)
+    return ScoredPatches(outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units)
 
 
-def _cross_fit(
-    labels: Array, odds: Array, of: ResamplingUnits, points: list[str], seed: int
-) -> tuple[ScoringResult, str]:
-    """Each fifth of the units is judged with what the other four fifths chose."""
-    folds = min(FOLDS, of.count)
-    fold = np.random.default_rng(derived_seed(seed, CROSS_FIT)).permutation(np.arange(of.count) % folds)[of.of]
-    if any(len(np.unique(labels[fold != each])) < 2 for each in range(folds)):
-        how = f"too few {of.kind} to choose on some and report the others, so temperature 1 and given thresholds"
-        return _apply(_fixed(points, how), labels, odds, of), how
-    probability, called = np.empty(len(labels)), {point: np.empty(len(labels), bool) for point in points}
-    for here in (fold == each for each in range(folds)):
-        part = _apply(_choose(labels[~here], odds[~here], points, ""), labels[here], odds[here], of)
-        probability[here] = part.probability
+def _cross_fit(outputs: _Outputs, points: list[str], seed: int) -> tuple[ScoredPatches, str]:
+    """Calibrate each fifth of the units with what the other four fifths chose."""
+    units, labels = outputs.units, outputs.labels
+    folds = min(FOLDS, units.count)
+    rng = np.random.default_rng(derived_seed(seed, CROSS_FIT_KEY))
+    fold = rng.permutation(np.arange(units.count) % folds)[units.index]
+    if any(len(np.unique(labels[fold != k])) < 2 for k in range(folds)):
+        method = f"too few {units.kind} to choose on some and report the others, so temperature 1 and given thresholds"
+        return _apply(_default_calibration(points, method), outputs), method
+    probability, predicted = np.empty(len(labels)), {point: np.empty(len(labels), bool) for point in points}
+    for held_out in (fold == k for k in range(folds)):
+        scored = _apply(_fit(outputs.select(~held_out), points, ""), outputs.select(held_out))
+        probability[held_out] = scored.probability
         for point in points:
-            called[point][here] = part.called[point]
-    how = f"cross-fitted (each of {folds} parts is judged with what the other {folds - 1} chose, {of.kind} kept whole)"
-    return ScoringResult(labels, odds, probability, metrics.sigmoid(odds), called, of), how
+            predicted[point][held_out] = scored.predicted[point]
+    method = (
+        f"cross-fitted (each of {folds} folds is judged with what the other {folds - 1} chose, {units.kind} kept whole)"
+    )
+    uncalibrated = metrics.sigmoid(outputs.log_odds)
+    return ScoredPatches(labels, outputs.log_odds, probability, uncalibrated, predicted, units), method

@@ -1,7 +1,6 @@
-"""Pictures of a result: ROC and precision-recall with their bands, and reliability."""
+"""Figures of a result: ROC and precision-recall curves with their bands, and reliability diagrams."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,81 +8,67 @@ from matplotlib.figure import Figure
 
 from pcam_model.evaluation import style
 from pcam_model.evaluation.calibration import BINS
+from pcam_model.evaluation.report_schema import Band, Estimate, ReliabilityCurve, SplitReport
+from pcam_model.evaluation.text import split_title
 
-Sides = Mapping[str, Mapping[str, Any]]
-"""Name of a side to what `summary.summarise` says of it."""
-SIDE_COLOUR = {"valid": style.TEAL, "test": style.BLUE}
-SIDE_NAME = {"valid": "Validation", "test": "Test"}
+Splits = Mapping[str, SplitReport]
+SPLIT_COLOURS = {"valid": style.TEAL, "test": style.BLUE}
 
 
-def roc(figure: Figure, sides: Sides) -> None:
-    """Sensitivity against 1 - specificity."""
-    axes = _square(figure, "1 − specificity", "Sensitivity")
+def roc(figure: Figure, splits: Splits) -> None:
+    """Sensitivity over 1 - specificity."""
+    axes = _unit_square(figure, "1 − specificity", "Sensitivity")
     axes.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.8, linestyle=":")
-    for name, side in sides.items():
-        _band(axes, name, side, "roc", "auc", "AUC")
+    for name, split in splits.items():
+        _plot_band(axes, name, split.curves.grid, split.curves.roc, "AUC", split.figures["auc"])
     axes.legend(loc="lower right")
 
 
-def precision_recall(figure: Figure, sides: Sides) -> None:
-    """Precision against recall, over the share of tumour that a guess would have as its precision."""
-    axes = _square(figure, "Recall (sensitivity)", "Precision (PPV)")
-    for name, side in sides.items():
-        axes.axhline(side["tumour"] / side["count"], color=_colour(name), linewidth=0.8, linestyle=":")
-        _band(axes, name, side, "pr", "average_precision", "AP")
+def precision_recall(figure: Figure, splits: Splits) -> None:
+    """Precision over recall, above the prevalence of tumour, the precision of a random guess."""
+    axes = _unit_square(figure, "Recall (sensitivity)", "Precision (PPV)")
+    for name, split in splits.items():
+        axes.axhline(split.tumour / split.patches, color=_colour(name), linewidth=0.8, linestyle=":")
+        _plot_band(axes, name, split.curves.grid, split.curves.pr, "AP", split.figures["average_precision"])
     axes.legend(loc="lower left")
 
 
-def reliability(figure: Figure, sides: Sides) -> None:
-    """What was said against what was so, and below it how often each was said."""
+def reliability(figure: Figure, splits: Splits) -> None:
+    """Observed fraction over mean predicted probability, and the histogram of the latter."""
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     top.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.8, linestyle=":")
-    for at, (name, side) in enumerate(sides.items()):
-        bins = {key: np.asarray(values) for key, values in side["reliability"].items()}
-        spread = np.sqrt(bins["observed_fraction"] * (1 - bins["observed_fraction"]) / bins["count"])
-        ece = f"{_name(name)}, ECE {side['figures']['ece']['value']:.3f}"
-        top.vlines(
-            bins["mean_predicted"],
-            bins["observed_fraction"] - spread,
-            bins["observed_fraction"] + spread,
-            color=_colour(name),
-            alpha=0.35,
-            lw=2.5,
-        )
-        top.plot(
-            bins["mean_predicted"],
-            bins["observed_fraction"],
-            "o-",
-            color=_colour(name),
-            ms=3.5,
-            linewidth=1.1,
-            label=ece,
-        )
-        width = 0.8 / BINS / len(sides)
-        bottom.bar(bins["mean_predicted"] + (at - (len(sides) - 1) / 2) * width, bins["count"] / side["count"], width,
-                   color=_colour(name))  # fmt: skip
-    top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Share that is tumour")
+    bar_width = 0.8 / BINS / len(splits)
+    for position, (name, split) in enumerate(splits.items()):
+        label = f"{split_title(name)}, ECE {split.figures['ece'].value:.3f}"
+        _plot_reliability(top, split.reliability, _colour(name), label)
+        bars = np.array(split.reliability.mean_predicted) + (position - (len(splits) - 1) / 2) * bar_width
+        heights = np.array(split.reliability.count) / split.patches
+        bottom.bar(bars, heights, bar_width, color=_colour(name))
+    top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Fraction that is tumour")
     top.legend(loc="best")
     bottom.set(xlabel="Calibrated probability of tumour", ylabel="Patches")
-    bottom.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    bottom.yaxis.set_major_formatter(lambda fraction, _: f"{fraction:.0%}")
 
 
-def _square(figure: Figure, x: str, y: str) -> Axes:
+def _plot_reliability(axes: Axes, curve: ReliabilityCurve, colour: str, label: str) -> None:
+    """A line with bars of one standard error."""
+    predicted, observed = np.array(curve.mean_predicted), np.array(curve.observed_fraction)
+    error = np.sqrt(observed * (1 - observed) / np.array(curve.count))
+    axes.vlines(predicted, observed - error, observed + error, color=colour, alpha=0.35, lw=2.5)
+    axes.plot(predicted, observed, "o-", color=colour, ms=3.5, linewidth=1.1, label=label)
+
+
+def _unit_square(figure: Figure, x: str, y: str) -> Axes:
     axes: Axes = figure.subplots()
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal")
     return axes
 
 
-def _band(axes: Axes, name: str, side: Mapping[str, Any], curve: str, figure: str, label: str) -> None:
-    value, low, high = np.asarray(side["curves"][curve], dtype=float)
-    grid = np.asarray(side["curves"]["grid"])
-    axes.fill_between(grid, low, high, color=_colour(name), alpha=0.16, linewidth=0)
-    axes.plot(grid, value, color=_colour(name), label=f"{_name(name)}, {label} {side['figures'][figure]['value']:.3f}")
+def _plot_band(axes: Axes, split: str, grid: list[float], band: Band, name: str, area: Estimate) -> None:
+    value, low, high = (np.array(values, dtype=float) for values in (band.value, band.low, band.high))
+    axes.fill_between(grid, low, high, color=_colour(split), alpha=0.16, linewidth=0)
+    axes.plot(grid, value, color=_colour(split), label=f"{split_title(split)}, {name} {area.value:.3f}")
 
 
-def _colour(name: str) -> str:
-    return SIDE_COLOUR.get(name, style.AMBER)
-
-
-def _name(name: str) -> str:
-    return SIDE_NAME.get(name, name)
+def _colour(split: str) -> str:
+    return SPLIT_COLOURS.get(split, style.AMBER)

@@ -1,4 +1,4 @@
-"""The examples as one picture: each patch beside what spoke for the class that it was given."""
+"""The examples as one PNG: each patch beside its heatmap."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -8,38 +8,43 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pcam_model.evaluation import heatmap, style
-from pcam_model.evaluation import text as words
 from pcam_model.evaluation.evidence import Example
+from pcam_model.evaluation.text import CLASS_TITLES
 
-COLUMNS, WIDTH, HEIGHT = 6, 1.55, 1.2
+COLUMNS, WIDTH, HEIGHT = 6, 1.55, 1.2  # width and height of an example in inches
+GAP = 3  # between patch and heatmap, in pixels of the patch
+DPI = 120  # about the resolution of a patch
 
 
-def sheet(examples: Sequence[Example]) -> bytes:
-    """A PNG with a row a group; the square marks the centre, which alone decides the label."""
+def draw_sheet(examples: Sequence[Example]) -> bytes:
+    """A PNG with a row per group; the square marks the centre, which alone decides the label."""
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(example.group, []).append(example)
 
     def draw(figure: Figure) -> None:
         rows = figure.subplots(len(groups), COLUMNS, squeeze=False)
-        for row, (group, shown) in zip(rows, groups.items(), strict=True):
+        for row, (group, members) in zip(rows, groups.items(), strict=True):
             row[0].set_title(group)
-            for axes, example in zip(row, [*shown, *[None] * COLUMNS], strict=False):
-                _example(axes, example)
+            for axes, example in zip(row, [*members, *[None] * COLUMNS], strict=False):
+                _draw_example(axes, example)
 
-    return style.picture(draw, COLUMNS * WIDTH, len(groups) * HEIGHT, dpi=140)
+    return style.draw_png(draw, COLUMNS * WIDTH, len(groups) * HEIGHT, dpi=DPI)
 
 
-def _example(axes: Axes, example: Example | None) -> None:
+def _draw_example(axes: Axes, example: Example | None) -> None:
     axes.set_axis_off()
     if example is None:
         return
-    side = example.patch.shape[0]
-    axes.imshow(example.patch, extent=(0, side, side, 0))
+    size = example.patch.shape[0]
+    axes.imshow(example.patch, extent=(0, size, size, 0))
+    lefts = [0]
     if example.heat is not None:
-        axes.imshow(heatmap.overlay(example.patch, example.heat), extent=(side + 3, 2 * side + 3, side, 0))
-    axes.set(xlim=(0, 2 * side + 3), ylim=(side, 0))
-    for left in (0, side + 3)[: 1 + (example.heat is not None)]:
-        axes.add_patch(Rectangle((left + side / 3, side / 3), side / 3, side / 3, fill=False, lw=0.8, ec="white"))
-    said = f"{words.CLASS[example.label]}, called {words.CLASS[example.predict_rows]} ({example.probability:.2f})"
-    axes.text(0, side + 4, fill(said, 30), fontsize=5.5, color=style.MUTED, va="top")
+        lefts.append(size + GAP)
+        axes.imshow(heatmap.overlay(example.patch, example.heat), extent=(size + GAP, 2 * size + GAP, size, 0))
+    axes.set(xlim=(0, 2 * size + GAP), ylim=(size, 0))
+    for left in lefts:
+        axes.add_patch(Rectangle((left + size / 3, size / 3), size / 3, size / 3, fill=False, lw=0.8, ec="white"))
+    label, predicted = CLASS_TITLES[example.label], CLASS_TITLES[example.predicted]
+    caption = fill(f"{label}, called {predicted} ({example.probability:.2f})", 30)
+    axes.text(0, size + GAP + 1, caption, fontsize=5.5, color=style.MUTED, va="top")

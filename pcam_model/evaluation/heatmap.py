@@ -1,4 +1,4 @@
-"""Where the network looked: Grad-CAM of the predicted class."""
+"""Grad-CAM heatmaps of the predicted class."""
 
 from typing import Any
 
@@ -10,56 +10,56 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Array = NDArray[Any]
-LEAST = 6  # pixels a side of the feature map; a coarser one cannot tell the centre of a patch from its rim
+MIN_MAP_SIZE = 6  # pixels; a coarser feature map cannot tell the centre of a patch from its rim
 CENTRE = slice(32, 64)
 
 
-def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, side: int | None = None) -> Tensor:
-    """Heat (B, side, side) in 0..1 of what speaks for `classes` (B,), all zero where nothing does.
+def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, size: int | None = None) -> Tensor:
+    """Heat (B, size, size) in 0..1 of what speaks for `classes` (B,), all zero where nothing does.
 
     Grad-CAM of the log odds of the class, at the last feature map of at least 6 x 6. `images`: normalised float
-    (B, 3, S, S); `side`: of the heat, S by default. The network is left as it was.
+    (B, 3, S, S); `size`: of the heat in pixels, S by default. The network is left as it was.
     """
     training = network.training
     network.eval()
     maps: list[Tensor] = []
 
-    def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    def detach_output(_: nn.Module, __: object, output: Tensor) -> Tensor:
         maps.append(output.detach().requires_grad_())
         return maps[-1]
 
-    hook = last_map(network, images[:1]).register_forward_hook(leaf)
+    hook = last_feature_map(network, images[:1]).register_forward_hook(detach_output)
     try:
         with torch.enable_grad():
             logits = network(images).float()
             sign = 2 * classes.to(logits) - 1
-            (slopes,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), maps[0])
+            (gradients,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), maps[0])
     finally:
         hook.remove()
         network.train(training)
-    heat = (slopes.mean((2, 3), keepdim=True) * maps[0].detach()).sum(1, keepdim=True).relu().float()
-    size = (side or images.shape[-1],) * 2
-    heat = functional.interpolate(heat, size=size, mode="bilinear", align_corners=False).squeeze(1)
+    heat = (gradients.mean((2, 3), keepdim=True) * maps[0].detach()).sum(1, keepdim=True).relu().float()
+    target = (size or images.shape[-1],) * 2
+    heat = functional.interpolate(heat, size=target, mode="bilinear", align_corners=False).squeeze(1)
     return heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
-def last_map(network: nn.Module, image: Tensor) -> nn.Module:
-    """The module that gives the last feature map of at least 6 x 6 for an image (1, 3, S, S), else the largest."""
-    seen: list[tuple[int, nn.Module]] = []
+def last_feature_map(network: nn.Module, image: Tensor) -> nn.Module:
+    """The module whose output is the last feature map of at least 6 x 6 for an image (1, 3, S, S), else the largest."""
+    maps: list[tuple[int, nn.Module]] = []
 
-    def note(module: nn.Module, _: object, output: object) -> None:
+    def record_size(module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4 and module is not network:
-            seen.append((min(output.shape[-2:]), module))
+            maps.append((min(output.shape[-2:]), module))
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    hooks = [module.register_forward_hook(record_size) for module in network.modules()]
     try:
         with torch.no_grad():
             network(image)
     finally:
         for hook in hooks:
             hook.remove()
-    least = min(LEAST, max(side for side, _ in seen))
-    return [module for side, module in seen if side >= least][-1]
+    min_size = min(MIN_MAP_SIZE, max(size for size, _ in maps))
+    return [module for size, module in maps if size >= min_size][-1]
 
 
 def share_in_centre(heat: Array) -> Array:

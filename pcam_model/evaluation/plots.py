@@ -1,4 +1,4 @@
-"""Pictures of a training: LR curves, losses and rate; and of its result: confusion matrices."""
+"""Figures of a training: LR curves, losses and learning rate; and confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,45 +8,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from pcam_model.core.smoothing import debiased_ema
+from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.evaluation import style
-from pcam_model.evaluation.evidence import LrCurve
 from pcam_model.evaluation.metrics import Confusion
-from pcam_model.evaluation.style import STAGE, STAGE_NAME
+from pcam_model.evaluation.style import STAGE_COLOURS, STAGE_TITLES
+from pcam_model.training.lr_curve import LrCurve
 
-STAGES = ("frozen", "finetune")
-MOST_DOTS = 600
+MAX_POINTS = 600  # of a line; more do not fit on a page
+EMA_BETA = 0.95
 History = Sequence[Mapping[str, Any]]
 
 
 def lr_curves(figure: Figure, curves: Mapping[str, LrCurve]) -> None:
-    """A panel a stage: smoothed loss against rate, the suggestion and the rate that was taken."""
-    for stage, axes in zip(STAGES, figure.subplots(1, 2), strict=True):
+    """One panel per stage: smoothed loss over learning rate, and the suggestion."""
+    for stage, axes in zip(STAGE_NAMES, figure.subplots(1, 2), strict=True):
         if stage in curves:
             _lr_curve(axes, stage, curves[stage])
         else:
-            style.nothing(axes, "No LR search:\nthe rate was given, or the stage was left out")
-        axes.set_title(STAGE_NAME[stage])
+            style.empty_axes(axes, "No LR range test:\nthe learning rate was given, or the stage was left out")
+        axes.set_title(STAGE_TITLES[stage])
 
 
 def lr_panel(figure: Figure, stage: str, curve: LrCurve) -> None:
-    """One LR search by itself."""
+    """The LR range test of one stage."""
     _lr_curve(figure.subplots(), stage, curve)
 
 
 def _lr_curve(axes: Axes, stage: str, curve: LrCurve) -> None:
-    rates, losses, taken = np.asarray(curve["lrs"], float), np.asarray(curve["losses"], float), curve["lr"]
-    axes.plot(rates, losses, color=STAGE[stage])
+    lrs, losses, suggestion = np.array(curve.lrs), np.array(curve.losses), curve.suggestion
+    axes.plot(lrs, losses, color=STAGE_COLOURS[stage])
     axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=_loss_range(losses))
-    axes.axvline(taken, color=style.RED, linewidth=1)
-    axes.plot(taken, np.interp(np.log(taken), np.log(rates), losses), "o", color=style.RED, ms=5)
-    left = np.log(taken / rates[0]) > 0.5 * np.log(rates[-1] / rates[0])
-    axes.annotate(f"{taken:.2g} ({curve['how']})", (taken, 0.97), xycoords=("data", "axes fraction"),
+    axes.axvline(suggestion, color=style.RED, linewidth=1)
+    axes.plot(suggestion, np.interp(np.log(suggestion), np.log(lrs), losses), "o", color=style.RED, ms=5)
+    left = np.log(suggestion / lrs[0]) > 0.5 * np.log(lrs[-1] / lrs[0])
+    axes.annotate(f"{suggestion:.2g} ({curve.method})", (suggestion, 0.97), xycoords=("data", "axes fraction"),
                   textcoords="offset points", xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="top",
                   color=style.RED, bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
 def _loss_range(losses: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The fall and the first climb: where the loss bursts, the interesting part would be flat."""
+    """Limits of the loss axis around the descent and the first rise; an exploding loss would flatten them."""
     finite = losses[np.isfinite(losses)]
     low, high = float(finite.min()), float(min(finite.max(), 1.6 * finite[0]))
     pad = 0.06 * (high - low) or 0.1
@@ -54,15 +56,15 @@ def _loss_range(losses: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def losses(figure: Figure, history: History, columns: int = 2) -> None:
-    """Loss of each step and epoch above, the rate below, the stages one after the other; `columns` of the legend."""
+    """Loss of each step and epoch above, learning rate below, stage after stage; `columns`: of the legend."""
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     starts = _starts(history)
     if not starts:
-        style.nothing(top, "No step was recorded")
-        return style.nothing(bottom, "")
+        style.empty_axes(top, "No step was recorded")
+        return style.empty_axes(bottom, "")
     for stage, start in starts.items():
         _stage(top, bottom, [line for line in history if line["stage"] == stage], stage, start)
-    _frame(top, bottom, starts, columns)
+    _label(top, bottom, starts, columns)
     return None
 
 
@@ -70,65 +72,59 @@ def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> N
     steps = [line for line in lines if line["kind"] == "step"]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     if steps:
-        at, loss = _thinned(start, steps, "loss")
-        top.plot(at, loss, color=STAGE[stage], alpha=0.25, linewidth=0.7)
-        top.plot(at, _smooth(loss), color=STAGE[stage], label=f"{STAGE_NAME[stage]}, training")
-        bottom.plot(*_thinned(start, steps, "lr"), color=STAGE[stage])
+        at, loss = _thin(start, steps, "loss")
+        top.plot(at, loss, color=STAGE_COLOURS[stage], alpha=0.25, linewidth=0.7)
+        top.plot(at, debiased_ema(loss, EMA_BETA), color=STAGE_COLOURS[stage], label=f"{STAGE_TITLES[stage]}, training")
+        bottom.plot(*_thin(start, steps, "lr"), color=STAGE_COLOURS[stage])
     if epochs:
-        top.plot(*_thinned(start, epochs, "valid_loss"), "o--", ms=4, linewidth=1, color=STAGE[stage], mfc=style.PAPER,
-                 label=f"{STAGE_NAME[stage]}, validation")  # fmt: skip
+        top.plot(*_thin(start, epochs, "valid_loss"), "o--", ms=4, linewidth=1, color=STAGE_COLOURS[stage],
+                 mfc=style.PAPER, label=f"{STAGE_TITLES[stage]}, validation")  # fmt: skip
 
 
-def _thinned(start: int, lines: History, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Steps and values, as means of neighbours where there are more than a page has dots for."""
+def _thin(start: int, lines: History, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps and values; where there are more than `MAX_POINTS`, means of neighbours."""
     at = np.array([start + line["step"] for line in lines], float)
     values = np.array([line[name] for line in lines], float)
-    parts = min(len(at), MOST_DOTS)
-    ends = np.linspace(0, len(at), parts + 1).astype(int)[:-1]
-    counts = np.diff(np.append(ends, len(at)))
-    return np.add.reduceat(at, ends) / counts, np.add.reduceat(values, ends) / counts
+    points = min(len(at), MAX_POINTS)
+    bounds = np.linspace(0, len(at), points + 1).astype(int)[:-1]
+    counts = np.diff(np.append(bounds, len(at)))
+    return np.add.reduceat(at, bounds) / counts, np.add.reduceat(values, bounds) / counts
 
 
-def _frame(top: Axes, bottom: Axes, starts: Mapping[str, int], columns: int) -> None:
+def _label(top: Axes, bottom: Axes, starts: Mapping[str, int], columns: int) -> None:
     for start in list(starts.values())[1:]:
         for axes in (top, bottom):
             axes.axvline(start, color=style.MUTED, linewidth=0.8, linestyle=":")
     top.set(ylabel="Cross-entropy (nats)")
     top.legend(ncols=columns, loc="upper right")
-    bottom.set(xlabel="Step", ylabel="Rate", yscale="log")
+    bottom.set(xlabel="Step", ylabel="LR", yscale="log")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
 
 
 def _starts(history: History) -> dict[str, int]:
-    """Where each stage begins on the common axis of steps."""
-    starts, end = {}, 0
-    for stage in STAGES:
+    """The offset of each stage on the common axis of steps."""
+    starts: dict[str, int] = {}
+    end = 0
+    for stage in STAGE_NAMES:
         last = max((int(line["step"]) for line in history if line["stage"] == stage), default=None)
         if last is not None:
             starts[stage], end = end, end + last
     return starts
 
 
-def _smooth(loss: np.ndarray[Any, Any], keep: float = 0.95) -> np.ndarray[Any, Any]:
-    """Debiased exponential mean, which starts at the first value."""
-    mean, out = 0.0, np.empty_like(loss)
-    for step, value in enumerate(loss):
-        mean = keep * mean + (1 - keep) * value
-        out[step] = mean / (1 - keep ** (step + 1))
-    return out
-
-
-def confusions(figure: Figure, cells: Mapping[str, Confusion]) -> None:
-    """A 2 x 2 matrix a title: counts, and shares of the true class as the colour."""
-    for axes, (title, matrix) in zip(figure.subplots(1, len(cells), squeeze=False)[0], cells.items(), strict=True):
+def confusions(figure: Figure, matrices: Mapping[str, Confusion]) -> None:
+    """A confusion matrix per title: counts, and fractions of the true class as colour."""
+    for axes, (title, matrix) in zip(
+        figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True
+    ):
         counts = np.array(matrix).reshape(2, 2)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         axes.grid(False)
         for row, column in np.ndindex(2, 2):
-            axes.text(column, row, f"{counts[row, column]:,}\n{shares[row, column]:.1%}", ha="center", va="center",
-                      color=style.PAPER if shares[row, column] > 0.5 else style.INK)  # fmt: skip
+            axes.text(column, row, f"{counts[row, column]:,}\n{fractions[row, column]:.1%}", ha="center", va="center",
+                      color=style.PAPER if fractions[row, column] > 0.5 else style.INK)  # fmt: skip
         axes.set(xticks=[0, 1], yticks=[0, 1], xlabel="Predicted", ylabel="Actual", title=title)
         axes.set_xticklabels(["No tumour", "Tumour"])
         axes.set_yticklabels(["No tumour", "Tumour"], rotation=90, va="center")

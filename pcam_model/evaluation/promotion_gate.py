@@ -1,6 +1,5 @@
-"""A challenger against the champion: on which patches, who is better, and what follows."""
+"""The promotion gate: challenger against champion on patches that neither was trained on."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,16 +9,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pcam_model.core.schema import Config, Record
-from pcam_model.data.pack import Pack, patches, table
-from pcam_model.data.patch_loader import batches, on_device
-from pcam_model.data.split import read_sides
-from pcam_model.evaluation.compare import Difference
-from pcam_model.evaluation.forward import as_table, forward
+from pcam_model.data.pack import Pack, load_patches, load_table
+from pcam_model.data.patch_loader import make_loader, on_device
+from pcam_model.data.split import read_split_table
+from pcam_model.evaluation.forward import OnProgress
+from pcam_model.evaluation.predictions import predict_split
+from pcam_model.evaluation.report_schema import Difference
 from pcam_model.training.device import best_device
 from pcam_model.training.model_io import load_model
 
 Rows = NDArray[np.int64]
-SIDE = "valid"  # promotion is a choice, and nothing is chosen on the test part
+SPLIT = "valid"  # promotion is a choice, and nothing is chosen on the test split
 
 
 class PromotionConfig(Config):
@@ -32,7 +32,7 @@ class PromotionConfig(Config):
 
 
 class Decision(Record):
-    """What became of a challenger, and why."""
+    """Whether a challenger is promoted, and why."""
 
     verdict: Literal["unchanged", "promoted", "rejected"]
     reason: str
@@ -43,61 +43,61 @@ class Decision(Record):
     """The run that was trained; with `unchanged`, the one that would have been."""
     margin: float
     patches: int = 0
-    """How many held-out patches both were judged on."""
+    """Number of held-out patches that both were scored on."""
     left_out: int = 0
     """Held-out patches of the challenger that the champion has been trained on, or whose slide it has."""
     difference: Difference | None = None
-    """Challenger less champion."""
+    """Challenger minus champion."""
 
 
-def held_out(pack: Pack, challenger: Path, champion: Path) -> tuple[Rows, int]:
-    """Rows of the pack that neither model was trained on, and how many the champion's training takes away.
+def held_out_rows(pack: Pack, challenger: Path, champion: Path) -> tuple[Rows, int]:
+    """Rows of the pack that neither model was trained on, and how many were left out for the champion's training.
 
     Args:
         pack: what the challenger was trained on.
-        challenger: the folder of its split; its validation part is meant.
+        challenger: the folder of its split, whose validation split is used.
         champion: the folder of the champion's split. Its training patches are known by their names and pixels, and by
             their slides where that split keeps slides apart.
     """
-    people = table(pack)
-    own = read_sides(challenger)
-    rows = own["row"][own["side"] == SIDE].sort_values().to_numpy(np.int64)
-    other = read_sides(champion)
-    learnt = people[people["id"].isin(other["id"][other["side"] == "train"])]
-    known = people["id"].isin(learnt["id"]) | people["pixels"].isin(learnt["pixels"])
+    table = load_table(pack)
+    own = read_split_table(challenger)
+    rows = own["row"][own["split"] == SPLIT].sort_values().to_numpy(np.int64)
+    other = read_split_table(champion)
+    trained_on = table[table["id"].isin(other["id"][other["split"] == "train"])]
+    known = table["id"].isin(trained_on["id"]) | table["pixels"].isin(trained_on["pixels"])
     if other.attrs["kind"] != "random":
-        known |= people["slide"].notna() & people["slide"].isin(learnt["slide"].dropna())
-    kept = rows[~known.to_numpy(bool)[rows]]
-    return kept, len(rows) - len(kept)
+        known |= table["slide"].notna() & table["slide"].isin(trained_on["slide"].dropna())
+    unknown = rows[~known.to_numpy(bool)[rows]]
+    return unknown, len(rows) - len(unknown)
 
 
-def judge(model: Path, pack: Pack, rows: Rows, tell: Callable[[int, int], None] | None = None) -> pd.DataFrame:
-    """What a model says of these rows of a pack: id, slide, label, logit0, logit1; as it predicts, views included.
+def predict_rows(model: Path, pack: Pack, rows: Rows, on_progress: OnProgress | None = None) -> pd.DataFrame:
+    """A model's predictions on rows of a pack: id, slide, label, pixels, logit0, logit1; with its own TTA setting.
 
     Raises:
-        ModelError: the folder holds no whole model.
+        ModelError: the folder holds no complete model.
     """
-    network, about = load_model(model)
-    people, device = table(pack), best_device()
-    labels = people["label"].iloc[rows].to_numpy(np.int64)
-    part = batches(on_device(patches(pack), device), rows, labels, about.size, device)
-    return as_table(people, rows, forward(network, part, about.tta, tell)[1])
+    network, metadata = load_model(model)
+    table, device = load_table(pack), best_device()
+    labels = table["label"].iloc[rows].to_numpy(np.int64)
+    loader = make_loader(on_device(load_patches(pack), device), rows, labels, metadata.image_size, device)
+    return predict_split(network, loader, table, rows, metadata.tta, on_progress).table
 
 
-def both_classes(pack: Pack, rows: Rows) -> bool:
-    """Whether anything can be compared on these rows."""
-    return bool(table(pack)["label"].iloc[rows].nunique() == 2)
+def has_both_classes(pack: Pack, rows: Rows) -> bool:
+    """Whether the rows hold patches of both classes, without which there is no AUC."""
+    return bool(load_table(pack)["label"].iloc[rows].nunique() == 2)
 
 
 def decide(config: PromotionConfig, difference: Difference, patches: int, left_out: int) -> Decision:
-    """Promoted where the challenger is better, and the interval says that it is not worse beyond the margin."""
+    """Promote where the challenger is better, and the interval rules out that it is worse by more than the margin."""
     better, safe = difference.value > 0, difference.low > -config.margin
-    words = f"{'better' if better else 'no better'}, {'and' if better == safe else 'but'} "
-    words += f"a loss beyond the margin of {config.margin:g} is {'ruled out' if safe else 'possible'}"
+    verdict = f"{'better' if better else 'no better'}, {'and' if better == safe else 'but'} "
+    verdict += f"a loss beyond the margin of {config.margin:g} is {'ruled out' if safe else 'possible'}"
     reason = (
         f"AUC {difference.auc_second:.4f} against the champion's {difference.auc_first:.4f} on {patches:,} held-out "
         f"patches: {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}, over "
-        f"{difference.unit}), {words}"
+        f"{difference.unit}), {verdict}"
     )
     return Decision(
         verdict="promoted" if better and safe else "rejected",

@@ -1,4 +1,4 @@
-"""How our pictures look: one sheet for print, no global state; the same as PNG and as SVG that follows the page."""
+"""Matplotlib style of the figures, without global state; as PNG, and as SVG in the colours of the page."""
 
 import re
 from collections.abc import Callable
@@ -10,15 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6873", "#e3e6ea", "#fefefe"
 BLUE, RED, TEAL, AMBER = "#2b5c9e", "#b3314a", "#20857a", "#c98a1b"
-STAGE = {"frozen": TEAL, "finetune": BLUE}
-STAGE_NAME = {"frozen": "Frozen body", "finetune": "Fine-tuning"}
-VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", RED: "red", TEAL: "teal",
+STAGE_COLOURS = {"frozen": TEAL, "finetune": BLUE}
+STAGE_TITLES = {"frozen": "Frozen body", "finetune": "Fine-tuning"}
+CSS_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", RED: "red", TEAL: "teal",
              AMBER: "amber"}  # fmt: skip
 
-SHEET: dict[Any, Any] = {
+RC_PARAMS: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9.5, "axes.labelsize": 8.5,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlepad": 8.0,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
@@ -32,32 +33,42 @@ SHEET: dict[Any, Any] = {
 Draw = Callable[[Figure], None]
 
 
-def picture(draw: Draw, width: float, height: float, *, dpi: int = 200) -> bytes:
-    """Draw on a fresh sheet of width x height inches; the PNG. The same input gives the same bytes."""
-    with matplotlib.rc_context(SHEET):
+def draw_png(draw: Draw, width: float, height: float, *, dpi: int = 200) -> bytes:
+    """A PNG of width x height inches, with a palette. The same input gives the same bytes."""
+    with matplotlib.rc_context(RC_PARAMS):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)
         content = BytesIO()
-        figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(content, format="png", dpi=dpi)
+    return _with_palette(content)
+
+
+def _with_palette(png: BytesIO) -> bytes:
+    """The PNG with 256 colours, which takes a third of the bytes."""
+    content = BytesIO()
+    Image.open(png).convert("RGB").quantize(256).save(content, format="png", optimize=True)
     return content.getvalue()
 
 
-def svg(name: str, draw: Draw, width: float, height: float) -> str:
-    """Draw as an `<svg>` for the inside of a page: its colours are the page's variables, its width is the page's.
+def draw_svg(name: str, draw: Draw, width: float, height: float) -> str:
+    """An `<svg>` element whose colours are the page's CSS variables and whose width is the page's.
 
-    `name` keeps the ids of several pictures on one page apart.
+    `name` keeps the ids of several figures on one page apart.
     """
-    with matplotlib.rc_context({**SHEET, "svg.hashsalt": name, "figure.facecolor": "none", "axes.facecolor": "none"}):
+    with matplotlib.rc_context(
+        {**RC_PARAMS, "svg.hashsalt": name, "figure.facecolor": "none", "axes.facecolor": "none"}
+    ):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
         content = BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _for_page(content.getvalue().decode(), name)
+    return _inline_svg(content.getvalue().decode(), name)
 
 
-def _for_page(text: str, name: str) -> str:
+def _inline_svg(text: str, name: str) -> str:
+    """The `<svg>` element of matplotlib's SVG file, without size, metadata and fonts of its own."""
     text = text[text.index("<svg") :]
     text = re.sub(r'(?<=\s)(width|height)="[^"]*pt"', "", text, count=2)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -65,12 +76,12 @@ def _for_page(text: str, name: str) -> str:
     text = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(href="#|url\(#)', rf"\1{name}-", text)
     text = text.replace("'DejaVu Sans'", "system-ui, sans-serif")
-    for colour, variable in VARIABLES.items():
+    for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
     return text.replace("<svg ", '<svg role="img" ', 1)
 
 
-def nothing(axes: Axes, words: str) -> None:
-    """An axes that says why it is empty."""
+def empty_axes(axes: Axes, message: str) -> None:
+    """Show a message instead of an empty axes."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=MUTED, transform=axes.transAxes, wrap=True)
+    axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, transform=axes.transAxes, wrap=True)

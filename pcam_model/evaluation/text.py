@@ -1,163 +1,200 @@
-"""The report's sentences."""
+"""The sentences of the report and of the model card."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pcam_model.evaluation.bootstrap import FEW
+from pcam_model.evaluation.bootstrap import FEW_SLIDES
 from pcam_model.evaluation.calibration import BINS
-from pcam_model.evaluation.evidence import ELSEWHERE, Example, LrCurve
-from pcam_model.evaluation.style import STAGE_NAME
+from pcam_model.evaluation.evidence import EXTERNAL, SCORING_SECONDS, Example
+from pcam_model.evaluation.report_schema import Difference, Estimate, HeatInCentre, ReportContent, SplitReport
+from pcam_model.evaluation.style import STAGE_TITLES
+from pcam_model.training.lr_curve import LrCurve
 
-SIDE = {"valid": "Validation", "test": "Test", "train": "Training", "new": "New patches"}
-CLASS = {0: "no tumour", 1: "tumour"}
-POINT = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
-GENERATED = ("It was trained and scored on generated patches, which only look like tissue: it knows nothing of real "
-             "tissue, and these figures say only that the pipeline works.")  # fmt: skip
-
-
-def sentences(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the templates say about the content."""
-    side = content["sides"][content["headline"]]
-    return {
-        "lead": _lead(content),
-        "interval_words": _intervals(side),
-        "figure_words": _figures(content),
-        "point_words": _points(content, side),
-        "calibration_words": _calibration(content),
-        "no_test_words": _no_test(content),
-        "generated_words": GENERATED if content["config"].get("source", {}).get("kind") == "sample" else "",
-        "pointing_words": _pointing(content["pointing"]),
-        "data": _data(content),
-    }
+SPLIT_TITLES = {"valid": "Validation", "test": "Test", "train": "Training", "new": "New patches"}
+CLASS_TITLES = {0: "no tumour", 1: "tumour"}
+RULE_TITLES = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
+GENERATED = (
+    "It was trained and scored on generated patches, which only look like tissue: it knows nothing of real tissue, and "
+    "these figures say only that the pipeline works."
+)
+NO_TEST = (
+    "There is no test split, so the validation split served for choosing as well: temperature and thresholds are "
+    "cross-fitted, but a config that is kept for these figures was chosen by them. They are optimistic; score the "
+    "model on other patches, or give split.test above 0."
+)
 
 
-def _lead(content: Mapping[str, Any]) -> str:
-    network, source = content["config"].get("model", {}), content["pack"].get("source", "a source that was not named")
-    name, size = network.get("arch", "A network"), network.get("image_size")
-    seen = f", looking at {size} × {size} pixels" if size else ""
-    if content["published"]:
-        return f"{name}{seen}, as it was published; scored on {source}."
-    trained = sum(content["split"].get("counts", {}).get("train", {}).values())
-    return f"{name}{seen}, trained on {f'{trained:,} patches of ' if trained else ''}{source}."
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences that depend on the content; empty where there is nothing to say.
+
+    Attributes:
+        lead: network, training and source.
+        intervals: how the intervals of the headline split were made.
+        figures: the definitions of the metrics.
+        points: where the thresholds come from.
+        calibration: temperature, and what it says.
+        no_test: a warning where there is no test split.
+        generated: a warning where the patches are generated.
+        heat: the share of the heat inside the centre.
+        data: name to value of the data's description.
+    """
+
+    lead: str
+    intervals: str
+    figures: str
+    points: str
+    calibration: str
+    no_test: str
+    generated: str
+    heat: str
+    data: dict[str, str]
 
 
-def _intervals(side: Mapping[str, Any]) -> str:
-    over, units = side["intervals"]["unit"], side["intervals"]["units"]
-    said = (f"Intervals are 95 %, bias-corrected and accelerated, from {side['intervals']['resamples']:,} bootstrap "
-            f"resamples of {units:,} {over}.")  # fmt: skip
-    if over == "patches":
-        return f"{said} Slides are not known, so patches of one count as independent: the intervals are too narrow."
-    few = f" Fewer than {FEW} slides give rough intervals, though these are widened for it."
-    return said + few if units < FEW else said
+def write_sentences(content: ReportContent) -> Sentences:
+    """The sentences of a report."""
+    headline = content.splits[content.headline_split]
+    return Sentences(
+        lead=_lead(content),
+        intervals=_intervals(headline),
+        figures=_figures(content, headline),
+        points=_points(content, headline),
+        calibration=_calibration(content),
+        no_test=NO_TEST if content.headline_split == "valid" else "",
+        generated=GENERATED if content.config.get("source", {}).get("kind") == "sample" else "",
+        heat=_heat(content.heat_in_centre),
+        data=_data(content),
+    )
 
 
-def _no_test(content: Mapping[str, Any]) -> str:
-    """What validation figures are worth where no test part stands behind them."""
-    if content["headline"] != "valid":
+def _lead(content: ReportContent) -> str:
+    model, source = content.config.get("model", {}), content.pack.source or "a source that was not named"
+    arch, size = model.get("arch", "A network"), model.get("image_size")
+    network = f"{arch}, looking at {size} × {size} pixels" if size else arch
+    if content.published:
+        return f"{network}, as it was published; scored on {source}."
+    trained = sum(content.split.counts.get("train", {}).values())
+    return f"{network}, trained on {f'{trained:,} patches of ' if trained else ''}{source}."
+
+
+def _intervals(split: SplitReport) -> str:
+    intervals = split.intervals
+    made = (
+        f"Intervals are 95 %, bias-corrected and accelerated, from {intervals.resamples:,} bootstrap resamples of "
+        f"{intervals.units:,} {intervals.unit}."
+    )
+    if intervals.unit == "patches":
+        return f"{made} Slides are not known, so patches of one count as independent: the intervals are too narrow."
+    few = f" Fewer than {FEW_SLIDES} slides give rough intervals, though these are widened for it."
+    return made + few if intervals.units < FEW_SLIDES else made
+
+
+def _figures(content: ReportContent, headline: SplitReport) -> str:
+    methods = "; ".join(f"{split_title(name).lower()}: {split.method}" for name, split in content.splits.items())
+    return (
+        f"Accuracy to F1 at the operating point “{point_title(headline.operating_point)}”; NLL (in nats), Brier score "
+        f"and ECE after calibration, lower is better. ECE: the gap between probability and share of tumour, averaged "
+        f"over {BINS} bins of equal width by their patches. Thresholds and temperature, {methods}."
+    )
+
+
+def _points(content: ReportContent, headline: SplitReport) -> str:
+    thresholds = f"Thresholds: {headline.method}. A rule that was met on the split that chose it need not be met here."
+    configured = content.operating_point
+    if configured in headline.operating_points:
+        return thresholds
+    return (
+        f"{thresholds} {point_title(configured)} was configured, but could not be chosen: "
+        f"{point_title(headline.operating_point)} stands in."
+    )
+
+
+def _calibration(content: ReportContent) -> str:
+    temperature = content.calibration.temperature
+    tendency = "overconfident" if temperature > 1.02 else "underconfident" if temperature < 0.98 else "well calibrated"
+    return f"temperature {temperature:.3f}, {content.calibration.method} (the network was {tendency})."
+
+
+def tta_sentence(split: str, gain: Difference, cost: Mapping[str, float | int | str]) -> str:
+    """The gain of averaging 8 views on a split, and its cost."""
+    seconds = cost.get(SCORING_SECONDS)
+    scoring = f"; scoring took {seconds:,.0f} s" if isinstance(seconds, float | int) and seconds else ""
+    return (
+        f"Averaging 8 views, {split_title(split).lower()}: AUC {gain.auc_first:.4f} → {gain.auc_second:.4f}, "
+        f"a difference of {gain.value:+.4f} (95 %: {gain.low:+.4f} to {gain.high:+.4f}, over {gain.unit}), "
+        f"for 8 forward passes a patch{scoring}."
+    )
+
+
+def _heat(heat: HeatInCentre | None) -> str:
+    if heat is None or heat.mean_share is None:
         return ""
+    blank = f"; {heat.blank:,} without any heat are left out" if heat.blank else ""
     return (
-        "There is no test part, so the validation part served for choosing as well: temperature and thresholds are "
-        "cross-fitted, but a config that is kept for these figures was chosen by them. They are optimistic; score the "
-        "model on other patches, or give split.test above 0."
+        f"Over {heat.patches:,} detected tumours, {heat.mean_share:.0%} of the heat lies inside the square "
+        f"(chance: {heat.chance:.0%}){blank}."
     )
 
 
-def _figures(content: Mapping[str, Any]) -> str:
-    hows = "; ".join(f"{SIDE.get(name, name).lower()}: {side['method']}" for name, side in content["sides"].items())
-    own = content["sides"][content["headline"]]["operating_point"]
-    return (
-        f"Accuracy to F1 at the operating point “{point(own)}”; NLL (in nats), Brier score and ECE after calibration, "
-        f"lower is better. ECE: the gap between probability and share of tumour, averaged over {BINS} bins of equal "
-        f"width by their patches. Thresholds and temperature, {hows}."
-    )
-
-
-def _points(content: Mapping[str, Any], side: Mapping[str, Any]) -> str:
-    wanted = content["operating_point"]
-    said = f"Thresholds: {side['method']}. A rule that was met on the part that chose it need not be met here."
-    if wanted not in side["points"]:
-        said += f" {point(wanted)} was asked for, but could not be chosen: {point(side['operating_point'])} stands in."
-    return said
-
-
-def _calibration(content: Mapping[str, Any]) -> str:
-    temperature, how = content["chosen"]["temperature"], content["chosen"]["method"]
-    tendency = "too sure of itself" if temperature > 1.02 else "too timid" if temperature < 0.98 else "well calibrated"
-    return f"temperature {temperature:.3f}, {how} (the network was {tendency})."
-
-
-def gain(side: str, found: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
-    """What averaging 8 views brought on a side, and what it takes."""
-    seconds = cost.get("scoring, seconds")
-    took = f"; scoring took {seconds:,.0f} s" if seconds else ""
-    return (
-        f"Averaging 8 views, {SIDE.get(side, side).lower()}: AUC {found['auc_first']:.4f} → {found['auc_second']:.4f}, "
-        f"a difference of {found['value']:+.4f} (95 %: {found['low']:+.4f} to {found['high']:+.4f}, over "
-        f"{found['unit']}), for 8 forward passes a patch{took}."
-    )
-
-
-def _pointing(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["share"] is None:
-        return ""
-    blank = f"; {found['blank']:,} without any heat are left out" if found["blank"] else ""
-    return (f"Over {found['patches']:,} tumours that were found, {found['share']:.0%} of the heat lies inside the "
-            f"square (chance: {found['chance']:.0%}){blank}.")  # fmt: skip
-
-
-def _data(content: Mapping[str, Any]) -> dict[str, str]:
-    pack, split = content["pack"], content["split"]
-    rows = {"Source": str(pack.get("source", "–"))}
-    if split.get("kind") != ELSEWHERE:
-        rows["Split"] = str(split.get("kind", "–"))
-    for side, counts in split.get("counts", {}).items():
-        none, some = counts.get("0", 0), counts.get("1", 0)
-        rows[SIDE.get(side, side)] = f"{none + some:,} patches, {some:,} with tumour" if none + some else "none"
-    if content["unlabelled"]:
-        rows["Unlabelled"] = f"{content['unlabelled']:,} patches, predicted in submission.csv"
-    rows["Pack"] = str(pack.get("digest", "–"))[:16]
+def _data(content: ReportContent) -> dict[str, str]:
+    rows = {"Source": content.pack.source or "–"}
+    if content.split.kind != EXTERNAL:
+        rows["Split"] = content.split.kind
+    for split, counts in content.split.counts.items():
+        negative, positive = counts.get("0", 0), counts.get("1", 0)
+        total = negative + positive
+        rows[split_title(split)] = f"{total:,} patches, {positive:,} with tumour" if total else "none"
+    if content.unlabelled:
+        rows["Unlabelled"] = f"{content.unlabelled:,} patches, predicted in submission.csv"
+    rows["Pack"] = content.pack.digest[:16] or "–"
     return rows
 
 
-def sentence(said: str) -> str:
-    """A capital in front and a full stop behind."""
-    said = said.strip()
-    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '!', '?')) or not said else '.'}"
+def lr_sentence(stage: str, curve: LrCurve) -> str:
+    """The result of an LR range test."""
+    reason = f" {as_sentence(curve.reason)}" if curve.reason else ""
+    return f"LR range test, {STAGE_TITLES[stage].lower()}: {curve.suggestion:.3g} ({curve.method}).{reason}"
 
 
-def search(stage: str, curve: LrCurve) -> str:
-    """What an LR search ended in."""
-    return f"LR search, {STAGE_NAME[stage].lower()}: rate {curve['lr']:.3g} ({curve['method']})."
-
-
-def caption(example: Example) -> str:
-    """What an example is, what it was called and what its heat explains."""
+def example_caption(example: Example) -> str:
+    """Label, prediction and slide of an example, and the class that its heat explains."""
     slide = f", slide {example.slide}" if example.slide else ""
-    heat = f"Heat: {CLASS[example.predict_rows]}." if example.heat is not None else ""
-    return (f"Is {CLASS[example.label]}, called {CLASS[example.predict_rows]} "
-            f"(tumour {example.probability:.3f}){slide}. {heat}".strip())  # fmt: skip
+    predicted = CLASS_TITLES[example.predicted]
+    heat = f" Heat: {predicted}." if example.heat is not None else ""
+    return f"Is {CLASS_TITLES[example.label]}, called {predicted} (tumour {example.probability:.3f}){slide}.{heat}"
 
 
-def point(name: str) -> str:
-    """An operating point for people."""
-    return POINT.get(name, f"Probability {name}")
+def split_title(split: str) -> str:
+    """The title of a split."""
+    return SPLIT_TITLES.get(split, split)
 
 
-def figure(value: float | None) -> str:
-    """Three decimals; a dash where there is no figure."""
+def point_title(point: str) -> str:
+    """The title of an operating point."""
+    return RULE_TITLES.get(point, f"Probability {point}")
+
+
+def as_sentence(text: str) -> str:
+    """The text with a capital in front and a full stop at the end."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) or not text else '.'}"
+
+
+def format_value(value: float | None) -> str:
+    """Three decimals; a dash where there is no value."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def interval(found: Mapping[str, Any] | None) -> str:
-    """A figure with its interval."""
-    if found is None:
+def format_estimate(estimate: Estimate | None) -> str:
+    """A value with its interval; a dash where there is none."""
+    if estimate is None:
         return "–"
-    ends = "" if found["low"] is None else f" ({figure(found['low'])}–{figure(found['high'])})"
-    return figure(found["value"]) + ends
+    interval = "" if estimate.low is None else f" ({format_value(estimate.low)}–{format_value(estimate.high)})"
+    return format_value(estimate.value) + interval
 
 
-def plain(value: object) -> str:
-    """A cost for people: numbers with separators, words as they are."""
+def format_cost(value: float | int | str) -> str:
+    """Numbers with separators, texts as they are."""
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else value

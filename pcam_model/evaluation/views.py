@@ -1,4 +1,4 @@
-"""Test-time augmentation: the 8 symmetries of the square, none of which changes what a patch is."""
+"""Test-time augmentation: the 8 symmetries of the square, none of which changes the class of a patch."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def views(images: Tensor) -> Iterator[Tensor]:
-    """The 8 views of images (..., S, S): four turns, each as it is and mirrored; the first is the image itself."""
-    for turns in range(4):
-        turned = images.rot90(turns, (-2, -1))
-        yield turned
-        yield turned.flip(-1)
+    """The 8 symmetries of images (..., S, S): four rotations, each also mirrored; the first is the image itself."""
+    for quarter_turns in range(4):
+        rotated = images.rot90(quarter_turns, (-2, -1))
+        yield rotated
+        yield rotated.flip(-1)

@@ -37,11 +37,11 @@ class TorchBackend:
         with require_package("the backend torch"):
             import torch
 
-            from pcam_model.evaluation.forward import BATCH
+            from pcam_model.evaluation.forward import BATCH_SIZE
             from pcam_model.training.model_io import load_model
         network, self.model = load_model(folder)
         self.network, self.device = network, next(network.parameters()).device
-        self.batch_size, self.torch = BATCH.get(self.device.type, 64), torch
+        self.batch_size, self.torch = BATCH_SIZE.get(self.device.type, 64), torch
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""

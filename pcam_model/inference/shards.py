@@ -13,8 +13,9 @@ from pcam_model.core.schema import Record
 from pcam_model.data.image_inputs import Images
 from pcam_model.inference.predictor import Predictor, load
 from pcam_model.inference.streaming import predict_rows
-from pcam_model.registry.backends.base import Store, open_store
-from pcam_model.registry.manifest import Published, digest_of, encoded
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.factory import open_store
+from pcam_model.registry.manifest import PublishedRun, sha256_hex, json_bytes
 from pcam_model.registry.pull import resolve_run
 from pcam_model.registry.resolve import parse_run_address
 from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
@@ -59,7 +60,7 @@ class Shard(Record):
 class ScoringResult(Record):
     """The published table of all shards."""
 
-    published: Published
+    published: PublishedRun
     model: str
     """The run's name."""
     counts: PredictionCounts
@@ -78,7 +79,7 @@ def plan_scoring(source: str, model: str, store: str, shard_size: int, tta: bool
     if shard_size < 1:
         raise ConfigError(f"shard_size is {shard_size}, expected at least 1 patch")
     address = parse_run_address(model, store)
-    run = resolve_run(open_store(address.store), address.name)
+    run = resolve_run(open_store(address.store_uri), address.name)
     path = str(Path(source).expanduser().resolve())
     images, predictor = Images([Path(path)], cache_dir() / "scratch"), _predictor(run.published.uri, tta)
     return ScoringJob(
@@ -113,7 +114,7 @@ def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringR
     """Publish the table of all shards; an empty name is generated from the run and the shards."""
     store, run = open_store(job.store), job.model.rpartition("/")[2]
     about = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
-    name = name or f"{run[:80]}-{digest_of(encoded([about, [shard.digest for shard in shards]]))[:12]}"
+    name = name or f"{run[:80]}-{sha256_hex(json_bytes([about, [shard.digest for shard in shards]]))[:12]}"
     with tempfile.TemporaryDirectory() as folder:
         published, counts = publish_scores(store, name, about, _read_shards(store, shards), Path(folder))
     return ScoringResult(published=published, model=run, counts=counts)

@@ -18,15 +18,17 @@ from pcam_model.registry.transfer import run_parallel
 class AuditFinding(Record):
     """Something in the store that is not what was published."""
 
-    place: str
-    what: str
+    key: str
+    problem: str
 
 
 def verify(store: Store) -> Iterator[AuditFinding]:
     """Read every object that a manifest, a pack's list or a channel names, and tell what is missing or different."""
-    for room in (RUNS, SCORES):
-        for name in store.folders(f"{room}/"):
-            yield from _verify_listed(store, f"{room}/{name}/", "manifest.json", partial(_files, store, name, room))
+    for namespace in (RUNS, SCORES):
+        for name in store.folders(f"{namespace}/"):
+            yield from _verify_listed(
+                store, f"{namespace}/{name}/", "manifest.json", partial(_files, store, name, namespace)
+            )
     for digest in store.folders("datasets/"):
         yield from _verify_listed(store, f"datasets/{digest}/", LIST, partial(_pack_files, store, digest))
     try:
@@ -34,17 +36,17 @@ def verify(store: Store) -> Iterator[AuditFinding]:
             try:
                 if read_manifest(store, channel.run)[1].digest != channel.history[-1].digest:
                     yield AuditFinding(
-                        place=f"channels/{channel.name}.json", what=f"run {channel.run} is another than promoted"
+                        key=f"channels/{channel.name}.json", problem=f"run {channel.run} is another than promoted"
                     )
                 whole_history(store, channel)
             except PcamError as error:
-                yield AuditFinding(place=f"channels/{channel.name}.json", what=str(error))
+                yield AuditFinding(key=f"channels/{channel.name}.json", problem=str(error))
     except PcamError as error:
-        yield AuditFinding(place="channels", what=str(error))
+        yield AuditFinding(key="channels", problem=str(error))
 
 
-def _files(store: Store, name: str, room: str) -> Files:
-    return read_manifest(store, name, sizes_too=False, room=room)[0].files
+def _files(store: Store, name: str, namespace: str) -> Files:
+    return read_manifest(store, name, sizes_too=False, namespace=namespace)[0].files
 
 
 def _pack_files(store: Store, digest: str) -> Files:
@@ -58,14 +60,14 @@ def _verify_listed(store: Store, prefix: str, listing: str, read: Callable[[], F
     try:
         files = read()
     except PcamError as error:
-        yield AuditFinding(place=prefix + listing, what=str(error))
+        yield AuditFinding(key=prefix + listing, problem=str(error))
         return
 
     def check(item: tuple[str, FileRecord]) -> AuditFinding | None:
-        what = _difference(store, prefix + item[0], item[1])
-        return AuditFinding(place=prefix + item[0], what=what) if what else None
+        problem = _difference(store, prefix + item[0], item[1])
+        return AuditFinding(key=prefix + item[0], problem=problem) if problem else None
 
-    yield from (fault for fault in run_parallel(check, files.items()) if fault)
+    yield from (finding for finding in run_parallel(check, files.items()) if finding)
 
 
 def _difference(store: Store, key: str, expected: FileRecord) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
-from pcam_model.registry.manifest import FileRecord, Files, digest_of
+from pcam_model.registry.manifest import FileRecord, Files, sha256_hex
 from pcam_model.registry.transfer import same_file
 
 
@@ -44,7 +44,7 @@ class Cache:
                 _link_or_copy(folder / path, kept)
 
     def _known(self, address: str, name: str) -> Path:
-        return self.folder / "known" / f"{digest_of(f'{address} {name}'.encode())[:32]}.json"
+        return self.folder / "known" / f"{sha256_hex(f'{address} {name}'.encode())[:32]}.json"
 
     def _file(self, file: FileRecord) -> Path:
         return self.folder / "files" / file.sha256

@@ -10,15 +10,15 @@ from pcam_model.registry.backends.base import Conflict, Store
 class StoreCapabilities(Record):
     """What a store does with the conditions of `Store.write`."""
 
-    absent: bool
+    if_absent: bool
     """`only_if_absent` refuses to write over what is there."""
-    match: bool
+    if_match: bool
     """`only_if` takes the right etag and refuses a wrong one."""
 
     @property
-    def kept(self) -> bool:
+    def conditional_writes(self) -> bool:
         """Whether several writers are safe from each other here."""
-        return self.absent and self.match
+        return self.if_absent and self.if_match
 
 
 _known: dict[str, StoreCapabilities] = {}
@@ -42,7 +42,7 @@ def _probe(store: Store, key: str) -> StoreCapabilities:
         etag = store.write(key, b"second")
         wrong = _refused(store, key, etag=first) and store.read(key) == b"second"
         right = wrong and not _refused(store, key, etag=etag)
-        return StoreCapabilities(absent=absent, match=wrong and right)
+        return StoreCapabilities(if_absent=absent, if_match=wrong and right)
     finally:
         store.delete(key)
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from pcam_model.core.errors import ModelError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import digest_of, encoded, parsed
+from pcam_model.registry.manifest import json_bytes, parsed, sha256_hex
 
 PAGE = 32  # moves a page; a channel itself holds up to twice as many
 
@@ -24,8 +24,8 @@ class Move(Record):
     digest: str
     """SHA-256 of the run's manifest."""
     kind: Literal["promote", "rollback"]
-    when: str
-    who: str
+    time: str
+    author: str
     message: str = ""
     token: str
     """Unique, so that a writer knows its own move again."""
@@ -105,8 +105,8 @@ def moved(store: Store, name: str, before: Channel | None, move: Move) -> Channe
     history, older = (*(before.history if before else ()), move), before.older if before else None
     while len(history) > 2 * PAGE:
         page = Page(channel=name, history=history[:PAGE], older=older)
-        content = encoded(page.model_dump(mode="json", exclude_none=True))
-        older = PageRef(moves=PAGE + (older.moves if older else 0), sha256=digest_of(content))
+        content = json_bytes(page.model_dump(mode="json", exclude_none=True))
+        older = PageRef(moves=PAGE + (older.moves if older else 0), sha256=sha256_hex(content))
         store.write(_key(name, older), content)
         history = history[PAGE:]
     return Channel(name=name, history=history, older=older)
@@ -118,7 +118,7 @@ def _read_page(store: Store, name: str, older: PageRef) -> Page:
         content = store.read(key)
     except NotFound:
         raise _broken(store, key, "is missing") from None
-    if digest_of(content) != older.sha256:
+    if sha256_hex(content) != older.sha256:
         raise _broken(store, key, "has another SHA-256 than when it was written")
     page = parsed(Page, content, f"{store.uri}/{key}")
     if page.channel != name or len(page.history) + (page.older.moves if page.older else 0) != older.moves:

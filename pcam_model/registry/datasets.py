@@ -15,7 +15,7 @@ from pydantic import Field
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import Files, digest_of, encoded, files_of, parsed
+from pcam_model.registry.manifest import Files, json_bytes, list_files, parsed, sha256_hex
 from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.transfer import exclusive_dir, fetch_files, send_files
 
@@ -39,9 +39,9 @@ class Source(Record):
 
 def upload_dataset(store: Store, asked: Mapping[str, Any], digest: str, folder: Path) -> None:
     """Store the files of a pack, then their list, then of which source it is; what is there already is not sent."""
-    files = send_files(store, f"datasets/{digest}/", files_of(folder, deep=False))
-    store.write(f"datasets/{digest}/{LIST}", encoded(Dataset(digest=digest, files=files).model_dump()))
-    store.write(_source(asked), encoded(Source(asked=dict(asked), digest=digest).model_dump()))
+    files = send_files(store, f"datasets/{digest}/", list_files(folder, deep=False))
+    store.write(f"datasets/{digest}/{LIST}", json_bytes(Dataset(digest=digest, files=files).model_dump()))
+    store.write(_source(asked), json_bytes(Source(asked=dict(asked), digest=digest).model_dump()))
 
 
 def find_dataset(store: Store, asked: Mapping[str, Any]) -> str | None:
@@ -118,4 +118,4 @@ def _passes(check: Callable[[Path], object], folder: Path) -> bool:
 
 
 def _source(asked: Mapping[str, Any]) -> str:
-    return f"sources/{digest_of(encoded(dict(asked)))[:32]}.json"
+    return f"sources/{sha256_hex(json_bytes(dict(asked)))[:32]}.json"

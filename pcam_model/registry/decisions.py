@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import encoded
-from pcam_model.registry.run_names import run_name
+from pcam_model.registry.manifest import json_bytes
+from pcam_model.registry.run_names import validate_run_name
 
 NOBODY = "nobody"
 
 
 def save_decision(store: Store, challenger: str, champion: str, content: dict[str, Any]) -> None:
     """Write it down. `champion` may be empty: there was none."""
-    store.write(_key(challenger, champion), encoded(content))
+    store.write(_key(challenger, champion), json_bytes(content))
 
 
 def find_decision(store: Store, challenger: str, champion: str) -> dict[str, Any] | None:
@@ -24,4 +24,4 @@ def find_decision(store: Store, challenger: str, champion: str) -> dict[str, Any
 
 
 def _key(challenger: str, champion: str) -> str:
-    return f"decisions/{run_name(challenger)}/{run_name(champion or NOBODY)}.json"
+    return f"decisions/{validate_run_name(challenger)}/{validate_run_name(champion or NOBODY)}.json"

@@ -12,7 +12,7 @@ from pcam_model.core.checkpoint_names import epoch_of
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.files import write_atomic
 from pcam_model.registry.backends.base import NotFound
-from pcam_model.registry.manifest import FileRecord, Step, encoded, parse_step
+from pcam_model.registry.manifest import FileRecord, Step, json_bytes, parse_step
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.transfer import fetch_verified
 
@@ -106,7 +106,7 @@ class LiveSync:
         self._sent = {name: sent for name, sent in self._sent.items() if name in epochs | {self._newest}}
         files = dict(self._sent.values())
         live = Step(record={"name": self._newest, "diaries": diaries}, files=files)
-        self.run.store.write(self._key(f"{LIVE}/live.json"), encoded(live.model_dump(mode="json")))
+        self.run.store.write(self._key(f"{LIVE}/live.json"), json_bytes(live.model_dump(mode="json")))
         forget(self.run, self.step, keep={*files, "live.json"})
 
     def _key(self, name: str) -> str:

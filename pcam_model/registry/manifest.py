@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.schema import Record
-from pcam_model.registry.backends.base import NotFound, Store, checked_key
+from pcam_model.registry.backends.base import NotFound, Store, validate_key
 
 R = TypeVar("R", bound=Record)
 RUNS = "runs"
@@ -26,7 +26,7 @@ class FileRecord(Record):
 def _plain(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
     for path in files:
         try:
-            checked_key(path)
+            validate_key(path)
         except StoreError as error:
             raise ValueError(str(error)) from None
     return files
@@ -52,14 +52,14 @@ class Manifest(Record):
     files: Files
 
 
-class Published(Record):
+class PublishedRun(Record):
     """A run that others can rely on: where it is, and the SHA-256 of its manifest."""
 
     uri: str
     digest: str
 
 
-def encoded(content: Any) -> bytes:
+def json_bytes(content: Any) -> bytes:
     """JSON that reads well, and is the same for the same content."""
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -69,7 +69,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def digest_of(content: bytes) -> str:
+def sha256_hex(content: bytes) -> str:
     """The SHA-256 of small content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
@@ -87,13 +87,15 @@ def parse_step(content: bytes, place: str) -> Step:
     return parsed(Step, content, place)
 
 
-def read_manifest(store: Store, run: str, sizes_too: bool = True, room: str = RUNS) -> tuple[Manifest, Published]:
+def read_manifest(
+    store: Store, run: str, sizes_too: bool = True, namespace: str = RUNS
+) -> tuple[Manifest, PublishedRun]:
     """The manifest of a published run (or of what else a `room` holds), checked against what is there (`sizes_too`).
 
     Raises:
         ModelError: The run is not published, its manifest is not one, or files are missing or have another size.
     """
-    key = f"{room}/{run}/manifest.json"
+    key = f"{namespace}/{run}/manifest.json"
     place = f"{store.uri}/{key}"
     try:
         content = store.read(key)
@@ -101,13 +103,13 @@ def read_manifest(store: Store, run: str, sizes_too: bool = True, room: str = RU
         raise ModelError(f"{store.uri}: run {run!r} is not published; `pcam runs` shows what is") from None
     manifest = parse_manifest(content, place, run)
     if sizes_too:
-        check_sizes(store, run, manifest.files, room)
-    return manifest, Published(uri=f"{store.uri}/{room}/{run}", digest=digest_of(content))
+        check_sizes(store, run, manifest.files, namespace)
+    return manifest, PublishedRun(uri=f"{store.uri}/{namespace}/{run}", digest=sha256_hex(content))
 
 
-def check_sizes(store: Store, run: str, files: Files, room: str = RUNS) -> None:
+def check_sizes(store: Store, run: str, files: Files, namespace: str = RUNS) -> None:
     """Raise `ModelError` unless the store holds all these files of the run in these sizes."""
-    prefix = f"{room}/{run}/"
+    prefix = f"{namespace}/{run}/"
     there = sizes(store, prefix)
     wrong = [path for path, file in files.items() if there.get(path) != file.size]
     if wrong:
@@ -123,7 +125,7 @@ def sizes(store: Store, prefix: str) -> dict[str, int]:
     return {entry.key.removeprefix(prefix): entry.size for entry in store.entries(prefix)}
 
 
-def files_of(folder: Path, deep: bool = True) -> dict[str, Path]:
+def list_files(folder: Path, deep: bool = True) -> dict[str, Path]:
     """The files below a folder by their relative path; hidden ones are parts under way, and no part of it."""
     found = sorted(folder.rglob("*") if deep else folder.glob("*"))
     paths = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}

@@ -17,12 +17,12 @@ DAY = 86_400.0
 class PruneCandidate(Record):
     """A run, or a table of scores, that nothing needs."""
 
-    room: str
+    namespace: str
     """`runs` or `scores`."""
     name: str
     published: bool
-    bytes: int
-    days: float
+    size: int
+    age_days: float
     """Since its last object was written."""
 
 
@@ -46,11 +46,11 @@ def old_shards(store: Store, days: float = 30.0) -> list[Entry]:
     return [entry for entry in store.entries(f"{SHARDS}/") if entry.modified <= before]
 
 
-def prune(store: Store, leftover: PruneCandidate) -> None:
-    """Delete it: its manifest first, so that nobody sees a published thing without its files."""
-    if leftover.room == RUNS and leftover.name in _ever_promoted(store):
+def prune(store: Store, candidate: PruneCandidate) -> None:
+    """Delete a candidate: its manifest first, so that nobody sees a published thing without its files."""
+    if candidate.namespace == RUNS and candidate.name in _ever_promoted(store):
         return
-    prefix = f"{leftover.room}/{leftover.name}/"
+    prefix = f"{candidate.namespace}/{candidate.name}/"
     store.delete(f"{prefix}manifest.json")
     for entry in list(store.entries(prefix)):
         store.delete(entry.key)
@@ -63,7 +63,7 @@ def _ever_promoted(store: Store) -> set[str]:
 def _last_and_best(store: Store, keep: int) -> set[str]:
     if not keep:
         return set()
-    published = sorted((run.published, run.name) for run in list_runs(store) if run.published)
+    published = sorted((run.published_at, run.name) for run in list_runs(store) if run.published_at)
     scored = [(auc, name) for _, name in published if (auc := _auc(store, name)) is not None]
     return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
 
@@ -76,16 +76,19 @@ def _auc(store: Store, run: str) -> float | None:
         return None
 
 
-def _old(store: Store, room: str, days: float) -> list[PruneCandidate]:
-    found = [_leftover(room, name, list(store.entries(f"{room}/{name}/"))) for name in store.folders(f"{room}/")]
-    return [each for each in found if each.days >= days]
+def _old(store: Store, namespace: str, days: float) -> list[PruneCandidate]:
+    found = [
+        _candidate(namespace, name, list(store.entries(f"{namespace}/{name}/")))
+        for name in store.folders(f"{namespace}/")
+    ]
+    return [each for each in found if each.age_days >= days]
 
 
-def _leftover(room: str, name: str, entries: list[Entry]) -> PruneCandidate:
+def _candidate(namespace: str, name: str, entries: list[Entry]) -> PruneCandidate:
     return PruneCandidate(
-        room=room,
+        namespace=namespace,
         name=name,
-        published=any(entry.key == f"{room}/{name}/manifest.json" for entry in entries),
-        bytes=sum(entry.size for entry in entries),
-        days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
+        published=any(entry.key == f"{namespace}/{name}/manifest.json" for entry in entries),
+        size=sum(entry.size for entry in entries),
+        age_days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
     )

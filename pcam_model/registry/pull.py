@@ -11,12 +11,12 @@ from pcam_model.core.files import disk_space_guard, write_atomic
 from pcam_model.registry.backends.base import NotFound, Store, StoreUnavailable
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import read_channel
-from pcam_model.registry.manifest import Files, Manifest, Published, check_sizes, digest_of, parse_manifest
-from pcam_model.registry.run_names import NAME, run_name
+from pcam_model.registry.manifest import Files, Manifest, PublishedRun, check_sizes, parse_manifest, sha256_hex
+from pcam_model.registry.run_names import NAME, validate_run_name
 from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.transfer import exclusive_dir, fetch_files, same_file
 
-PARTS = ("model", "report")
+DEFAULT_FOLDERS = ("model", "report")
 MANIFEST = "manifest.json"
 
 
@@ -24,7 +24,7 @@ class ResolvedRun(NamedTuple):
     """The run that a name stands for."""
 
     manifest: Manifest
-    published: Published
+    published: PublishedRun
     content: bytes
     """The manifest's bytes."""
 
@@ -35,7 +35,7 @@ def resolve(store: Store, name: str) -> str:
     `runs/<run>` is the run, even where a channel has its name.
     """
     if name.startswith("runs/"):
-        return run_name(name.removeprefix("runs/"))
+        return validate_run_name(name.removeprefix("runs/"))
     channel = read_channel(store, name) if NAME.fullmatch(name) else None
     return channel.run if channel else name
 
@@ -68,8 +68,8 @@ def resolve_run(store: Store, name: str, cache: Cache | None = None) -> Resolved
 
 
 def pull(
-    store: Store, name: str, folder: Path, parts: tuple[str, ...] = PARTS, cache: Cache | None = None
-) -> Published:
+    store: Store, name: str, folder: Path, folders: tuple[str, ...] = DEFAULT_FOLDERS, cache: Cache | None = None
+) -> PublishedRun:
     """Fetch a published run into a folder, which appears whole.
 
     A pull that was broken off is gone on with; a folder that already holds the same is only checked.
@@ -86,15 +86,15 @@ def pull(
         StoreError: The folder holds something else.
         DiskFullError: There is no room; nothing is left.
     """
-    return materialize(store, resolve_run(store, name, cache), folder, parts, cache)
+    return materialize(store, resolve_run(store, name, cache), folder, folders, cache)
 
 
 def materialize(
-    store: Store, found: ResolvedRun, folder: Path, parts: tuple[str, ...], cache: Cache | None
-) -> Published:
+    store: Store, found: ResolvedRun, folder: Path, folders: tuple[str, ...], cache: Cache | None
+) -> PublishedRun:
     """Fetch these parts of a run that was found; see `pull`."""
     manifest, published, _ = found
-    files = {path: file for path, file in manifest.files.items() if not parts or path.split("/")[0] in parts}
+    files = {path: file for path, file in manifest.files.items() if not folders or path.split("/")[0] in folders}
     refuse_unsafe_names(published.uri, list(files))
     folder = Path(os.path.abspath(folder))
     if _holds(folder, manifest.run, files, published):
@@ -113,11 +113,11 @@ def materialize(
     return published
 
 
-def verify_folder(folder: Path, *parts: str) -> Manifest:
+def verify_folder(folder: Path, *folders: str) -> Manifest:
     """The manifest of a pulled folder, whose files (or only those of some parts) are what it says; else `ModelError`."""
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     for path, file in manifest.files.items():
-        wanted = path.split("/")[0] in parts if parts else (folder / path).exists()
+        wanted = path.split("/")[0] in folders if folders else (folder / path).exists()
         if wanted and not same_file(folder / path, file):
             raise ModelError(f"{folder / path} is not what was published; delete {folder} and pull again")
     return manifest
@@ -125,7 +125,9 @@ def verify_folder(folder: Path, *parts: str) -> Manifest:
 
 def _meant(store: Store, content: bytes, run: str | None) -> ResolvedRun:
     manifest = parse_manifest(content, f"{store.uri}/runs/{run or ''}/{MANIFEST}", run)
-    return ResolvedRun(manifest, Published(uri=f"{store.uri}/runs/{manifest.run}", digest=digest_of(content)), content)
+    return ResolvedRun(
+        manifest, PublishedRun(uri=f"{store.uri}/runs/{manifest.run}", digest=sha256_hex(content)), content
+    )
 
 
 def _fill(store: Store, found: ResolvedRun, files: Files, part: Path, cache: Cache | None) -> None:
@@ -139,12 +141,12 @@ def _fill(store: Store, found: ResolvedRun, files: Files, part: Path, cache: Cac
         cache.keep(files, part)
 
 
-def _holds(folder: Path, run: str, files: Files, published: Published) -> bool:
+def _holds(folder: Path, run: str, files: Files, published: PublishedRun) -> bool:
     """Whether the folder has just this; a folder with anything else in it is refused."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     there = folder / MANIFEST
-    if there.is_file() and digest_of(there.read_bytes()) == published.digest:
+    if there.is_file() and sha256_hex(there.read_bytes()) == published.digest:
         if all(same_file(folder / path, file) for path, file in files.items()):
             return True
         raise StoreError(f"{folder} holds {run}, but damaged or in part; delete it and pull again")

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pcam_model.core.errors import ModelError
-from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import CHAMPION
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import MANIFEST, materialize, resolve_run, verify_folder
 from pcam_model.registry.run_names import NAME
 
@@ -17,7 +17,7 @@ MARK = {MODEL: "model.json", REPORT: "report.json"}
 class RunAddress(NamedTuple):
     """A name in a store: a channel's or a run's; `runs/<run>` is the run even where a channel has its name."""
 
-    store: str
+    store_uri: str
     name: str
 
 
@@ -28,7 +28,7 @@ def find_model(name: str, store: str, cache: Path) -> Path:
         name: a folder, a channel, a run's name in the store, or an address: of a run (`.../runs/<run>`), of a channel
             (`.../channels/<channel>`), or of a store, which means its champion.
         store: the address of the store that plain names belong to.
-        cache: where pulled models are kept, by digest; used without the store while it does not answer, and said so.
+        cache: where pulled models are opened, by digest; used without the store while it does not answer, and said so.
 
     Raises:
         ModelError: there is no such model, or it is not finished, or damaged.
@@ -59,11 +59,11 @@ def _find(name: str, store: str, cache: Path, part: str) -> Path:
     local = _local(Path(name), part)
     if local is not None:
         return local
-    place = parse_run_address(name, store)
-    kept, known = open_store(place.store), Cache(cache)
-    found = resolve_run(kept, place.name, known)
+    address = parse_run_address(name, store)
+    opened, known = open_store(address.store_uri), Cache(cache)
+    found = resolve_run(opened, address.name, known)
     folder = cache / f"{part}s" / found.published.digest
-    materialize(kept, found, folder, (part,), known)
+    materialize(opened, found, folder, (part,), known)
     return folder / part
 
 

@@ -11,7 +11,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 ABSENT = "nothing"
 
 
-def run_name(name: str) -> str:
+def validate_run_name(name: str) -> str:
     """The name itself, where a run may have it; else `ConfigError`."""
     if not NAME.fullmatch(name):
         raise ConfigError(

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import encoded, now
-from pcam_model.registry.run_names import run_name
+from pcam_model.registry.manifest import json_bytes, now
+from pcam_model.registry.run_names import validate_run_name
 
 
 class RunStatus(Record):
@@ -16,17 +16,22 @@ class RunStatus(Record):
     state: str
     """Failed, Crashed, Cancelled or TimedOut."""
     message: str
-    when: str
+    time: str
     """ISO 8601, UTC."""
-    job: str = ""
+    flow_run_id: str = ""
     """What the orchestration calls the job that ended so."""
 
 
-def write_status(store: Store, run: str, state: str, message: str, job: str = "") -> bool:
+def write_status(store: Store, run: str, state: str, message: str, flow_run_id: str = "") -> bool:
     """Write down how a run ended; False where the store does not know the run, or has it published."""
-    if store.stat(f"runs/{run_name(run)}/config.json") is None or store.stat(f"runs/{run}/manifest.json") is not None:
+    if (
+        store.stat(f"runs/{validate_run_name(run)}/config.json") is None
+        or store.stat(f"runs/{run}/manifest.json") is not None
+    ):
         return False
-    store.write(_key(run), encoded(RunStatus(state=state, message=message, when=now(), job=job).model_dump()))
+    store.write(
+        _key(run), json_bytes(RunStatus(state=state, message=message, time=now(), flow_run_id=flow_run_id).model_dump())
+    )
     return True
 
 
@@ -44,4 +49,4 @@ def clear_status(store: Store, run: str) -> None:
 
 
 def _key(run: str) -> str:
-    return f"runs/{run_name(run)}/ending.json"
+    return f"runs/{validate_run_name(run)}/ending.json"

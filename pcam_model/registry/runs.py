@@ -14,21 +14,21 @@ from pcam_model.registry.manifest import (
     FileRecord,
     Files,
     Manifest,
-    Published,
+    PublishedRun,
     Step,
     check_sizes,
-    digest_of,
-    encoded,
-    files_of,
+    json_bytes,
+    list_files,
     now,
     parse_step,
     read_manifest,
+    sha256_hex,
     sizes,
 )
-from pcam_model.registry.run_names import changed, differences, run_name
+from pcam_model.registry.run_names import changed, differences, validate_run_name
 from pcam_model.registry.transfer import exclusive_dir, fetch_files, send_files
 
-__all__ = ["Published", "RunStore", "RunSummary", "list_runs", "run_name"]
+__all__ = ["PublishedRun", "RunStore", "RunSummary", "list_runs", "validate_run_name"]
 
 
 class RunSummary(Record):
@@ -37,7 +37,7 @@ class RunSummary(Record):
     name: str
     steps: tuple[str, ...]
     """The steps that are finished."""
-    published: str = ""
+    published_at: str = ""
     """When it was published (ISO 8601, UTC); empty where it is not."""
     digest: str = ""
     """The SHA-256 of its manifest; empty where it is not published."""
@@ -46,30 +46,30 @@ class RunSummary(Record):
 class RunStore:
     """One run's rooms in a store."""
 
-    def __init__(self, store: Store, name: str, room: str = RUNS) -> None:
+    def __init__(self, store: Store, name: str, namespace: str = RUNS) -> None:
         """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `ConfigError`."""
         self.store = store
-        self.name = run_name(name)
-        self.room = room
+        self.name = validate_run_name(name)
+        self.namespace = namespace
 
     @property
     def uri(self) -> str:
         """The run's address."""
-        return f"{self.store.uri}/{self.room}/{self.name}"
+        return f"{self.store.uri}/{self.namespace}/{self.name}"
 
-    def reserve_run(self, config: dict[str, Any], about: dict[str, Any] | None = None) -> None:
+    def reserve_run(self, config: dict[str, Any], environment: dict[str, Any] | None = None) -> None:
         """Write down what was asked, or see that it is what was asked before; else `ConfigError` names what differs.
 
         Args:
             config: What decides the result; compared key by key.
             about: What is only worth knowing (versions, device); kept from the first time.
         """
-        content = encoded({"config": config, "about": about or {}})
+        content = json_bytes({"config": config, "environment": environment or {}})
         try:
             self.store.write(self._key("config.json"), content, only_if_absent=True)
         except Conflict:
             before = json.loads(self.store.read(self._key("config.json")))["config"]
-            different = list(differences(before, json.loads(encoded(config))))
+            different = list(differences(before, json.loads(json_bytes(config))))
             if different:
                 raise ConfigError(
                     f"run {self.name!r} was started with another config: {'; '.join(different)}; "
@@ -87,15 +87,15 @@ class RunStore:
         What the store already has is not sent again, also where an earlier try was broken off. A published run is not
         changed: other content than the published one raises `StoreError`.
         """
-        paths = files_of(folder)
+        paths = list_files(folder)
         before = self._step(step)
         if before is not None and before == _made(record, {name: _described(path) for name, path in paths.items()}):
             return
-        if self.published() is not None:
+        if self.find_published() is not None:
             raise self._immutable(f"step {step!r} is different")
         files = self._send({f"{step}/{name}": path for name, path in paths.items()})
         made = _made(record, {name.removeprefix(f"{step}/"): file for name, file in files.items()})
-        self.store.write(self._key(f"{step}/step.json"), encoded(made.model_dump(mode="json")))
+        self.store.write(self._key(f"{step}/step.json"), json_bytes(made.model_dump(mode="json")))
 
     def fetch(self, step: str, folder: Path) -> dict[str, Any]:
         """Download what is missing or different in the folder, verified; returns the step's record.
@@ -111,7 +111,7 @@ class RunStore:
             fetch_files(self.store, self._key(f"{step}/"), done.files, folder)
         return done.record
 
-    def publish(self, files: Mapping[str, Path] | None = None, steps: Iterable[str] | None = None) -> Published:
+    def publish(self, files: Mapping[str, Path] | None = None, steps: Iterable[str] | None = None) -> PublishedRun:
         """Write the manifest, last: from then on the run is published, and does not change.
 
         Args:
@@ -127,27 +127,27 @@ class RunStore:
             raise StoreError(f"{self.uri}: cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}")
         loose = {name: _described(path) for name, path in (files or {}).items()}
         content = self._contents({step: done for step, done in chosen.items() if done is not None}) | loose
-        existing = self.published()
+        existing = self.find_published()
         if existing is None:
             self._send(files or {})
-            check_sizes(self.store, self.name, content, self.room)
+            check_sizes(self.store, self.name, content, self.namespace)
             manifest = Manifest(run=self.name, published=now(), files=content)
             try:
                 self.store.write(
-                    self._key("manifest.json"), encoded(manifest.model_dump(mode="json")), only_if_absent=True
+                    self._key("manifest.json"), json_bytes(manifest.model_dump(mode="json")), only_if_absent=True
                 )
             except Conflict:
                 pass
-            existing = read_manifest(self.store, self.name, room=self.room)
+            existing = read_manifest(self.store, self.name, namespace=self.namespace)
         if existing[0].files != content:
             raise self._immutable(", ".join(changed(existing[0].files, content)[:5]) + " would change")
         return existing[1]
 
-    def published(self) -> tuple[Manifest, Published] | None:
+    def find_published(self) -> tuple[Manifest, PublishedRun] | None:
         """The run's manifest and address, or None where it is not published."""
         if self.store.stat(self._key("manifest.json")) is None:
             return None
-        return read_manifest(self.store, self.name, room=self.room)
+        return read_manifest(self.store, self.name, namespace=self.namespace)
 
     def steps(self) -> list[str]:
         """The names of the steps that have a record."""
@@ -156,7 +156,7 @@ class RunStore:
         return [key.removesuffix("/step.json") for key in keys if key.endswith("/step.json")]
 
     def _key(self, path: str) -> str:
-        return f"{self.room}/{self.name}/{path}"
+        return f"{self.namespace}/{self.name}/{path}"
 
     def _step(self, step: str) -> Step | None:
         key = self._key(f"{step}/step.json")
@@ -175,7 +175,7 @@ class RunStore:
                 content = self.store.read(self._key(name))
             except NotFound:
                 continue
-            contents[name] = FileRecord(size=len(content), sha256=digest_of(content))
+            contents[name] = FileRecord(size=len(content), sha256=sha256_hex(content))
         return contents
 
     def _send(self, paths: Mapping[str, Path]) -> Files:
@@ -191,17 +191,17 @@ def _described(path: Path) -> FileRecord:
 
 
 def _made(record: dict[str, Any], files: Files) -> Step:
-    return Step(record=json.loads(encoded(record)), files=files)
+    return Step(record=json.loads(json_bytes(record)), files=files)
 
 
 def list_runs(store: Store) -> Iterator[RunSummary]:
     """All runs of a store, by name."""
     for name in store.folders("runs/"):
         run = RunStore(store, name)
-        published = run.published()
+        published = run.find_published()
         yield RunSummary(
             name=name,
             steps=tuple(run.steps()),
-            published=published[0].published if published else "",
+            published_at=published[0].published if published else "",
             digest=published[1].digest if published else "",
         )

@@ -12,7 +12,7 @@ from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import Published, encoded, files_of, parsed
+from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files, parsed
 from pcam_model.registry.runs import RunStore
 
 SCORES, SHARDS = "scores", "shards"
@@ -30,12 +30,12 @@ def read_shard(store: Store, digest: str) -> PredictionRows | None:
 
 def write_shard(store: Store, digest: str, shard: PredictionRows) -> None:
     """Keep the predictions of some patches."""
-    store.write(f"{SHARDS}/{digest}.json", encoded(shard.model_dump()))
+    store.write(f"{SHARDS}/{digest}.json", json_bytes(shard.model_dump()))
 
 
 def publish_scores(
     store: Store, name: str, about: dict[str, Any], shards: Iterable[PredictionRows], folder: Path
-) -> tuple[Published, PredictionCounts]:
+) -> tuple[PublishedRun, PredictionCounts]:
     """Write the tables of all shards into a new folder and publish them under a name, which never means another table.
 
     Raises:
@@ -44,5 +44,5 @@ def publish_scores(
     with write_predictions(folder / TABLE) as made:
         for shard in shards:
             made.add(shard)
-    write_atomic(folder / ABOUT, encoded({**about, **made.counts.model_dump()}))
-    return RunStore(store, name, SCORES).publish(files_of(folder)), made.counts
+    write_atomic(folder / ABOUT, json_bytes({**about, **made.counts.model_dump()}))
+    return RunStore(store, name, SCORES).publish(list_files(folder)), made.counts

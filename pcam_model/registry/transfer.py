@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pcam_model.core.errors import DiskFullError, ModelError, StoreError
-from pcam_model.core.files import disk_space_guard, sha256, atomic_file
+from pcam_model.core.files import atomic_file, disk_space_guard, sha256
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.manifest import FileRecord, Files
 
@@ -72,7 +72,7 @@ def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
 
     def send(name: str, path: Path) -> FileRecord:
         before = path.stat()
-        held = store.holds(prefix + name, path)
+        held = store.matches(prefix + name, path)
         digest = sha256(path) if held else store.upload(prefix + name, path)
         if (after := path.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
             raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")

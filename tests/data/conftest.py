@@ -1,4 +1,4 @@
-"""Packing in one line."""
+"""A fixture that builds packs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,9 @@ from pcam_model.data.source import SourceConfig, fetch
 def pack(tmp_path: Path) -> Callable[..., Pack]:
     """pack(path, **source config) -> Pack, below tmp_path/packs."""
 
-    def packed(path: Path | None = None, *, seed: int = 2, **asked: object) -> Pack:
-        place = {"kind": "path", "path": str(path)} if path else {"kind": "sample"}
-        config = SourceConfig.model_validate({**place, **asked})
+    def build(path: Path | None = None, *, seed: int = 2, **source_keys: object) -> Pack:
+        location = {"kind": "path", "path": str(path)} if path else {"kind": "sample"}
+        config = SourceConfig.model_validate({**location, **source_keys})
         return build_pack(fetch(config, seed), config, tmp_path / "packs", seed)
 
-    return packed
+    return build

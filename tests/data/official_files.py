@@ -18,22 +18,22 @@ def official_folder(
     folder: Path,
     packed: bool = True,
     chunks: tuple[int, ...] | None = None,
-    sides: Mapping[str, int] = COUNTS,
+    counts: Mapping[str, int] = COUNTS,
     meta: bool = True,
 ) -> Path:
-    """Write x and y of each side, and their slides; `packed`: as .gz."""
+    """Write x, y and meta of each split with so many patches; `packed`: x and y as .gz."""
     folder.mkdir()
-    for seed, side in enumerate(sides):
-        pixels, labels = some_patches(sides[side], seed)
-        for what, data in (("x", pixels), ("y", labels.astype(np.uint8).reshape(-1, 1, 1, 1))):
-            path = folder / f"{PREFIX}_{side}_{what}.h5"
+    for seed, split in enumerate(counts):
+        pixels, labels = some_patches(counts[split], seed)
+        for dataset, data in (("x", pixels), ("y", labels.astype(np.uint8).reshape(-1, 1, 1, 1))):
+            path = folder / f"{PREFIX}_{split}_{dataset}.h5"
             with h5py.File(path, "w") as file:
-                file.create_dataset(what, data=data, chunks=chunks if what == "x" else None)
+                file.create_dataset(dataset, data=data, chunks=chunks if dataset == "x" else None)
             if packed:
                 path.with_suffix(".h5.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
                 path.unlink()
         if meta:
             rows = pd.DataFrame({"coord_y": 1, "coord_x": 2, "tumor_patch": True, "center_tumor_patch": labels == 1})
-            rows["wsi"] = [f"{side}_{i % 3}" for i in range(len(labels))]
-            rows.to_csv(folder / f"{PREFIX}_{side}_meta.csv")
+            rows["wsi"] = [f"{split}_{i % 3}" for i in range(len(labels))]
+            rows.to_csv(folder / f"{PREFIX}_{split}_meta.csv")
     return folder

@@ -16,16 +16,16 @@ from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 
 
-def first(dataset: PatchSet) -> str:
+def first_image(dataset: PatchSet) -> str:
     return f"train/{dataset.ids[0]}.tif"
 
 
 def label_of_nothing(dataset: PatchSet) -> None:
-    del dataset.files[first(dataset)]
+    del dataset.files[first_image(dataset)]
 
 
 def image_without_label(dataset: PatchSet) -> None:
-    dataset.files["train/stranger.tif"] = dataset.files[first(dataset)]
+    dataset.files["train/stranger.tif"] = dataset.files[first_image(dataset)]
 
 
 def third_label(dataset: PatchSet) -> None:
@@ -41,23 +41,23 @@ def two_images(dataset: PatchSet) -> None:
 
 
 def both_in_train_and_test(dataset: PatchSet) -> None:
-    dataset.files[f"test/{dataset.ids[0]}.tif"] = dataset.files[first(dataset)]
+    dataset.files[f"test/{dataset.ids[0]}.tif"] = dataset.files[first_image(dataset)]
 
 
 def wrong_size(dataset: PatchSet) -> None:
-    dataset.files[first(dataset)] = plain_tiff(np.zeros((95, 96, 3), np.uint8))
+    dataset.files[first_image(dataset)] = plain_tiff(np.zeros((95, 96, 3), np.uint8))
 
 
 def grey(dataset: PatchSet) -> None:
-    dataset.files[first(dataset)] = encoded(dataset.patches[0][..., 0], "png")
+    dataset.files[first_image(dataset)] = encoded(dataset.patches[0][..., 0], "png")
 
 
 def cut_image(dataset: PatchSet) -> None:
-    dataset.files[first(dataset)] = dataset.files[first(dataset)][:20_000]
+    dataset.files[first_image(dataset)] = dataset.files[first_image(dataset)][:20_000]
 
 
 def cut_png(dataset: PatchSet) -> None:
-    del dataset.files[first(dataset)]
+    del dataset.files[first_image(dataset)]
     dataset.files[f"train/{dataset.ids[0]}.png"] = encoded(dataset.patches[0], "png")[:9000]
 
 
@@ -122,7 +122,7 @@ def assert_refused(pack: Callable[..., object], path: Path, message: str, packs:
 
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "folder"])
-@pytest.mark.parametrize(("spoil", "sentence"), CASES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("damage", "message"), CASES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_bad_set_is_refused_in_one_sentence(tmp_path, pack, damage, message, as_zip):
     dataset = make_patch_set(12)
     damage(dataset)
@@ -130,7 +130,7 @@ def test_a_bad_set_is_refused_in_one_sentence(tmp_path, pack, damage, message, a
     assert_refused(pack, path, message, tmp_path / "packs")
 
 
-@pytest.mark.parametrize("spoil", [points_outside, points_to_root])
+@pytest.mark.parametrize("damage", [points_outside, points_to_root])
 def test_a_member_that_points_outside_is_refused(tmp_path, pack, damage):
     dataset = make_patch_set(12)
     damage(dataset)
@@ -142,7 +142,7 @@ def test_a_member_that_is_twice_in_the_archive_is_refused(tmp_path, pack):
     dataset = make_patch_set(12)
     path = dataset.zip(tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(first(dataset), dataset.files[first(dataset)])
+        archive.writestr(first_image(dataset), dataset.files[first_image(dataset)])
     assert_refused(pack, path, "is twice in the archive", tmp_path / "packs")
 
 

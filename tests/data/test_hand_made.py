@@ -1,4 +1,4 @@
-"""Sets as people make them: lists from spreadsheets, folders with a desktop's litter, links, zips of other tools."""
+"""Data sets made by hand: tables from spreadsheets, a desktop's hidden files, links, zips of other tools."""
 
 import os
 import stat
@@ -11,9 +11,9 @@ from pcam_model.core.errors import SourceError
 from pcam_model.data.pack import load_table
 
 
-def relabelled(made, change):
-    made.files["train_labels.csv"] = change(made.files["train_labels.csv"])
-    return made
+def with_labels(dataset, change):
+    dataset.files["train_labels.csv"] = change(dataset.files["train_labels.csv"])
+    return dataset
 
 
 WRITTEN = {
@@ -29,11 +29,11 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("how", WRITTEN)
-def test_labels_are_read_however_a_spreadsheet_writes_them(tmp_path, pack, how):
-    made = make_patch_set(8)
-    rows = load_table(pack(relabelled(made, WRITTEN[how]).zip(tmp_path / "a.zip")))
-    assert dict(zip(rows["id"], rows["label"], strict=True)) == dict(zip(made.ids, made.labels, strict=True))
+@pytest.mark.parametrize("variant", WRITTEN)
+def test_labels_are_read_however_a_spreadsheet_writes_them(tmp_path, pack, variant):
+    dataset = make_patch_set(8)
+    rows = load_table(pack(with_labels(dataset, WRITTEN[variant]).zip(tmp_path / "a.zip")))
+    assert dict(zip(rows["id"], rows["label"], strict=True)) == dict(zip(dataset.ids, dataset.labels, strict=True))
 
 
 MISREAD = {
@@ -47,55 +47,64 @@ MISREAD = {
     "nothing": (lambda text: b"", "cannot be read"),
     "ids with endings": (lambda text: text.replace(b",0", b".tif,0").replace(b",1", b".tif,1"), "take the ending"),
     "ids in upper case": (lambda text: text.upper().replace(b"ID,LABEL", b"id,label"), "upper and lower case"),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("how", MISREAD)
-def test_labels_that_mean_nothing_are_refused(tmp_path, pack, how):
-    change, sentence = MISREAD[how]
-    with pytest.raises(SourceError, match=sentence) as caught:
-        pack(relabelled(make_patch_set(8), change).zip(tmp_path / "a.zip"))
+@pytest.mark.parametrize("variant", MISREAD)
+def test_ambiguous_labels_are_refused(tmp_path, pack, variant):
+    change, message = MISREAD[variant]
+    with pytest.raises(SourceError, match=message) as caught:
+        pack(with_labels(make_patch_set(8), change).zip(tmp_path / "a.zip"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_slide_map_is_read_as_kindly(tmp_path, pack):
-    made = make_patch_set(6)
-    lines = "".join(f'"{i}" , "s{n % 2}"\r\n' for n, i in enumerate(made.ids))
+def test_a_slide_map_is_read_however_a_spreadsheet_writes_it(tmp_path, pack):
+    dataset = make_patch_set(6)
+    lines = "".join(f'"{i}" , "s{n % 2}"\r\n' for n, i in enumerate(dataset.ids))
     (tmp_path / "map.csv").write_bytes(b"\xef\xbb\xbfid,wsi\r\n" + lines.encode())
-    rows = load_table(pack(made.zip(tmp_path / "a.zip"), slides=str(tmp_path / "map.csv")))
+    rows = load_table(pack(dataset.zip(tmp_path / "a.zip"), slides=str(tmp_path / "map.csv")))
     assert rows["slide"].tolist() == ["s0", "s1"] * 3
 
 
-LITTER = [".DS_Store", "train/.DS_Store", "train/._x.tif", "train/Thumbs.db", "__MACOSX/._train", "desktop.ini",
-          "__MACOSX/train/._x.tif", "sample_submission.csv", "README.md"]  # fmt: skip
+OTHER_FILES = [
+    ".DS_Store",
+    "train/.DS_Store",
+    "train/._x.tif",
+    "train/Thumbs.db",
+    "__MACOSX/._train",
+    "desktop.ini",
+    "__MACOSX/train/._x.tif",
+    "sample_submission.csv",
+    "README.md",
+]
 
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "folder"])
 @pytest.mark.parametrize("top", ["", "patches/"])
-def test_a_desktops_litter_is_left_alone(tmp_path, pack, as_zip, top):
-    made = make_patch_set(6, top=top)
-    made.files |= {(name if "MACOSX" in name else top + name): b"litter" for name in LITTER}
-    assert pack(made.zip(tmp_path / "a.zip") if as_zip else made.folder(tmp_path / "a")).count == 6
+def test_a_desktops_hidden_files_are_ignored(tmp_path, pack, as_zip, top):
+    dataset = make_patch_set(6, top=top)
+    dataset.files |= {(name if "MACOSX" in name else top + name): b"litter" for name in OTHER_FILES}
+    assert pack(dataset.zip(tmp_path / "a.zip") if as_zip else dataset.folder(tmp_path / "a")).count == 6
 
 
-def test_links_in_a_folder_are_followed_and_loops_are_no_matter(tmp_path, pack):
-    made = make_patch_set(6)
-    disk = made.folder(tmp_path / "disk")
+def test_links_in_a_folder_are_followed_and_loops_are_not(tmp_path, pack):
+    dataset = make_patch_set(6)
+    disk = dataset.folder(tmp_path / "disk")
     folder = tmp_path / "a"
     folder.mkdir()
-    os.symlink(disk / "train", folder / "train")
-    os.symlink(disk / "train_labels.csv", folder / "train_labels.csv")
-    os.symlink(folder, folder / "again")
+    (folder / "train").symlink_to(disk / "train")
+    (folder / "train_labels.csv").symlink_to(disk / "train_labels.csv")
+    (folder / "again").symlink_to(folder)
     assert pack(folder).count == 6
 
 
-def test_a_link_to_nothing_and_a_pipe_are_no_images(tmp_path, pack):
+def test_a_broken_link_and_a_pipe_are_no_images(tmp_path, pack):
     folder = make_patch_set(6).folder(tmp_path / "a")
     os.mkfifo(folder / "train" / "pipe.tif")
     assert pack(folder).count == 6
-    lost = next((folder / "train").glob("*[0-9a-f].tif"))
-    lost.unlink()
-    os.symlink(tmp_path / "nowhere", lost)
+    image = next((folder / "train").glob("*[0-9a-f].tif"))
+    image.unlink()
+    image.symlink_to(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="names 1 patches that are not in train/"):
         pack(folder)
 
@@ -104,12 +113,12 @@ def test_a_link_to_nothing_and_a_pipe_are_no_images(tmp_path, pack):
 def test_an_unreadable_file_is_named(tmp_path, pack):
     folder = make_patch_set(6).folder(tmp_path / "a")
     next((folder / "train").iterdir()).chmod(0)
-    with pytest.raises(SourceError, match="cannot be read .Permission denied"):
+    with pytest.raises(SourceError, match=r"cannot be read \(Permission denied"):
         pack(folder)
 
 
-def patched(path, at, *changes):
-    """Change the records of each member in the list of contents: (offset, bytes)."""
+def patch_directory(path, at, *changes):
+    """Change each member's record in the central directory: (offset, bytes)."""
     content = bytearray(path.read_bytes())
     start = content.find(b"PK\1\2", at)
     while start >= 0:
@@ -121,7 +130,7 @@ def patched(path, at, *changes):
 
 
 def test_an_encrypted_archive_is_refused(tmp_path, pack):
-    path = patched(make_patch_set(6).zip(tmp_path / "a.zip"), 0, (8, b"\1\0"))
+    path = patch_directory(make_patch_set(6).zip(tmp_path / "a.zip"), 0, (8, b"\1\0"))
     with pytest.raises(SourceError, match="it is encrypted"):
         pack(path)
 
@@ -143,23 +152,23 @@ def test_a_link_in_an_archive_is_refused(tmp_path, pack):
 
 
 def test_a_zip64_and_a_streamed_zip_and_one_behind_other_bytes_are_read(tmp_path, pack):
-    made = make_patch_set(6)
+    dataset = make_patch_set(6)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in made.files.items():
+        for name, content in dataset.files.items():
             with archive.open(name, "w", force_zip64=True) as member:
                 member.write(content)
     with (
-        open(tmp_path / "b.zip", "wb") as file,
+        (tmp_path / "b.zip").open("wb") as file,
         zipfile.ZipFile(Unseekable(file), "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name, content in made.files.items():
+        for name, content in dataset.files.items():
             archive.writestr(name, content)
-    (tmp_path / "c.zip").write_bytes(b"#!/bin/sh\n" * 100 + made.zip(tmp_path / "plain.zip").read_bytes())
+    (tmp_path / "c.zip").write_bytes(b"#!/bin/sh\n" * 100 + dataset.zip(tmp_path / "plain.zip").read_bytes())
     assert len({pack(tmp_path / f"{name}.zip").digest for name in ("a", "b", "c", "plain")}) == 1
 
 
 class Unseekable:
-    """A file as a pipe is one: sizes can only follow the content."""
+    """A file that cannot seek, as a pipe: sizes can only follow the content."""
 
     def __init__(self, file):
         self.file = file

@@ -1,4 +1,4 @@
-"""PCam's official files: labels, slides and sides come with them, and what is not PCam's is refused."""
+"""PCam's official files bring labels, slides and splits; other files are refused."""
 
 import gzip
 
@@ -16,20 +16,20 @@ from pcam_model.data.split import SplitConfig, make_split
 @pytest.fixture
 def official(tmp_path):
     """official(packed=True, chunks=None) -> a folder in PCam's official layout."""
-    return lambda *how, **asked: official_folder(tmp_path / "official", *how, **asked)
+    return lambda *args, **kwargs: official_folder(tmp_path / "official", *args, **kwargs)
 
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (True, (3, 96, 96, 3))])
-def test_official_files_bring_labels_slides_and_sides(tmp_path, official, pack, packed, chunks):
-    made = pack(official(packed, chunks), verify_md5=False)
-    rows = load_table(made)
-    for seed, (side, count) in enumerate(COUNTS.items()):
-        part = rows[rows["origin"] == side]
+def test_official_files_bring_labels_slides_and_splits(tmp_path, official, pack, packed, chunks):
+    built = pack(official(packed, chunks), verify_md5=False)
+    rows = load_table(built)
+    for seed, (split_name, count) in enumerate(COUNTS.items()):
+        of_split = rows[rows["origin"] == split_name]
         pixels, labels = some_patches(count, seed)
-        assert np.array_equal(load_patches(made)[part.index], pixels)
-        assert part["label"].tolist() == labels.tolist()
-        assert part["slide"].tolist() == [f"{side}_{i % 3}" for i in range(count)]
-    split = make_split(made, SplitConfig(), tmp_path / "split")
+        assert np.array_equal(load_patches(built)[of_split.index], pixels)
+        assert of_split["label"].tolist() == labels.tolist()
+        assert of_split["slide"].tolist() == [f"{split_name}_{i % 3}" for i in range(count)]
+    split = make_split(built, SplitConfig(), tmp_path / "split")
     assert split.kind == "official"
     assert split.meaning.endswith("no slide and no identical patch is in two splits")
     assert sorted(path.name for path in (tmp_path / "packs").glob("*/*")) == [
@@ -84,11 +84,11 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "sentence"), DAMAGED)
-def test_broken_official_files_are_refused_in_one_sentence(tmp_path, official, pack, spoil, sentence):
+@pytest.mark.parametrize(("damage", "message"), DAMAGED)
+def test_broken_official_files_are_refused_in_one_sentence(tmp_path, official, pack, damage, message):
     folder = official()
-    spoil(folder)
-    with pytest.raises(SourceError, match=sentence) as caught:
+    damage(folder)
+    with pytest.raises(SourceError, match=message) as caught:
         pack(folder, verify_md5=False)
     assert "\n" not in str(caught.value)
     assert without_locks(tmp_path / "packs") == []

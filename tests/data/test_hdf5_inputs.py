@@ -20,7 +20,7 @@ from pcam_model.inference.streaming import predict_to_csv
 
 
 @pytest.mark.parametrize(("packed", "chunks"), [(True, None), (False, None), (False, (3, 96, 96, 3))])
-def test_every_side_is_predicted_in_its_order_and_nothing_is_left(
+def test_every_split_is_predicted_in_its_order_and_no_file_is_left(
     tmp_path: Path, model_folder: Path, packed: bool, chunks: tuple[int, ...] | None
 ) -> None:
     folder = official_folder(tmp_path / "pcam", packed, chunks)
@@ -71,7 +71,7 @@ def test_an_unpacked_file_is_taken_before_its_packed_form(tmp_path: Path) -> Non
     assert Images([folder], tmp_path / "scratch").name(21).file == name
 
 
-def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_files_without_patches_are_refused(tmp_path: Path) -> None:
     folder = official_folder(tmp_path / "pcam", packed=False)
     path = folder / f"{PREFIX}_test_x.h5"
     with pytest.raises(SourceError, match="holds y, not the dataset x"):
@@ -88,7 +88,7 @@ def test_what_holds_no_patches_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="it is no whole gzip file"):
         Hdf5Images(packed, "x", tmp_path / "scratch")
     assert not list((tmp_path / "scratch").glob("*"))
-    for left in folder.glob("*_x.h5"):
-        left.unlink()
+    for path in folder.glob("*_x.h5"):
+        path.unlink()
     with pytest.raises(SourceError, match="none of PCam's official image files is here; add"):
         Images([folder])

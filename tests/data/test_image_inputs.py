@@ -1,4 +1,4 @@
-"""Every image is decoded as Pillow decodes it, or refused in a sentence; nothing is changed without a word."""
+"""Every image is decoded as Pillow decodes it, or refused with a reason; none is changed silently."""
 
 import io
 import struct
@@ -17,9 +17,9 @@ PATCH = some_patches(2)[0][1]
 IMAGE = Image.fromarray(PATCH)
 
 
-def saved(image: Image.Image, kind: str, **how: object) -> bytes:
+def saved(image: Image.Image, file_format: str, **options: object) -> bytes:
     content = io.BytesIO()
-    image.save(content, kind, **how)
+    image.save(content, file_format, **options)
     return content.getvalue()
 
 
@@ -28,18 +28,27 @@ def tiled() -> bytes:
     tiles = [PATCH[y : y + 48, x : x + 48].tobytes() for y in (0, 48) for x in (0, 48)]
     starts = [200 + 6912 * i for i in range(4)]
     tags = [
-        (256, 3, 1, 96), (257, 3, 1, 96), (258, 3, 3, 150), (259, 3, 1, 1), (262, 3, 1, 2), (277, 3, 1, 3),
-        (284, 3, 1, 1), (322, 3, 1, 48), (323, 3, 1, 48), (324, 4, 4, 160), (325, 4, 4, 176),
-    ]  # fmt: skip
+        (256, 3, 1, 96),
+        (257, 3, 1, 96),
+        (258, 3, 3, 150),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (277, 3, 1, 3),
+        (284, 3, 1, 1),
+        (322, 3, 1, 48),
+        (323, 3, 1, 48),
+        (324, 4, 4, 160),
+        (325, 4, 4, 176),
+    ]
     page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
     head = (b"II*\0" + struct.pack("<I", 8) + page).ljust(150, b"\0") + struct.pack("<HHH", 8, 8, 8) + bytes(4)
     return head + struct.pack("<4I", *starts) + struct.pack("<4I", *[6912] * 4) + bytes(8) + b"".join(tiles)
 
 
-def oriented(kind: str) -> bytes:
+def rotated_by_tag(file_format: str) -> bytes:
     exif = Image.Exif()
     exif[274] = 6
-    return saved(IMAGE, kind, exif=exif)
+    return saved(IMAGE, file_format, exif=exif)
 
 
 def sixteen_bits_png() -> bytes:
@@ -77,14 +86,14 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("kind", EXACT)
-def test_an_image_without_loss_gives_its_own_pixels(kind):
-    assert np.array_equal(Decoder()(EXACT[kind]), PATCH)
+@pytest.mark.parametrize("case", EXACT)
+def test_an_image_without_loss_gives_its_own_pixels(case):
+    assert np.array_equal(Decoder()(EXACT[case]), PATCH)
 
 
-@pytest.mark.parametrize("how", [{"format": "JPEG"}, {"format": "TIFF", "compression": "jpeg"}])
-def test_jpeg_gives_what_pillow_gives(how):
-    content = saved(IMAGE, how.pop("format"), **how)
+@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "TIFF", "compression": "jpeg"}])
+def test_jpeg_gives_what_pillow_gives(options):
+    content = saved(IMAGE, options.pop("format"), **options)
     assert np.array_equal(Decoder()(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
 
 
@@ -93,14 +102,14 @@ def test_colours_of_a_palette_are_kept():
     assert np.array_equal(Decoder()(saved(palette, "PNG")), np.asarray(palette.convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_an_image_stands_upright_as_its_tag_says(kind):
-    assert np.array_equal(Decoder()(oriented(kind)), np.rot90(PATCH, -1))
+@pytest.mark.parametrize("case", ["PNG", "TIFF"])
+def test_an_image_stands_upright_as_its_tag_says(case):
+    assert np.array_equal(Decoder()(rotated_by_tag(case)), np.rot90(PATCH, -1))
 
 
 def test_a_jpeg_stands_upright_as_its_tag_says():
     plain = np.asarray(Image.open(io.BytesIO(saved(IMAGE, "JPEG"))))
-    assert np.array_equal(Decoder()(oriented("JPEG")), np.rot90(plain, -1))
+    assert np.array_equal(Decoder()(rotated_by_tag("JPEG")), np.rot90(plain, -1))
 
 
 REFUSED = {
@@ -124,9 +133,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_patch_is_refused_with_its_reason(kind):
-    content, reason = REFUSED[kind]
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_image_that_is_no_patch_is_refused_with_the_reason(case):
+    content, reason = REFUSED[case]
     with pytest.raises(PatchError, match=reason):
         Decoder()(content)
 
@@ -137,10 +146,10 @@ def test_genuine_kaggle_files_decode_to_what_pillow_gives():
     assert len(paths) == 18
     for path in paths:
         content = path.read_bytes()
-        found = decode(content)
+        decoded = decode(content)
         assert decode.frame is not None
         assert decode.frame.matches(content)
         with Image.open(path) as image:
             assert image.mode == "RGB"
-            assert np.array_equal(found, np.asarray(image))
-        assert np.array_equal(decode_with_pillow(content), found)
+            assert np.array_equal(decoded, np.asarray(image))
+        assert np.array_equal(decode_with_pillow(content), decoded)

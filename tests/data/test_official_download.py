@@ -106,7 +106,7 @@ def test_another_file_than_the_published_one_is_refused(tmp_path, site):
 
 
 def test_own_files_need_no_published_md5_and_may_be_unpacked_and_few(tmp_path, site):
-    folder = official_folder(tmp_path / "own", packed=False, sides={"train": 8, "valid": 4}, meta=False)
+    folder = official_folder(tmp_path / "own", packed=False, counts={"train": 8, "valid": 4}, meta=False)
     site.files = {f"/records/files/{path.name}": path.read_bytes() for path in folder.iterdir()}
     config = SourceConfig(kind="path", path=site.address, verify_md5=False)
     archive = fetch(config, 2, tmp_path / "downloads")

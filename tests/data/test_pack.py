@@ -113,5 +113,5 @@ def test_unlabelled_patches_stand_as_the_sample_submission_asks(tmp_path, patch_
     made.files["sample_submission.csv"] = "\n".join(["id,label", *(f"{each},0" for each in asked)]).encode()
     assert KagglePatches(made.zip(tmp_path / "a.zip")).table["id"].tolist() == made.ids[:6] + asked
     made.files["sample_submission.csv"] += b"\nmissing,0"
-    with pytest.raises(SourceError, match="names 1 patches that are not in test/ .first: missing."):
+    with pytest.raises(SourceError, match=r"names 1 patches that are not in test/ \(first: missing\)"):
         KagglePatches(made.zip(tmp_path / "b.zip"))

@@ -21,16 +21,16 @@ from pcam_model.data.augment import (
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD, PatchLoader, make_loader, normalise
 
 
-def some(count: int = 5, seed: int = 0) -> torch.Tensor:
+def random_patches(count: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 96, 96, 3), dtype=np.uint8))
 
 
-def part(count: int = 12) -> PatchLoader:
-    return make_loader(some(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
+def make_part(count: int = 12) -> PatchLoader:
+    return make_loader(random_patches(count), np.arange(2, count), np.arange(count - 2) % 2, 48, torch.device("cpu"))
 
 
-def test_plain_images_are_the_patches_normalised() -> None:
-    patches = some()
+def test_images_without_augmentation_are_the_normalised_patches() -> None:
+    patches = random_patches()
     images = normalise(patches, 96)
     expected = (patches.double() / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
     assert images.shape == (5, 3, 96, 96)
@@ -38,17 +38,17 @@ def test_plain_images_are_the_patches_normalised() -> None:
 
 
 def test_a_resize_is_a_plain_bilinear_upsample() -> None:
-    images = normalise(some(2), 192)
+    images = normalise(random_patches(2), 192)
     flat = normalise(torch.full((1, 96, 96, 3), 128, dtype=torch.uint8), 224)
     assert images.shape == (2, 3, 192, 192)
     assert flat.std((2, 3)).max() < 1e-5
 
 
 def test_all_eight_symmetries_come_and_move_pixels_exactly() -> None:
-    patches = some(1).float().permute(0, 3, 1, 2)
+    patches = random_patches(1).float().permute(0, 3, 1, 2)
     expected = {torch.rot90(flip, k, (2, 3)).numpy().tobytes() for flip in (patches, patches.flip(3)) for k in range(4)}
     maps = symmetries(200, generator(1))
-    found = {
+    produced = {
         torch.nn.functional.grid_sample(
             patches, sampling_grid(m[None], 96), padding_mode="reflection", align_corners=False
         )
@@ -57,18 +57,18 @@ def test_all_eight_symmetries_come_and_move_pixels_exactly() -> None:
         .tobytes()
         for m in maps.unique(dim=0)
     }
-    assert found == expected
+    assert produced == expected
 
 
 def test_a_zoom_stays_inside_the_patch_and_a_warp_keeps_its_sides_in_reach() -> None:
     corners = torch.tensor([[x, y, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
     assert ((zooms(500, generator(1)) @ corners).abs() <= 1 + 1e-5).all()
-    places = warps(500, generator(2)) @ corners
-    places = places[:, :2] / places[:, 2:]
-    assert 1.15 < places.abs().max() <= 1.2**2 + 1e-5
+    coordinates = warps(500, generator(2)) @ corners
+    coordinates = coordinates[:, :2] / coordinates[:, 2:]
+    assert 1.15 < coordinates.abs().max() <= 1.2**2 + 1e-5
 
 
-def test_a_quarter_of_the_images_keep_their_light() -> None:
+def test_a_quarter_of_the_images_keep_brightness_and_contrast() -> None:
     brightness, contrast = lighting(8000, generator(3))
     assert (brightness == 0).float().mean() == pytest.approx(0.25, abs=0.02)
     assert (contrast == 1).float().mean() == pytest.approx(0.25, abs=0.02)
@@ -78,54 +78,54 @@ def test_a_quarter_of_the_images_keep_their_light() -> None:
     assert torch.sigmoid(brightness).max() <= 0.6
 
 
-def test_no_change_of_light_changes_nothing() -> None:
+def test_brightness_0_and_contrast_1_change_nothing() -> None:
     images = torch.rand(2, 3, 8, 8) * 0.9 + 0.05
     assert torch.allclose(relight(images, torch.zeros(2), torch.ones(2)), images, atol=1e-5)
 
 
-def test_augmentation_depends_on_its_place_alone() -> None:
-    one, which = part(), torch.tensor([3, 1, 4])
-    first = one.augmented_batch(which, 2, 1, 0, 7)[0]
+def test_augmentation_depends_on_its_key_alone() -> None:
+    loader, positions = make_part(), torch.tensor([3, 1, 4])
+    first = loader.augmented_batch(positions, 2, 1, 0, 7)[0]
     torch.manual_seed(99)
-    assert torch.equal(first, one.augmented_batch(which, 2, 1, 0, 7)[0])
-    assert not torch.equal(first, one.augmented_batch(which, 2, 1, 0, 8)[0])
+    assert torch.equal(first, loader.augmented_batch(positions, 2, 1, 0, 7)[0])
+    assert not torch.equal(first, loader.augmented_batch(positions, 2, 1, 0, 8)[0])
     assert first.shape == (3, 3, 48, 48)
 
 
 def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
-    images = augment(some(1).expand(6, -1, -1, -1), ViewConfig(96), generator(4))
+    images = augment(random_patches(1).expand(6, -1, -1, -1), ViewConfig(96), generator(4))
     assert images.min() >= 0
     assert images.max() <= 1
     assert len({image.numpy().tobytes() for image in images}) == 6
     assert homographies(6, generator(4)).shape == (6, 3, 3)
 
 
-def test_calm_images_are_turned_and_lit_but_never_resampled() -> None:
-    patches, draw = some(6), generator(5)
-    places = sampling_grid(symmetries(6, draw), 96)
-    whole = patches.permute(0, 3, 1, 2).float() / 255
-    turned = torch.nn.functional.grid_sample(whole, places, mode="nearest", align_corners=False)
-    expected = relight(turned, *lighting(6, draw))
+def test_images_without_warp_are_flipped_and_relit_but_not_resampled() -> None:
+    patches, rng = random_patches(6), generator(5)
+    coordinates = sampling_grid(symmetries(6, rng), 96)
+    images = patches.permute(0, 3, 1, 2).float() / 255
+    turned = torch.nn.functional.grid_sample(images, coordinates, mode="nearest", align_corners=False)
+    expected = relight(turned, *lighting(6, rng))
     assert torch.allclose(augment(patches, ViewConfig(96, no_warp=True), generator(5)), expected, atol=1e-3)
     assert not torch.allclose(augment(patches, ViewConfig(96), generator(5)), expected, atol=0.1)
 
 
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:
-    one = part()
-    orders = [one.epoch_order(2, 1, epoch) for epoch in range(3)]
+    loader = make_part()
+    orders = [loader.epoch_order(2, 1, epoch) for epoch in range(3)]
     assert all(sorted(order.tolist()) == list(range(10)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 3
-    assert torch.equal(orders[1], one.epoch_order(2, 1, 1))
+    assert torch.equal(orders[1], loader.epoch_order(2, 1, 1))
 
 
-def test_batches_come_from_the_rows_of_their_part() -> None:
-    one = part()
-    assert torch.equal(one.gather(torch.tensor([0, 9])), one.patches[[2, 11]])
-    seen = [(images.shape[0], labels.tolist()) for images, labels in one.iterate(4)]
-    assert seen == [(4, [0, 1, 0, 1]), (4, [0, 1, 0, 1]), (2, [0, 1])]
+def test_batches_come_from_the_rows_of_their_split() -> None:
+    loader = make_part()
+    assert torch.equal(loader.gather(torch.tensor([0, 9])), loader.patches[[2, 11]])
+    batches = [(images.shape[0], labels.tolist()) for images, labels in loader.iterate(4)]
+    assert batches == [(4, [0, 1, 0, 1]), (4, [0, 1, 0, 1]), (2, [0, 1])]
 
 
-READING = """
+READ_AHEAD = """
 import numpy as np, torch
 from pathlib import Path
 from pcam_model.data.mmap_reader import MmapReader
@@ -146,6 +146,6 @@ print(threads() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts its threads as Linux shows them")
-def test_who_reads_ahead_is_one_thread_and_brings_no_others() -> None:
-    done = subprocess.run([sys.executable, "-c", READING], capture_output=True, text=True, check=True)
+def test_reading_ahead_takes_one_thread_and_starts_no_others() -> None:
+    done = subprocess.run([sys.executable, "-c", READ_AHEAD], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

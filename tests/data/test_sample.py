@@ -1,4 +1,4 @@
-"""The sample is the same everywhere, looks alike in both classes, and its label stands in the centre."""
+"""The sample is reproducible, looks alike in both classes, and only its centre decides the label."""
 
 import numpy as np
 import pytest
@@ -10,28 +10,28 @@ from pcam_model.data.sample import CENTRE, SIZE, SLIDES, SamplePatches, distract
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def sample_patches():
     source = SamplePatches(480, 2)
     return source.table, np.stack([source.patch(row) for row in range(480)])
 
 
-def test_a_patch_is_a_function_of_seed_and_index(drawn):
-    _, pixels = drawn
+def test_a_patch_is_a_function_of_seed_and_index(sample_patches):
+    _, pixels = sample_patches
     assert np.array_equal(SamplePatches(300, 2).patch(299), pixels[299])
     assert not np.array_equal(SamplePatches(300, 3).patch(299), pixels[299])
     assert len({patch.tobytes() for patch in pixels}) == 480
 
 
-def test_slides_stand_on_one_side_each_and_every_side_has_both_classes(drawn):
-    rows, _ = drawn
+def test_each_slide_is_in_one_split_and_every_split_has_both_classes(sample_patches):
+    rows, _ = sample_patches
     assert rows.groupby("slide")["origin"].nunique().eq(1).all()
     assert rows["slide"].nunique() == SLIDES
     assert rows.groupby("origin")["label"].mean().sub(0.5).abs().max() < 0.01
     assert set(SamplePatches(48, 2).table.query("origin == 'test'")["label"]) == {0, 1}
 
 
-def test_colour_means_do_not_tell_the_label(drawn):
-    rows, pixels = drawn
+def test_colour_means_do_not_tell_the_label(sample_patches):
+    rows, pixels = sample_patches
     colour, label = pixels.mean((1, 2)), rows["label"].to_numpy(int)
     train = (rows["origin"] == "train").to_numpy()
     model = LogisticRegression(max_iter=1000).fit(colour[train], label[train])
@@ -39,16 +39,16 @@ def test_colour_means_do_not_tell_the_label(drawn):
 
 
 def test_no_distractor_touches_the_centre():
-    places = [place for seed in range(200) for place in distractor_positions(np.random.default_rng(seed), 12)]
-    reach = np.abs(np.array(places) - (SIZE - 1) / 2).max(axis=1)
-    assert len(places) > 100
+    positions = [position for seed in range(200) for position in distractor_positions(np.random.default_rng(seed), 12)]
+    reach = np.abs(np.array(positions) - (SIZE - 1) / 2).max(axis=1)
+    assert len(positions) > 100
     assert reach.min() > CENTRE / 2 + 8
 
 
-def test_the_sample_packs_with_its_slides_and_sides(pack):
-    made = pack(max_patches=48)
-    rows = load_table(made)
-    assert load_patches(made).shape == (48, 96, 96, 3)
+def test_the_sample_is_packed_with_its_slides_and_splits(pack):
+    built = pack(max_patches=48)
+    rows = load_table(built)
+    assert load_patches(built).shape == (48, 96, 96, 3)
     assert rows["slide"].nunique() == SLIDES
     assert set(rows["origin"]) == {"train", "valid", "test"}
-    assert pack(max_patches=48, seed=3).digest != made.digest
+    assert pack(max_patches=48, seed=3).digest != built.digest

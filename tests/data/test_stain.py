@@ -16,18 +16,18 @@ KNOWN = {
 }
 
 
-def some(count: int = 4, side: int = 16) -> torch.Tensor:
-    return torch.randint(0, 256, (count, side, side, 3), generator=generator(1)).byte()
+def random_patches(count: int = 4, size: int = 16) -> torch.Tensor:
+    return torch.randint(0, 256, (count, size, size, 3), generator=generator(1)).byte()
 
 
 @pytest.mark.parametrize(("pixel", "expected"), KNOWN.items(), ids=str)
 def test_amounts_are_those_of_scikit_image(pixel: tuple[int, int, int], expected: tuple[float, float, float]) -> None:
-    found = stain_amounts(torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 1, 3)).flatten() / LOG_1E6
-    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    computed = stain_amounts(torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 1, 3)).flatten() / LOG_1E6
+    assert computed.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_stains_unmixed_and_mixed_again_are_the_same_patches() -> None:
-    assert torch.equal(restain(some(), torch.ones(4, 3), torch.zeros(4, 3)), some())
+    assert torch.equal(restain(random_patches(), torch.ones(4, 3), torch.zeros(4, 3)), random_patches())
 
 
 def test_a_factor_and_a_shift_change_the_amount_of_one_stain_alone() -> None:
@@ -38,7 +38,7 @@ def test_a_factor_and_a_shift_change_the_amount_of_one_stain_alone() -> None:
     assert torch.allclose(after[..., 1:], before[..., 1:], atol=0.01)
 
 
-def test_what_is_drawn_keeps_within_the_strength_and_reaches_it() -> None:
+def test_changes_are_within_the_strength_and_reach_it() -> None:
     factors, shifts = draw_changes(5000, 0.2, generator(2))
     assert factors.min() >= 0.8
     assert factors.max() <= 1.2
@@ -48,18 +48,18 @@ def test_what_is_drawn_keeps_within_the_strength_and_reaches_it() -> None:
     assert not torch.equal(factors - 1, shifts / SHIFT)
 
 
-def test_jitter_is_another_in_each_row_and_depends_on_its_place_alone() -> None:
-    patches = torch.cat([some(1).expand(6, -1, -1, -1), torch.full((1, 16, 16, 3), 0).byte()])
-    seen = jitter(patches, 0.5, generator(3))
-    assert seen.dtype == torch.uint8
-    assert seen.shape == patches.shape
-    assert len({patch.numpy().tobytes() for patch in seen}) == 7
-    assert torch.equal(seen, jitter(patches, 0.5, generator(3)))
-    assert not torch.equal(seen, jitter(patches, 0.5, generator(4)))
+def test_jitter_differs_by_row_and_depends_on_the_generator_alone() -> None:
+    patches = torch.cat([random_patches(1).expand(6, -1, -1, -1), torch.full((1, 16, 16, 3), 0).byte()])
+    jittered = jitter(patches, 0.5, generator(3))
+    assert jittered.dtype == torch.uint8
+    assert jittered.shape == patches.shape
+    assert len({patch.numpy().tobytes() for patch in jittered}) == 7
+    assert torch.equal(jittered, jitter(patches, 0.5, generator(3)))
+    assert not torch.equal(jittered, jitter(patches, 0.5, generator(4)))
 
 
-def test_augmentation_without_stain_draws_what_it_always_drew() -> None:
-    patches = some(4, 96)
+def test_stain_jitter_does_not_change_the_other_augmentations() -> None:
+    patches = random_patches(4, 96)
     plain, stained, strong = (augment(patches, ViewConfig(32, True, stain), generator(5)) for stain in (0.0, 1e-7, 0.2))
     assert torch.equal(plain, stained)
     assert (strong - plain).abs().max() > 0.01

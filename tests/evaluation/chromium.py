@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to through its debugging pipe: what does a page do there?"""
+"""A headless Chromium, controlled through its debugging pipe."""
 
 import base64
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
+ANSWER_TIMEOUT_S = 60.0
 # Chromium reads from descriptor 3 and writes to 4, whatever the pipes are called here.
 START = """import fcntl, os, sys
 read, write = (fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3])
@@ -24,13 +24,13 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def find_chromium() -> str | None:
-    """Where Chromium lies, if anywhere."""
+    """The path of Chromium, None where it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 class Chromium:
-    """One browser with one page; events are kept in the order of their coming."""
+    """One browser with one page; events are kept in the order in which they come."""
 
     def __init__(self, read: int, write: int):
         self.read, self.write, self.ids, self.rest = read, write, itertools.count(1), b""
@@ -44,7 +44,7 @@ class Chromium:
             self.call(f"{part}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer."""
+        """Call a method of the DevTools protocol, and wait for its result."""
         number = next(self.ids)
         message = {"id": number, "method": method, "params": parameters}
         if self.session:
@@ -57,7 +57,7 @@ class Chromium:
         return answer["result"]
 
     def open(self, address: str, width: int, height: int = 800, *, media: str = "", scheme: str = "light") -> None:
-        """Show a page in a window of so many CSS pixels, and wait until all of it has come."""
+        """Open a page in a window of this size in CSS pixels, and wait until it is loaded."""
         self.events.clear()
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                   mobile=width < 600)  # fmt: skip
@@ -69,13 +69,13 @@ class Chromium:
         self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def value(self, script: str) -> Any:
-        """What a script in the page gives."""
+        """The value of a script in the page."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def happened(self, *methods: str) -> list[dict[str, Any]]:
+    def events_of(self, *methods: str) -> list[dict[str, Any]]:
         """The parameters of the events of these kinds."""
         return [event["params"] for event in self.events if event.get("method") in methods]
 
@@ -86,10 +86,12 @@ class Chromium:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self.rest:
-            ready = self.poll.poll(PATIENCE * 1000)
+            ready = self.poll.poll(ANSWER_TIMEOUT_S * 1000)
             part = os.read(self.read, 1 << 20) if ready else b""
             if not part:
-                raise RuntimeError("Chromium went away" if ready else f"Chromium said nothing for {PATIENCE:.0f} s")
+                raise RuntimeError(
+                    "Chromium has ended" if ready else f"Chromium has not answered for {ANSWER_TIMEOUT_S:.0f} s"
+                )
             self.rest += part
         line, self.rest = self.rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(line)
@@ -98,10 +100,10 @@ class Chromium:
 
 @contextlib.contextmanager
 def chromium(program: str, home: Path) -> Iterator[Chromium]:
-    """Start one with an empty profile, and stop it."""
+    """A Chromium with an empty profile, stopped at the end of the block."""
     to_it, write = os.pipe()
     read, from_it = os.pipe()
-    # Without its own errands, no request is made but the page's.
+    # Without its background requests, the only requests are the page's.
     quiet = ["--no-first-run", "--disable-quic", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]  # fmt: skip
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *quiet,

@@ -9,13 +9,7 @@ from tests.evaluation.conftest import predictions
 
 # Albumin, total protein, K-G score and outcome of the ovarian cancer patients of DeLong, DeLong and Clarke-Pearson
 # (1988) that have all three, as the SAS/STAT manual prints them (PROC LOGISTIC, "Comparing ROC curves").
-PATIENTS = np.array("""
-3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1
-3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1 4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0 2.3 4.4 6 1 4.2 7.6 4 0
-4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1 3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1
-4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1 3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1
-2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1 3.3 5.7 6 1 3.7 6.9 5 1 3.6 6.6 5 1
-""".split(), dtype=float).reshape(-1, 4)  # fmt: skip
+PATIENTS = np.array(["3.0", "5.8", "10", "0", "3.2", "6.3", "5", "1", "3.9", "6.8", "3", "1", "2.8", "4.8", "6", "0", "3.2", "5.8", "3", "1", "0.9", "4.0", "5", "0", "2.5", "5.7", "8", "0", "1.6", "5.6", "5", "1", "3.8", "5.7", "5", "1", "3.7", "6.7", "6", "1", "3.2", "5.4", "4", "1", "3.8", "6.6", "6", "1", "4.1", "6.6", "5", "1", "3.6", "5.7", "5", "1", "4.3", "7.0", "4", "1", "3.6", "6.7", "4", "0", "2.3", "4.4", "6", "1", "4.2", "7.6", "4", "0", "4.0", "6.6", "6", "0", "3.5", "5.8", "6", "1", "3.8", "6.8", "7", "1", "3.0", "4.7", "8", "0", "4.5", "7.4", "5", "1", "3.7", "7.4", "5", "1", "3.1", "6.6", "6", "1", "4.1", "8.2", "6", "1", "4.3", "7.0", "5", "1", "4.3", "6.5", "4", "1", "3.2", "5.1", "5", "1", "2.6", "4.7", "6", "1", "3.3", "6.8", "6", "0", "1.7", "4.0", "7", "0", "3.7", "6.1", "5", "1", "3.3", "6.3", "7", "1", "4.2", "7.7", "6", "1", "3.5", "6.2", "5", "1", "2.9", "5.7", "9", "0", "2.1", "4.8", "7", "1", "2.8", "6.2", "8", "0", "4.0", "7.0", "7", "1", "3.3", "5.7", "6", "1", "3.7", "6.9", "5", "1", "3.6", "6.6", "5", "1"], dtype=float).reshape(-1, 4)  # fmt: skip
 OUTCOME = PATIENTS[:, 3]
 SCORES = np.stack([PATIENTS[:, 0], 10 - PATIENTS[:, 2], PATIENTS[:, 1]])  # albumin, K-G, total protein
 
@@ -42,38 +36,52 @@ def test_equal_rankings_differ_by_nothing():
 
 
 def test_under_no_difference_p_is_below_5_percent_5_times_in_100():
-    random, low = np.random.default_rng(3), 0
-    for _ in range(400):
-        label = random.integers(0, 2, 120)
-        shared = label + random.normal(0, 1, 120)
-        low += compare.delong(label, shared + random.normal(0, 1, 120), shared + random.normal(0, 1, 120))[2] < 0.05
-    assert 0.02 <= low / 400 <= 0.09
+    rng, low = np.random.default_rng(3), 0
+    for _ in range(200):
+        label = rng.integers(0, 2, 120)
+        shared = label + rng.normal(0, 1, 120)
+        low += compare.delong(label, shared + rng.normal(0, 1, 120), shared + rng.normal(0, 1, 120))[2] < 0.05
+    assert 0.02 <= low / 200 <= 0.09
 
 
 def test_a_better_model_is_found_better_by_both_ways_and_in_any_order_of_rows():
     good = predictions(600, 5)
     noise = np.random.default_rng(1).normal(0, 4, 600)
     poor = good.assign(logit1=good["logit1"] + noise).sample(frac=1, random_state=1)
-    found = compare.side_by_side({"poor": poor, "good": good})[0]
-    assert found.over == "slides" and found.first == "poor"
-    assert found.value > 0 and found.low > 0 and found.p < 0.01
-    assert found.low <= found.value <= found.high
+    difference = compare.compare_with_first({"poor": poor, "good": good})[0]
+    assert difference.unit == "slides"
+    assert difference.first == "poor"
+    assert difference.value > 0
+    assert difference.low > 0
+    assert difference.p < 0.01
+    assert difference.low <= difference.value <= difference.high
+    assert "good less poor" in compare.describe_difference(difference)
+
+
+def test_an_infinite_z_is_null_and_can_be_written_as_json():
+    table = predictions(20, 5)
+    right, wrong = (table.assign(logit0=0.0, logit1=sign * (2.0 * table["label"] - 1)) for sign in (1, -1))
+    difference = compare.auc_difference({"wrong": wrong, "right": right}, resamples=50)
+    assert difference.z is None
+    assert difference.p == 0
+    assert "z infinite" in compare.describe_difference(difference)
+    assert '"z":null' in difference.model_dump_json()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "found"),
+    ("spoil", "message"),
     [
         (lambda table: table.iloc[1:], "of which 99 are the same"),
         (lambda table: table.assign(id=[f"x{row}" for row in range(100)]), "of which 0 are the same"),
         (lambda table: table.assign(label=1 - table["label"]), "different labels"),
     ],
 )
-def test_other_patches_or_labels_are_refused(spoil, found):
+def test_other_patches_or_labels_are_refused(spoil, message):
     table = predictions(100, 5)
-    with pytest.raises(ConfigError, match=found):
+    with pytest.raises(ConfigError, match=message):
         compare.auc_difference({"a": table, "b": spoil(table)})
 
 
 def test_one_run_alone_is_refused():
     with pytest.raises(ConfigError, match="two different runs or more"):
-        compare.side_by_side({"a": predictions(100, 5)})
+        compare.compare_with_first({"a": predictions(100, 5)})

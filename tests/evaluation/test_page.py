@@ -1,4 +1,4 @@
-"""The report as a reader meets it: in a browser, at a desk and on a phone, in the light and in the dark."""
+"""report.html in a browser: wide and narrow, light, dark and printed; and the model card."""
 
 import re
 from collections.abc import Iterator
@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pcam_model.evaluation.report import Example, ScoreConfig, write_report
+from pcam_model.evaluation.evidence import Example, ScoreConfig
+from pcam_model.evaluation.predictions import SplitPredictions
+from pcam_model.evaluation.report import write_report
+from pcam_model.evaluation.report_schema import HeatInCentre
 from tests.evaluation.chromium import Chromium, chromium, find_chromium
+from tests.evaluation.conftest import predictions, split_predictions
 
 PROGRAM = find_chromium()
 in_a_browser = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed")
@@ -19,24 +23,29 @@ def examples() -> list[Example]:
     random, heat = np.random.default_rng(1), np.linspace(0, 1, 96 * 96, dtype=np.float32).reshape(96, 96)
     return [
         Example(group=group, id=f"{'a1b2c3d4' * 5}-{number}", slide="camelyon16_train_tumor_091", label=number % 2,
-                predict_rows=(number + 1) % 2, probability=0.93, heat=None if number == 2 else heat,
+                predicted=(number + 1) % 2, probability=0.93, heat=None if number == 2 else heat,
                 patch=random.integers(0, 256, (96, 96, 3), dtype=np.uint8))
         for group in ("Missed tumours, highest loss", "Random hits") for number in range(6)
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, module_evidence) -> Path:
+def report(tmp_path_factory: pytest.TempPathFactory, make_evidence) -> Path:
     """A report with everything in it, long names included."""
     folder = tmp_path_factory.mktemp("report")
-    valid, test = (table.assign(slide="a_slide_with_a_name_that_is_very_long_indeed_" + table["slide"])
-                   for table in module_evidence().predictions.values())  # fmt: skip
+    valid, test = (
+        table.assign(slide="a_slide_with_a_name_that_is_very_long_indeed_" + table["slide"])
+        for table in (predictions(400, 1), predictions(400, 2))
+    )
     noise = np.random.default_rng(2).normal(0, 1, len(test))
-    write_report(folder, module_evidence(
+    write_report(folder, make_evidence(
         run="a-run-whose-name-takes-more-room-than-a-phone-has-in-one-line", examples=examples(),
-        predictions={"valid": valid, "test": test}, score=ScoreConfig(tta=True),
-        pointing={"share": 0.31, "chance": 1 / 9, "patches": 120, "blank": 3},
-        single_view={"test": test.assign(logit1=test["logit1"] + noise)},
+        score=ScoreConfig(tta=True),
+        heat_in_centre=HeatInCentre(mean_share=0.31, chance=1 / 9, patches=120, blank=3),
+        predictions={
+            "valid": SplitPredictions(valid),
+            "test": SplitPredictions(test, single_view=test.assign(logit1=test["logit1"] + noise)),
+        },
     ))  # fmt: skip
     return folder
 
@@ -51,16 +60,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 360])
-def test_it_opens_from_disk_whole_and_quiet(report, browser, width, scheme):
+def test_it_opens_from_disk_complete_and_without_messages(report, browser, width, scheme):
     address = (report / "report.html").as_uri()
     browser.open(address, width, scheme=scheme)
-    asked = [event["request"]["url"] for event in browser.happened("Network.requestWillBeSent")]
-    assert asked[0] == address and all(other.startswith("data:") for other in asked[1:])
-    assert browser.happened("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded") == []
+    requested = [event["request"]["url"] for event in browser.events_of("Network.requestWillBeSent")]
+    assert requested[0] == address
+    assert all(other.startswith("data:") for other in requested[1:])
+    assert browser.events_of("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded") == []
     pictures = browser.value("[...document.images].map(i => i.complete && i.naturalWidth > 0)")
-    assert len(pictures) == 22 and all(pictures)
+    assert len(pictures) == 22
+    assert all(pictures)
     drawn = browser.value("[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().width)")
-    assert len(drawn) == 7 and sum(each > 200 for each in drawn) == 6  # the losses are there wide and narrow
+    assert len(drawn) == 7
+    assert sum(each > 200 for each in drawn) == 6
     assert browser.value("document.documentElement.scrollWidth <= innerWidth")
     beyond = "e => e.getBoundingClientRect().right > innerWidth && !e.closest('svg')"
     names = f"[...document.querySelectorAll('body *')].filter({beyond}).map(e => e.tagName + ' ' + e.className)"
@@ -75,23 +87,29 @@ def test_dark_and_light_differ_and_print_is_light(report, browser):
         ink = "getComputedStyle(document.querySelector('svg text tspan, svg text')).fill"
         colours.append((browser.value("getComputedStyle(document.body).backgroundColor"), browser.value(ink)))
     light, dark, printed = colours
-    assert light[0] == "rgb(244, 245, 247)" and dark[0] == "rgb(15, 18, 21)" and printed[0] == "rgb(255, 255, 255)"
-    assert light[1] != dark[1] and printed[1] != dark[1]
+    assert light[0] == "rgb(244, 245, 247)"
+    assert dark[0] == "rgb(15, 18, 21)"
+    assert printed[0] == "rgb(255, 255, 255)"
+    assert light[1] != dark[1]
+    assert printed[1] != dark[1]
 
 
 def test_the_page_names_no_address_and_runs_no_script(report):
     page = (report / "report.html").read_text()
     addresses = set(re.findall(r"(?:https?:)?//[\w.-]+", re.sub(r"base64,[^\"]*", "", page)))
     assert addresses <= {"http://www.w3.org"}  # the name spaces of SVG
-    assert "<script" not in page and "@import" not in page
+    assert "<script" not in page
+    assert "@import" not in page
 
 
 def test_what_users_name_is_text_and_never_markup(tmp_path, make_evidence):
-    table = make_evidence().predictions["valid"]
+    table = predictions(100, 1)
     bad = "<img src=x onerror=alert(1)>"
-    write_report(tmp_path, make_evidence(run=bad, predictions={"valid": table.assign(slide=bad + table["slide"])}))
+    named = split_predictions(valid=table.assign(slide=bad + table["slide"]))
+    write_report(tmp_path, make_evidence(run=bad, predictions=named))
     page = (tmp_path / "report.html").read_text()
-    assert "<img src=x" not in page and "&lt;img src=x" in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
 
 
 def test_the_caption_names_the_class_that_the_heat_explains_and_a_blank_map_is_no_explanation(report):
@@ -113,15 +131,17 @@ def test_the_card_is_a_whole_markdown_document(report):
 
 
 def test_a_model_of_generated_patches_says_that_it_knows_no_tissue(tmp_path, make_evidence):
-    write_report(tmp_path, make_evidence(config={"source": {"kind": "sample"}}))
+    few = split_predictions(valid=predictions(100, 1))
+    write_report(tmp_path, make_evidence(config={"source": {"kind": "sample"}}, predictions=few))
     assert "knows nothing of real tissue" in (tmp_path / "report.html").read_text()
     assert "knows nothing of real tissue" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
 def test_the_predictions_are_there_to_compute_everything_again(report):
     table = pd.read_parquet(report / "predictions.parquet")
-    assert list(table.columns) == ["id", "side", "slide", "label", "logit0", "logit1", "logit", "probability", "called"]
-    assert table["side"].value_counts().to_dict() == {"valid": 400, "test": 400}
+    columns = ["id", "split", "slide", "label", "logit0", "logit1", "logit", "probability", "predicted"]
+    assert list(table.columns) == columns
+    assert table["split"].value_counts().to_dict() == {"valid": 400, "test": 400}
     assert np.allclose(table["logit"], table["logit1"] - table["logit0"])
-    test = table[table["side"] == "test"]
-    assert ((test["probability"] >= 0.5) == (test["called"] == 1)).all()
+    test = table[table["split"] == "test"]
+    assert ((test["probability"] >= 0.5) == (test["predicted"] == 1)).all()

@@ -1,4 +1,4 @@
-"""A report is whole, honest and there even when parts of the evidence are not."""
+"""The files of a report, their figures, and what happens where parts of the evidence are missing."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,20 @@ from pydantic import ValidationError
 
 from pcam_model.core.errors import SplitError
 from pcam_model.evaluation import calibration, metrics
-from pcam_model.evaluation import operating_points as operating
-from pcam_model.evaluation.report import Report, ScoreConfig, write_report
-from tests.evaluation.conftest import history, lr_curve, predictions
+from pcam_model.evaluation.evidence import Report, ScoreConfig
+from pcam_model.evaluation.operating_points import choose_threshold
+from pcam_model.evaluation.predictions import SplitPredictions
+from pcam_model.evaluation.report import write_report
+from pcam_model.evaluation.report_schema import ReportContent, json_schema
+from tests.evaluation.conftest import history, lr_curve, predictions, split_predictions
 
-
-def read(folder: Path) -> dict:
-    return json.loads((folder / "metrics.json").read_text())
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, module_evidence) -> tuple[Path, Report]:
+def written(tmp_path_factory: pytest.TempPathFactory, make_evidence) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("whole")
-    return folder, write_report(folder, module_evidence(score=ScoreConfig(operating_point="youden")))
+    return folder, write_report(folder, make_evidence(score=ScoreConfig(operating_point="youden")))
 
 
 def test_a_report_has_its_figures_and_pictures(written):
@@ -43,8 +44,8 @@ def test_a_report_has_its_figures_and_pictures(written):
     "parts",
     [
         {"lr_curves": {"finetune": lr_curve(1e-4)}, "history": history("finetune", 120, 4, 0.45, 0.2)},
-        {"lr_curves": {}, "history": [], "predictions": {"valid": predictions(200, 3)}},
-        {"predictions": {"test": predictions(200, 3)}, "score": ScoreConfig(operating_point="0.3")},
+        {"lr_curves": {}, "history": [], "predictions": split_predictions(valid=predictions(200, 3))},
+        {"predictions": split_predictions(test=predictions(200, 3)), "score": ScoreConfig(operating_point="0.3")},
     ],
     ids=["one stage, its rate given", "nothing recorded, no test part", "test part only"],
 )
@@ -57,23 +58,54 @@ def test_a_chosen_threshold_comes_from_validation_and_is_reported_on_test_alone(
     folder, report = written
     valid = predictions(400, 1)
     labels, logits = valid["label"].to_numpy(), valid[["logit0", "logit1"]].to_numpy()
-    found = read(folder)
-    temperature = calibration.fit_temperature(labels, metrics.margin(logits))
-    threshold = operating.choose("youden", labels, metrics.tumour_probability(logits / temperature))
-    assert found["chosen"]["temperature"] == pytest.approx(temperature)
-    assert found["sides"]["test"]["threshold"] == pytest.approx(threshold)
+    content = ReportContent.model_validate_json((folder / "report.json").read_bytes())
+    temperature = calibration.fit_temperature(labels, metrics.log_odds(logits))
+    threshold = choose_threshold("youden", labels, metrics.tumour_probability(logits / temperature))
+    assert content.calibration.temperature == pytest.approx(temperature)
+    assert content.splits["test"].threshold == pytest.approx(threshold)
     assert (report.temperature, report.thresholds["youden"]) == pytest.approx((temperature, threshold))
-    assert "cross-fitted" in found["sides"]["valid"]["how"]
+    assert "cross-fitted" in content.splits["valid"].method
 
 
-def test_one_class_names_the_side_and_writes_nothing(tmp_path, make_evidence):
+def test_report_json_is_what_its_schema_and_its_records_say(written):
+    folder, report = written
+    content = ReportContent.model_validate_json((folder / "report.json").read_bytes())
+    assert content.splits["test"].figures == report.figures["test"]
+    assert content.lr_finder["finetune"].suggestion == 1e-4
+    assert [row.epoch for row in content.epochs] == [
+        1,
+        2,
+        1,
+        2,
+        3,
+        4,
+    ]
+    raw = json.loads((folder / "report.json").read_bytes())
+    assert set(raw) == set(json.loads(json_schema())["required"])
+    assert raw == json.loads(content.model_dump_json())
+    short = json.loads((folder / "metrics.json").read_bytes())
+    assert "curves" not in short["splits"]["test"]
+    assert short["splits"]["test"]["figures"] == raw["splits"]["test"]["figures"]
+
+
+def test_the_published_schema_is_that_of_the_records():
+    command = "python -m pcam_model.evaluation.report_schema > docs/report.schema.json"
+    assert SCHEMA.read_text("utf-8") == json_schema(), f"run {command}"
+
+
+def test_the_pictures_are_small(written):
+    folder, _ = written
+    assert max(file.stat().st_size for file in folder.glob("*.png")) < 100_000
+
+
+def test_one_class_names_the_split_and_writes_nothing(tmp_path, make_evidence):
     with pytest.raises(SplitError, match="The test patches .* 400 of class 1"):
-        write_report(tmp_path, make_evidence(predictions={"valid": predictions(400, 1),
-                                                          "test": predictions(400, 2).assign(label=1)}))  # fmt: skip
+        one_class = predictions(400, 2).assign(label=1)
+        write_report(tmp_path, make_evidence(predictions=split_predictions(valid=predictions(400, 1), test=one_class)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_side_at_all_is_refused(tmp_path, make_evidence):
+def test_no_split_at_all_is_refused(tmp_path, make_evidence):
     with pytest.raises(SplitError, match="expected at least one"):
         write_report(tmp_path, make_evidence(predictions={}))
 
@@ -84,19 +116,23 @@ def test_the_same_evidence_gives_the_same_bytes(tmp_path, written, make_evidence
         assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
 
 
-def test_the_plan_takes_a_number_and_refuses_nonsense():
+def test_the_config_takes_a_number_and_refuses_nonsense():
     assert ScoreConfig.model_validate({"operating_point": 0.4}).operating_point == "0.4"
     with pytest.raises(ValidationError, match="operating_point"):
         ScoreConfig(operating_point="soon")
 
 
 def test_unlabelled_patches_become_a_submission_in_their_own_order(tmp_path, make_evidence):
-    asked = predictions(50, 9).sample(frac=1, random_state=1).assign(label=pd.array([None] * 50, dtype="Int8"))
-    report = write_report(tmp_path, make_evidence(unlabelled=asked))
+    unlabelled = predictions(50, 9).sample(frac=1, random_state=1).assign(label=pd.array([None] * 50, dtype="Int8"))
+    few = split_predictions(valid=predictions(100, 1))
+    report = write_report(tmp_path, make_evidence(unlabelled=SplitPredictions(unlabelled), predictions=few))
     lines = (tmp_path / "submission.csv").read_bytes().decode().split("\n")
-    assert lines[0] == "id,label" and lines[-1] == "" and len(lines) == 52
+    assert lines[0] == "id,label"
+    assert lines[-1] == ""
+    assert len(lines) == 52
     sent = pd.read_csv(tmp_path / "submission.csv")
-    odds = (asked["logit1"] - asked["logit0"]).to_numpy() / report.temperature
-    assert sent["id"].tolist() == asked["id"].tolist()
+    odds = (unlabelled["logit1"] - unlabelled["logit0"]).to_numpy() / report.temperature
+    assert sent["id"].tolist() == unlabelled["id"].tolist()
     assert sent["label"].to_numpy() == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-8)
-    assert "submission.csv" in report.files and "50 patches, predicted in" in (tmp_path / "report.html").read_text()
+    assert "submission.csv" in report.files
+    assert "50 patches, predicted in" in (tmp_path / "report.html").read_text()

@@ -20,7 +20,8 @@ from pcam_model.config_reader import read_config
 from pcam_model.core.errors import BusyError
 from pcam_model.evaluation.promotion_gate import Decision
 from pcam_model.registry import channels
-from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.decisions import find_decision
 from pcam_model.registry.runs import RunStore
 from pcam_model.training.model_io import code_digest
@@ -70,7 +71,7 @@ def test_the_first_run_becomes_champion(weak: Decision, store: Store) -> None:
     assert (weak.verdict, weak.champion) == ("promoted", "")
     channel = channels.read_channel(store)
     assert channel is not None and channel.run == weak.challenger
-    assert RunStore(store, weak.challenger).published()
+    assert RunStore(store, weak.challenger).find_published()
 
 
 def test_nothing_new_is_nothing_to_do_in_seconds(home: Path, weak: Decision, store: Store) -> None:
@@ -115,7 +116,7 @@ def shuffled(home: Path, champion: str, store: Store) -> None:
     """The same patches; on the training slides labels change places within their slide, so the split stays."""
     folder = home / "split"
     RunStore(store, champion).fetch("split", folder)
-    sides = pd.read_parquet(folder / "split.parquet").set_index("id")["side"]
+    sides = pd.read_parquet(folder / "split.parquet").set_index("id")["split"]
     random = np.random.default_rng(1)
     with zipfile.ZipFile(home / "patches.zip") as read, zipfile.ZipFile(home / "shuffled.zip", "w") as write:
         labels = pd.read_csv(io.BytesIO(read.read("train_labels.csv"))).set_index("id")["label"]
@@ -138,11 +139,11 @@ def test_a_challenger_of_shuffled_labels_is_rejected_and_stays_published(
     assert worse.difference is not None and worse.difference.value < -0.2 and worse.left_out == 0
     channel = channels.read_channel(store)
     assert channel is not None and channel.run == better.challenger
-    assert RunStore(store, worse.challenger).published()
+    assert RunStore(store, worse.challenger).find_published()
     monkeypatch.setattr("flows.retrain.full_train", lambda **_: pytest.fail("was trained again"))
     assert again(home, archive="shuffled.zip") == worse
 
 
 def test_a_champion_that_moved_meanwhile_is_not_overrun(weak: Decision, better: Decision, store: Store) -> None:
     with pytest.raises(BusyError, match="compare again"):
-        channels.promote(store, weak.challenger, over=weak.challenger)
+        channels.promote(store, weak.challenger, expected=weak.challenger)

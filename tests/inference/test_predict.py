@@ -1,4 +1,4 @@
-"""`pcam predict`: every image a row, what cannot be read in a list of its own, and the rest is done."""
+"""`pcam predict`: a row for every image, a list of those that cannot be read, and what the installation needs."""
 
 import csv
 import os
@@ -21,10 +21,10 @@ from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.inference.predictor import Predictor
 from pcam_model.inference.streaming import predict_to_csv
-from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.channels import promote
+from pcam_model.registry.factory import open_store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Runs `pcam` where the packages named in BLOCKED are not installed.
 BARE = """
 import os, sys
@@ -38,6 +38,7 @@ sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sy
 from pcam_model.cli.main import main
 main()
 """
+PAGE = ROOT / "docs" / "inference.md"
 MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL", "prefect-docker": "prefect_docker"}
 Make = Callable[..., PatchSet]
 
@@ -58,15 +59,17 @@ def test_a_zip_of_kaggles_is_predicted_whole_labelled_or_not(
     made = patch_set(20, test=5)
     counts = predict_to_csv(tmp_path / "out.csv", predictor, Images([made.zip(tmp_path / "k.zip")]), batch_size=7)
     found = rows(tmp_path / "out.csv")
-    assert [row["id"] for row in found] == made.ids and counts.patches == 25 and counts.unreadable == 0
+    assert [row["id"] for row in found] == made.ids
+    assert counts.patches == 25
+    assert counts.unreadable == 0
     predictions = predictor(made.patches)
     np.testing.assert_allclose(
         [float(row["probability"]) for row in found], predictions.probabilities, rtol=0, atol=1e-6
     )
-    assert [
-        int(row["label"]) for row in found
-    ] == predictions.labels.tolist() and counts.tumour == predictions.labels.sum()
-    assert found[0]["file"] == f"train/{made.ids[0]}.tif" and found[-1]["file"].startswith("test/")
+    assert [int(row["label"]) for row in found] == predictions.labels.tolist()
+    assert counts.tumour == predictions.labels.sum()
+    assert found[0]["file"] == f"train/{made.ids[0]}.tif"
+    assert found[-1]["file"].startswith("test/")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.zip", "out.csv"]
 
 
@@ -79,15 +82,18 @@ def test_folders_at_any_depth_single_images_and_packs_are_taken(
     (tmp_path / "in" / ".hidden" / "x.tif").write_bytes(b"x")
     (tmp_path / "in" / "slide.svs").write_bytes(b"x")
     images = Images([tmp_path / "in"])
-    assert len(images) == 10 and images.ignored_files == ["slide.svs"]
+    assert len(images) == 10
+    assert images.ignored_files == ["slide.svs"]
     one = next((deep / "train").iterdir())
     single = Images([one, tmp_path / "in"])
-    assert len(single) == 11 and single.name(0) == (one.stem, str(one))
+    assert len(single) == 11
+    assert single.name(0) == (one.stem, str(one))
     assert single.name(1).file.startswith(f"{tmp_path}/in/")
     config = SourceConfig(kind="path", path=str(patch_set(8).zip(tmp_path / "k.zip")))
     pack = build_pack(fetch(config, 0), config, tmp_path / "packs", 0)
     counts = predict_to_csv(tmp_path / "pack.csv", predictor, Images([Path(pack.folder)]))
-    assert counts.patches == 8 and {row["file"] for row in rows(tmp_path / "pack.csv")} == {""}
+    assert counts.patches == 8
+    assert {row["file"] for row in rows(tmp_path / "pack.csv")} == {""}
     predict_to_csv(tmp_path / "zip.csv", predictor, Images([tmp_path / "k.zip"]))
     drop = [{**row, "file": ""} for row in rows(tmp_path / "zip.csv")]
     assert sorted(map(str, drop)) == sorted(map(str, rows(tmp_path / "pack.csv")))
@@ -103,7 +109,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     counts = predict_to_csv(tmp_path / "out.csv", predictor, images)
     assert (counts.patches, counts.unreadable) == (6, 2)
     errors = rows(tmp_path / "out.errors.csv")
-    assert [row["id"] for row in errors] == ["cut", "empty"] and all("image" in row["reason"] for row in errors)
+    assert [row["id"] for row in errors] == ["cut", "empty"]
+    assert all("image" in row["reason"] for row in errors)
     predict_to_csv(tmp_path / "out.csv", predictor, Images([patch_set(6).zip(tmp_path / "good.zip")]))
     assert not (tmp_path / "out.errors.csv").exists()
 
@@ -152,25 +159,27 @@ def bare(blocked: set[str], cwd: Path, store: str, *words: str, code: str = BARE
     )
 
 
-def wanted(extra: str = "") -> set[str]:
+def dependencies(extra: str = "") -> set[str]:
     """The packages that pyproject.toml asks for, in the base or in an extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    return {re.split(r"[<>=\[]", one)[0].lower() for one in asked}
+    requirements = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return {re.split(r"[<>=\[]", requirement)[0].lower() for requirement in requirements}
 
 
 def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_path: Path) -> None:
-    command = re.search(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)", (ROOT / "README.md").read_text())
+    command = re.search(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)", PAGE.read_text())
     assert command is not None
-    blocked = (wanted() | wanted("pipeline")) - set(command[1].split())
+    blocked = (dependencies() | dependencies("pipeline")) - set(command[1].split())
     assert {"torch", "torchvision", "pandas", "safetensors", "prefect", "kaggle", "onnx"} <= blocked
     made = patch_set(5)
     made.files["train/bad.jpg"] = b"\xff\xd8 no"
     made.zip(tmp_path / "k.zip")
     done = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--backend", "onnx", "--out", "p.csv")
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert "pcam: 1 of 6 images could not be read; p.errors.csv says which and why" in done.stderr
-    assert len(rows(tmp_path / "p.csv")) == 5 and "by run made" in done.stdout
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pcam: 1 of 6 images could not be read; p.errors.csv lists them with the reasons" in done.stderr
+    assert len(rows(tmp_path / "p.csv")) == 5
+    assert "by run made" in done.stdout
     auto = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--out", "q.csv")
     assert auto.stderr.startswith("Computed by onnx (--backend): torch is not installed\n"), auto.stderr
     assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
@@ -179,15 +188,16 @@ def test_who_has_no_torch_predicts_with_onnx(store: str, patch_set: Make, tmp_pa
     (tmp_path / "x.h5").write_bytes(b"")
     for place, package in (("pack", "pandas"), ("x.h5", "h5py")):
         short = bare(blocked, tmp_path, store, "predict", "champion", place, "--out", "r.csv")
-        assert re.search(rf"pcam: an? .* cannot be read without {package}; pip install {package}\n", short.stderr)
+        assert f"needs {package}, which is not installed; pip install {package}\n" in short.stderr
     without = bare(blocked, tmp_path, store, "predict", "champion", "k.zip", "--backend", "torch", "--out", "r.csv")
-    assert without.returncode == 1 and without.stderr.startswith("pcam: torch is not installed; pip install pcam")
+    assert without.returncode == 1
+    assert without.stderr == "pcam: the backend torch needs torch, which is not installed; pip install torch\n"
     assert not (tmp_path / "r.csv").exists()
 
 
 def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_set: Make, tmp_path: Path) -> None:
     patch_set(12).zip(tmp_path / "k.zip")
-    blocked = wanted("pipeline") | {"sqlalchemy", "prefect_dask", "flows", "tasks", "deployments"}
+    blocked = dependencies("pipeline") | {"sqlalchemy", "prefect_dask", "flows", "tasks", "deployments"}
     for words in (
         ["pull", "champion", "pulled"],
         ["predict", "pulled", "k.zip", "--out", "p.csv", "--no-tta"],
@@ -201,14 +211,11 @@ def test_the_consumers_install_needs_no_prefect_and_no_kaggle(store: str, patch_
     assert len(rows(tmp_path / "p.csv")) == 12
 
 
-def test_the_readmes_examples_run(store: str, patch_set: Make, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text[text.index("## Use a model") : text.index("## The container")]
-    code, commands = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
+def test_the_commands_of_the_page_run(store: str, patch_set: Make, tmp_path: Path) -> None:
     patch_set(3).zip(tmp_path / "patches.zip")
-    done = bare(set(), tmp_path, store, code=code)
-    assert done.returncode == 0 and done.stdout.startswith("made 0.45 [0."), done.stderr
-    for line in commands.splitlines():
-        assert line.startswith("pcam predict")
-        done = bare(set(), tmp_path, store, *line.partition("#")[0].split()[1:])
-        assert done.returncode == 0 and len(rows(tmp_path / "predictions.csv")) == 3, done.stderr
+    commands = re.findall(r"^pcam (predict .*?)(?:  +#.*)?$", PAGE.read_text(), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        done = bare(set(), tmp_path, store, *command.split())
+        assert done.returncode == 0, done.stderr
+        assert len(rows(tmp_path / "predictions.csv")) == 3

@@ -18,8 +18,8 @@ from pcam_model.evaluation.forward import forward
 from pcam_model.evaluation.metrics import tumour_probability
 from pcam_model.inference import backends
 from pcam_model.inference.predictor import Predictor
-from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.channels import promote
+from pcam_model.registry.factory import open_store
 from pcam_model.training.model_io import load_model
 
 PATCHES = np.random.default_rng(3).integers(0, 256, (9, 96, 96, 3), dtype=np.uint8)
@@ -38,7 +38,8 @@ def test_arrays_tensors_images_and_lists_of_them_give_equal_predictions(predicto
         np.testing.assert_allclose(predictor(given).probabilities, expected.probabilities, rtol=0, atol=1e-6)
     for one in (PATCHES[4], torch.from_numpy(PATCHES)[4], images[4], images[4].convert("RGBA")):
         np.testing.assert_allclose(predictor(one).probabilities, expected.probabilities[4:5], rtol=0, atol=1e-6)
-    assert predictor([]).labels.shape == (0,) and predictor(PATCHES[:0]).probabilities.shape == (0,)
+    assert predictor([]).labels.shape == (0,)
+    assert predictor(PATCHES[:0]).probabilities.shape == (0,)
 
 
 def test_probabilities_equal_those_of_the_report(predictor: Predictor, model_folder: Path) -> None:
@@ -49,7 +50,8 @@ def test_probabilities_equal_those_of_the_report(predictor: Predictor, model_fol
     np.testing.assert_allclose(
         predictions.probabilities, tumour_probability(logits / model.temperature), rtol=0, atol=1e-6
     )
-    assert (predictions.labels == (predictions.probabilities >= 0.45)).all() and 0 < predictions.labels.sum() < 9
+    assert (predictions.labels == (predictions.probabilities >= 0.45)).all()
+    assert 0 < predictions.labels.sum() < 9
     plain = pcam_model.load(model_folder, tta=False)
     np.testing.assert_allclose(plain.logits(PATCHES), forward(network, loader, tta=False)[0], rtol=0, atol=1e-5)
 
@@ -75,9 +77,11 @@ def test_auto_chooses_the_faster_backend_and_gives_a_reason(
 
     assert pcam_model.load(model_folder).backend_choice.name == "torch"
     monkeypatch.setattr(backends, "_torch_has_gpu", lambda: False)
-    assert chosen(model_folder).name == "onnx" and "faster on a processor" in chosen(model_folder).reason
+    assert chosen(model_folder).name == "onnx"
+    assert "faster on a processor" in chosen(model_folder).reason
     absent("onnxruntime")
-    assert chosen(model_folder).name == "torch" and "onnxruntime" in chosen(model_folder).reason
+    assert chosen(model_folder).name == "torch"
+    assert "onnxruntime" in chosen(model_folder).reason
     absent("torch")
     assert chosen(model_folder) == ("onnx", "torch is not installed")
     monkeypatch.undo()
@@ -120,7 +124,8 @@ def test_a_model_is_found_by_channel_run_folder_and_address(
     expected = predictor(PATCHES).probabilities
     for name in ("champion", "made", "beta"):
         found = pcam_model.load(name, store=store.uri)
-        assert found.model.run == "made" and (found(PATCHES).probabilities == expected).all()
+        assert found.model.run == "made"
+        assert (found(PATCHES).probabilities == expected).all()
     for name in (store.uri, f"{store.uri}/runs/made", f"{store.uri}/channels/beta", str(tmp_path / "store")):
         assert pcam_model.load(name).model.weights_sha256 == predictor.model.weights_sha256
     assert "run='made', arch='resnet18', image_size=64" in repr(found)

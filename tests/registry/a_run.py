@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pcam_model.registry.backends.base import Store
-from pcam_model.registry.runs import Published, RunStore
+from pcam_model.registry.runs import PublishedRun, RunStore
 
 
 def safetensors(payload: bytes) -> bytes:
@@ -19,7 +19,7 @@ def model_folder(folder: Path, payload: bytes = b"weights" * 100) -> Path:
     return folder
 
 
-def publish_run(store: Store, folder: Path, name: str = "a", payload: bytes = b"weights" * 100) -> Published:
+def publish_run(store: Store, folder: Path, name: str = "a", payload: bytes = b"weights" * 100) -> PublishedRun:
     run = RunStore(store, name)
     run.reserve_run({"seed": 2})
     run.commit("model", model_folder(folder / name, payload), {"made": name})

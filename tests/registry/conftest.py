@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from s3_settings import real_environment, settings
 
-from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.factory import open_store
 
 
 @pytest.fixture(scope="session")

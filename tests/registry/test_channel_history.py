@@ -12,7 +12,7 @@ from pcam_model.registry.backends.base import Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, newest_first, whole_history
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
-from pcam_model.registry.manifest import encoded
+from pcam_model.registry.manifest import json_bytes
 from pcam_model.registry.pruning import prune_candidates
 
 
@@ -100,7 +100,7 @@ def test_a_store_of_before_there_were_pages_goes_on(three: Store) -> None:
     channel = read_channel(three)
     assert channel is not None
     moves = [move.model_dump(mode="json") for move in channel.history]
-    three.write("channels/champion.json", encoded({"name": "champion", "history": moves * 7}))
+    three.write("channels/champion.json", json_bytes({"name": "champion", "history": moves * 7}))
     assert runs(three) == "abc" * 7
     assert rollback(three).run == "b" and promote(three, "a").before == "b"
     assert runs(three) == "abc" * 7 + "ba" and list(verify(three)) == []

@@ -9,7 +9,7 @@ import pytest
 from a_run import model_folder, publish_run
 
 from pcam_model.core.errors import DiskFullError
-from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import pull
 from pcam_model.registry.runs import RunStore
 

@@ -12,7 +12,7 @@ from a_run import model_folder
 
 from pcam_model.core.schema import Record
 from pcam_model.registry.audit import verify
-from pcam_model.registry.backends.base import open_store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.workspace import Workspace
 

@@ -13,9 +13,9 @@ from a_run import model_folder, publish_run
 
 from pcam_model.core.errors import BusyError
 from pcam_model.registry.audit import verify
-from pcam_model.registry.backends.base import open_store
 from pcam_model.registry.channel_history import whole_history
 from pcam_model.registry.channels import promote, read_channel
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import pull, verify_folder
 from pcam_model.registry.runs import RunStore
 

@@ -161,7 +161,7 @@ def test_a_model_is_found_by_folder_channel_run_and_address(store: Store, tmp_pa
 def test_a_pulled_model_serves_while_the_store_is_away(
     moto_settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pcam_model.registry.backends.base import open_store
+    from pcam_model.registry.factory import open_store
 
     publish_run(open_store(moto_settings), tmp_path)
     promote(open_store(moto_settings), "a")

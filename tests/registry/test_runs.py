@@ -8,7 +8,7 @@ from a_run import model_folder, publish_run
 
 from pcam_model.core.errors import ConfigError, ModelError, StoreError
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import digest_of, parse_manifest, read_manifest
+from pcam_model.registry.manifest import parse_manifest, read_manifest, sha256_hex
 from pcam_model.registry.runs import RunStore, list_runs
 
 
@@ -86,12 +86,12 @@ def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: P
     published = run.publish({"metrics.jsonl": metrics})
     manifest, same = read_manifest(store, "a")
     assert same == published and published.uri == f"{store.uri}/runs/a"
-    assert published.digest == digest_of(store.read("runs/a/manifest.json"))
+    assert published.digest == sha256_hex(store.read("runs/a/manifest.json"))
     there = {entry.key.removeprefix("runs/a/") for entry in store.entries("runs/a/")} - {"manifest.json"}
     assert set(manifest.files) == there
     for name, file in manifest.files.items():
         content = store.read(f"runs/a/{name}")
-        assert (len(content), digest_of(content)) == (file.size, file.sha256)
+        assert (len(content), sha256_hex(content)) == (file.size, file.sha256)
 
 
 def test_a_published_run_does_not_change(store: Store, tmp_path: Path) -> None:

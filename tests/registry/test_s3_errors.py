@@ -13,7 +13,8 @@ import pytest
 from s3_settings import real_environment, settings
 
 from pcam_model.core.errors import PcamError, StoreError
-from pcam_model.registry.backends.base import StoreUnavailable, open_store
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.workspace import Workspace
 

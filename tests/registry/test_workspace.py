@@ -8,7 +8,8 @@ from a_run import model_folder
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.schema import Record
 from pcam_model.registry import runs
-from pcam_model.registry.backends.base import StoreUnavailable, open_store
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.manifest import read_manifest
 from pcam_model.registry.pull import pull
 from pcam_model.registry.workspace import Workspace

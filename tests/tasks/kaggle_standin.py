@@ -46,7 +46,7 @@ class Handler(web_standin.Handler):
         if self.path.endswith("IntrospectToken"):
             return self.say({"active": True, "username": "ada"})
         method = self.path.rpartition("CompetitionApiService/")[2]
-        kaggle.asked.append("start" if method == "DownloadDataFiles" else method)
+        kaggle.requests.append("start" if method == "DownloadDataFiles" else method)
         if kaggle.answers:
             status, headers = kaggle.answers.pop(0)
             return self.reply(status, headers, kaggle.refusal)

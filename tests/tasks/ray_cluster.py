@@ -6,12 +6,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from deployments.local.keeper import free_port
-from deployments.local.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +40,17 @@ def ray_cluster() -> Iterator[str]:
                     head.wait(patience)
                 except (ProcessLookupError, subprocess.TimeoutExpired):
                     continue
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until(done: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def answers(port: int) -> bool:

@@ -47,7 +47,7 @@ def test_the_archive_arrives_whole_and_is_asked_for_once(tmp_path, signed_in, ka
     assert archive.sha256 == hashlib.sha256(kaggle.content).hexdigest() and whole(tmp_path, kaggle)
     assert kaggle.user.startswith("Basic ")
     assert download(tmp_path) == archive
-    assert kaggle.asked == ["start", ""]
+    assert kaggle.requests == ["start", ""]
 
 
 def test_a_token_is_as_good(tmp_path, home, monkeypatch, kaggle):
@@ -68,7 +68,7 @@ def test_three_cuts_are_gone_on_from(tmp_path, signed_in, kaggle):
     kaggle.cuts = [PIECE + 100, PIECE + 7, 1000]
     download(tmp_path)
     assert whole(tmp_path, kaggle)
-    assert kaggle.asked == ["start", "", f"bytes={PIECE}-", f"bytes={2 * PIECE}-", f"bytes={2 * PIECE}-"]
+    assert kaggle.requests == ["start", "", f"bytes={PIECE}-", f"bytes={2 * PIECE}-", f"bytes={2 * PIECE}-"]
 
 
 def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_in, kaggle, monkeypatch):
@@ -77,17 +77,17 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_
     begun = time.monotonic()
     download(tmp_path)
     assert whole(tmp_path, kaggle) and time.monotonic() - begun < 30
-    assert kaggle.asked == ["start", "", f"bytes={PIECE}-"]
+    assert kaggle.requests == ["start", "", f"bytes={PIECE}-"]
 
 
 def test_a_download_that_broke_off_is_gone_on_from_by_the_next_process(tmp_path, signed_in, kaggle):
     kaggle.cuts = [PIECE + 100] + [0] * 500
     with pytest.raises(TransientError, match="breaks off"):
         download(tmp_path)
-    kaggle.cuts, kaggle.asked = [], []
+    kaggle.cuts, kaggle.requests = [], []
     download(tmp_path)
     assert whole(tmp_path, kaggle)
-    assert kaggle.asked == ["start", "", f"bytes={PIECE}-"]
+    assert kaggle.requests == ["start", "", f"bytes={PIECE}-"]
 
 
 def test_a_server_without_ranges_starts_again(tmp_path, signed_in, kaggle):
@@ -111,7 +111,7 @@ def test_401_is_said_and_not_tried_again(tmp_path, signed_in, kaggle):
     kaggle.answers = [(401, {})] * 5
     with pytest.raises(SourceError, match="does not accept the credentials"):
         download(tmp_path)
-    assert kaggle.asked == ["start"] and nothing_left(tmp_path)
+    assert kaggle.requests == ["start"] and nothing_left(tmp_path)
 
 
 def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
@@ -120,7 +120,7 @@ def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
         SourceError, match=f"rules are not accepted.*https://www.kaggle.com/competitions/{COMPETITION}/rules"
     ):
         download(tmp_path)
-    assert kaggle.asked == ["start"] and nothing_left(tmp_path)
+    assert kaggle.requests == ["start"] and nothing_left(tmp_path)
 
 
 def test_429_is_waited_for_as_long_as_it_asks(tmp_path, signed_in, kaggle):
@@ -139,7 +139,7 @@ def test_503_for_ever_ends(tmp_path, signed_in, kaggle):
     kaggle.answers = [(503, {})] * 100
     with pytest.raises(TransientError, match="after 8 attempts"):
         download(tmp_path)
-    assert len(kaggle.asked) == 8
+    assert len(kaggle.requests) == 8
 
 
 @pytest.mark.parametrize("spoil", ["tail", "middle"])
@@ -151,7 +151,7 @@ def test_a_broken_body_of_the_right_length_is_asked_for_again_and_then_refused(t
     kaggle.content = bytes(content)
     with pytest.raises(SourceError, match="truncated or damaged|members are broken"):
         download(tmp_path)
-    assert kaggle.asked == ["start", ""] * 2 and nothing_left(tmp_path)
+    assert kaggle.requests == ["start", ""] * 2 and nothing_left(tmp_path)
 
 
 def test_a_set_that_is_not_whole_is_refused(tmp_path, signed_in, kaggle):

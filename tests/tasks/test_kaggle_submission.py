@@ -96,4 +96,4 @@ def test_nothing_but_a_submission_is_sent(signed_in: None, kaggle: Standin, tmp_
     (tmp_path / "submission.csv").write_text("id,probability\n")
     with pytest.raises(SubmissionError, match="expected id,label"):
         submit(tmp_path / "submission.csv", "m")
-    assert kaggle.asked == []
+    assert kaggle.requests == []

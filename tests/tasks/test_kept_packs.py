@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kaggle_standin import COUNTS
 
-from pcam_model.data.pack import patches
+from pcam_model.data.pack import load_patches
 from pcam_model.data.source import SourceConfig
 from pcam_model.registry.workspace import Workspace
 from tasks import data
@@ -38,12 +38,12 @@ def given(signed_in, kaggle, cache, place):
 
 
 def test_a_new_machine_takes_the_pack_from_the_store(given, kaggle, cache, place):
-    pixels = np.array(patches(given))
+    pixels = np.array(load_patches(given))
     shutil.rmtree(cache)
-    asked = list(kaggle.asked)
+    asked = list(kaggle.requests)
     found = data.kept.fn(place, KAGGLE, 5)
     assert found.model_copy(update={"folder": ""}) == given.model_copy(update={"folder": ""})
-    assert np.array_equal(patches(found), pixels) and kaggle.asked == asked
+    assert np.array_equal(load_patches(found), pixels) and kaggle.requests == asked
 
 
 def test_the_machine_that_packed_uses_its_own(given, cache, place):

@@ -11,7 +11,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import SourceError
-from pcam_model.registry.backends.base import Store, open_store
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.describe import describe_run
 from pcam_model.registry.run_status import clear_status, read_status, write_status
 from pcam_model.registry.runs import RunStore
@@ -32,8 +33,8 @@ def test_only_a_run_that_has_begun_and_is_not_published_has_an_ending(store: Sto
     assert not write_status(store, "unknown", "Failed", "why")
     assert write_status(store, "begun", "Failed", "why", "job")
     ending = read_status(store, "begun")
-    assert ending is not None and (ending.state, ending.message, ending.job) == ("Failed", "why", "job")
-    assert describe_run(store.uri, "begun")["ending"]["message"] == "why"
+    assert ending is not None and (ending.state, ending.message, ending.flow_run_id) == ("Failed", "why", "job")
+    assert describe_run(store.uri, "begun")["status"]["message"] == "why"
     clear_status(store, "begun")
     assert read_status(store, "begun") is None
     (tmp_path / "work").mkdir()
@@ -64,7 +65,7 @@ def test_a_flow_leaves_its_state(server: None, store: Store, fault: BaseExceptio
     with pytest.raises(type(fault)):
         decides({"uri": store.uri})
     ending = read_status(store, "begun")
-    assert ending is not None and ending.state == state and ending.job
+    assert ending is not None and ending.state == state and ending.flow_run_id
 
 
 def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceErr
 from pcam_model.inference import shards as scoring
 from pcam_model.inference.shards import gather, plan_scoring, score_shard
 from pcam_model.registry.audit import verify
-from pcam_model.registry.backends.base import Store, StoreConfig, open_store
+from pcam_model.registry.backends.base import Store
+from pcam_model.registry.config import StoreConfig
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.channels import promote
 from tasks.inference import workers
 
@@ -51,7 +53,7 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     made = patch_set(10, suffix="png")
     made.files["train/bad.png"] = b"no"
     made.folder(tmp_path / "new")
-    first = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4)
+    first = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4)
     assert (first.counts.patches, first.counts.unreadable, first.model) == (10, 1, "made")
     rows = table(store, first.published.uri)
     assert (
@@ -63,12 +65,12 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     shards = [entry.key for entry in store.entries("shards/")]
     assert len(shards) == 3 and list(verify(store)) == []
 
-    monkeypatch.setattr(scoring, "predicted", never)
-    assert score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4) == first
+    monkeypatch.setattr(scoring, "predict_rows", never)
+    assert score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4) == first
     monkeypatch.undo()
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "new" / "train" / "zz.png").write_bytes(made.files[f"train/{made.ids[0]}.png"])
-    second = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard=4)
+    second = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4)
     assert second.counts.patches == 11 and second.published.uri != first.published.uri
     assert len([entry.key for entry in store.entries("shards/")]) == 4
 
@@ -99,7 +101,7 @@ def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
 def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp_path: Path) -> None:
     for words, error, said in (
         (("", "champion", store.uri, 5), ConfigError, "source is empty"),
-        ((str(kaggle_zip), "champion", store.uri, 0), ConfigError, "shard is 0"),
+        ((str(kaggle_zip), "champion", store.uri, 0), ConfigError, "shard_size is 0"),
         ((str(kaggle_zip), "nobody", store.uri, 5), ModelError, "'nobody' is not published"),
         ((str(tmp_path / "none"), "champion", store.uri, 5), SourceError, "there is nothing here"),
     ):
@@ -112,12 +114,12 @@ def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
 ) -> None:
     config = plan_scoring(str(kaggle_zip), "champion", store.uri, 30, None)
     done = score_shard(config, 0)
-    assert not done.again and score_shard(config, 0).again
+    assert not done.cached and score_shard(config, 0).cached
     store.write(f"shards/{done.digest}.json", b"{")
     with pytest.raises(ModelError, match="is gone or damaged; run the scoring again"):
         gather(config, [done])
-    assert not score_shard(config, 0).again
-    later = config.model_copy(update={"listing": "of another time"})
+    assert not score_shard(config, 0).cached
+    later = config.model_copy(update={"listing_digest": "of another time"})
     patch_set(24, seed=5).zip(kaggle_zip)
     with pytest.raises(SourceError, match="has changed since its scoring began"):
         score_shard(later, 0)
@@ -126,21 +128,21 @@ def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
 def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
     from distributed import LocalCluster
 
-    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8)
+    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8)
     for entry in list(store.entries("shards/")):
         store.delete(entry.key)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        dask = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8, cluster=cluster.scheduler_address)
+        dask = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8, cluster=cluster.scheduler_address)
     assert dask == threads and len(list(store.entries("shards/"))) == 3
 
 
 def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
     pytest.importorskip("prefect_ray", reason="pip install 'pcam[ray]' was not done")
-    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8)
+    threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8)
     for entry in list(store.entries("shards/")):
         store.delete(entry.key)
     with ray_cluster() as address:
-        ray = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard=8, cluster=address)
+        ray = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8, cluster=address)
     assert ray == threads and len(list(store.entries("shards/"))) == 3
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from pcam_model.data.patch_loader import PatchLoader, make_loader
 from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.device import ComputeConfig
-from pcam_model.training.lr_finder import LrCurve, LrFinderConfig, LrFinderSetup, find_lr
+from pcam_model.training.lr_curve import LrCurve
+from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
 from pcam_model.training.trainer import Trainer

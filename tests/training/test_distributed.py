@@ -1,4 +1,4 @@
-"""Several processes that share each batch train as one does, and one that dies holds nobody up."""
+"""Several processes that share each batch train as one does, and the death of one ends the stage at once."""
 
 import os
 import signal
@@ -17,27 +17,27 @@ from pcam_model.core.errors import ConfigError, Interrupted, TransientError
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.data.split import SplitConfig, make_split
+from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.checkpoint import LATEST, Checkpoint
 from pcam_model.training.context import TrainingContext, load_network
 from pcam_model.training.device import ComputeConfig
-from pcam_model.training.distributed_job import MADE, DistributedJob, run_distributed
+from pcam_model.training.distributed_job import JOB_FILE, MODULE, RESULT_FILE, DistributedJob, run_distributed
 from pcam_model.training.metrics_log import read_metrics
 from pcam_model.training.network import ModelConfig
 from pcam_model.training.stage import FinetuneConfig, Stage
-from pcam_model.training.trainer import Callbacks
 
 STAGE = Stage(
     name="finetune", config=FinetuneConfig(epochs=2, batch_size=9, ema_fraction=0, no_warp_fraction=0)
-).resting_on({})
+).with_inputs({})
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     home, config = tmp_path_factory.mktemp("pack"), SourceConfig(kind="sample", max_patches=60)
     pack = build_pack(fetch(config, 0), config, home, 0)
-    sides = make_split(pack, SplitConfig(), home / "split")
-    network = ModelConfig.model_validate({"name": "resnet18", "weights": "none", "size": 32})
-    return TrainingContext(pack=pack, split=sides, model=network, seed=3, compute=ComputeConfig(precision="fp32"))
+    split = make_split(pack, SplitConfig(), home / "split")
+    network = ModelConfig.model_validate({"arch": "resnet18", "weights": "none", "image_size": 32})
+    return TrainingContext(pack=pack, split=split, model=network, seed=3, compute=ComputeConfig(precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -53,65 +53,65 @@ def job(context: TrainingContext, folder: Path, steps: int = 0) -> DistributedJo
     return DistributedJob(context=changed, stage=STAGE, max_lr=1e-5, start=None, folder=str(folder))
 
 
-def alike(folder: Path, end: Checkpoint, alone: tuple[Path, Checkpoint], context: TrainingContext) -> None:
-    """The same losses and the same way from the same start, up to rounding (which AdamW's first steps make larger)."""
-    kept, expected = (
-        [row["loss"] for row in read_metrics(place / "metrics.jsonl") if row["kind"] == "step"]
-        for place in (folder, alone[0])
+def assert_alike(folder: Path, end: Checkpoint, alone: tuple[Path, Checkpoint], context: TrainingContext) -> None:
+    """Compare losses and weight changes up to rounding, which AdamW's first steps make larger."""
+    losses, expected = (
+        [row["loss"] for row in read_metrics(path / "metrics.jsonl") if row["kind"] == "step"]
+        for path in (folder, alone[0])
     )
-    assert kept == pytest.approx(expected, rel=1e-3)
+    assert losses == pytest.approx(expected, rel=1e-3)
     start, ours, theirs = load_network(context, None).state_dict(), load_file(end.path), load_file(alone[1].path)
     names = [name for name, tensor in start.items() if tensor.is_floating_point()]
     for chosen in ([name for name in names if "running" in name], [name for name in names if "running" not in name]):
-        way, expected_way = (torch.cat([(to[n] - start[n]).flatten() for n in chosen]) for to in (ours, theirs))
-        assert float((way - expected_way).norm() / expected_way.norm()) < 0.1
+        change, expected_change = (torch.cat([(to[n] - start[n]).flatten() for n in chosen]) for to in (ours, theirs))
+        assert float((change - expected_change).norm() / expected_change.norm()) < 0.1
     assert ours["body.bn1.num_batches_tracked"] == theirs["body.bn1.num_batches_tracked"] == 8
 
 
 def test_two_processes_train_as_one_does(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:
-    told: list[int] = []
-    end = run_distributed(job(context, tmp_path), 2, Callbacks(epoch=lambda row: told.append(row["epoch"])))
-    alike(tmp_path, end, alone, context)
-    assert told == [1, 2]
+    epochs: list[int] = []
+    end = run_distributed(job(context, tmp_path), 2, Callbacks(on_epoch=lambda row: epochs.append(row["epoch"])))
+    assert_alike(tmp_path, end, alone, context)
+    assert epochs == [1, 2]
 
 
 def test_a_dead_process_ends_the_stage_in_seconds_and_another_number_goes_on(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:
-    fallen: list[float] = []
+    killed_at: list[float] = []
 
-    def fell(done: int, total: int) -> None:
-        if done >= 3 * 9 and not fallen:
-            fallen.append(time.monotonic())
+    def kill_one(done: int, total: int) -> None:
+        if done >= 3 * 9 and not killed_at:
+            killed_at.append(time.monotonic())
             os.kill(children(os.getpid())[-1], signal.SIGKILL)
 
     with pytest.raises(TransientError, match="one of the 2 processes of the finetune training died"):
-        run_distributed(job(context, tmp_path, steps=1), 2, Callbacks(progress=fell))
-    assert time.monotonic() - fallen[0] < 60
+        run_distributed(job(context, tmp_path, steps=1), 2, Callbacks(on_progress=kill_one))
+    assert time.monotonic() - killed_at[0] < 60
     assert (tmp_path / LATEST).is_file()
     end = job(context, tmp_path).trainer(Callbacks()).run()
     assert any(row["step"] >= 3 for row in read_metrics(tmp_path / "metrics.jsonl"))
-    alike(tmp_path, end, alone, context)
+    assert_alike(tmp_path, end, alone, context)
 
 
 def test_a_signal_stops_all_of_them_after_the_same_step(context: TrainingContext, tmp_path: Path) -> None:
-    def asked(done: int, total: int) -> None:
+    def stop(done: int, total: int) -> None:
         if done == 2 * 9:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="finetune training stopped by SIGTERM"):
-        run_distributed(job(context, tmp_path), 2, Callbacks(progress=asked))
+        run_distributed(job(context, tmp_path), 2, Callbacks(on_progress=stop))
     assert (tmp_path / LATEST).is_file()
-    assert job(context, tmp_path).trainer(Callbacks()).state.step >= 2
+    assert job(context, tmp_path).trainer(Callbacks()).resume().state.step >= 2
 
 
-def test_what_a_process_finds_wrong_is_said_in_its_sentence(context: TrainingContext, tmp_path: Path) -> None:
-    config = STAGE.config.model_copy(update={"batch": 64})
+def test_the_error_of_a_process_is_raised_again(context: TrainingContext, tmp_path: Path) -> None:
+    config = STAGE.config.model_copy(update={"batch_size": 64})
     wrong = job(context, tmp_path).model_copy(update={"stage": STAGE.model_copy(update={"config": config})})
-    with pytest.raises(ConfigError, match="finetune.batch_size is 64, but the training part has only 43 patches"):
-        run_distributed(wrong, 2, Callbacks())
+    with pytest.raises(ConfigError, match="finetune.batch_size is 64, but the training split has only 43 patches"):
+        run_distributed(wrong, 1, Callbacks())
 
 
 def test_two_machines_meet_at_a_rendezvous(
@@ -119,30 +119,30 @@ def test_two_machines_meet_at_a_rendezvous(
 ) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        where = f"localhost:{free.getsockname()[1]}"
-    compute = context.compute.model_copy(update={"machines": 2, "rendezvous": where})
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    compute = context.compute.model_copy(update={"nnodes": 2, "rdzv_endpoint": endpoint})
     shared = job(context.model_copy(update={"compute": compute}), tmp_path)
-    said: list[subprocess.Popen[bytes]] = []
+    joined: list[subprocess.Popen[bytes]] = []
 
     def join() -> None:
-        while not (tmp_path / ".job.json").exists():
+        while not (tmp_path / JOB_FILE).exists():
             time.sleep(0.1)
-        words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", where]
-        torchrun = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "pcam_model.training.distributed_job"]
-        said.append(subprocess.Popen([*torchrun, str(tmp_path / ".job.json")]))
+        options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "-m", MODULE]
+        joined.append(subprocess.Popen([*torchrun, str(tmp_path / JOB_FILE)]))
 
     other = threading.Thread(target=join)
     other.start()
     end = run_distributed(shared, 1, Callbacks())
     other.join()
-    assert said[0].wait(60) == 0
-    alike(tmp_path, end, alone, context)
-    assert not (tmp_path / MADE).exists()
+    assert joined[0].wait(60) == 0
+    assert_alike(tmp_path, end, alone, context)
+    assert not (tmp_path / RESULT_FILE).exists()
 
 
 def children(pid: int) -> list[int]:
-    """All processes below this one that take part in a training."""
-    found = []
+    """Ids of the training processes below this one."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
@@ -152,15 +152,15 @@ def children(pid: int) -> list[int]:
         if (
             b"pcam_model.training.distributed_job" in words
             and b"torch.distributed.run" not in words
-            and above(parent, pid)
+            and is_below(parent, pid)
         ):
-            found.append(int(path.name))
-    return sorted(found)
+            pids.append(int(path.name))
+    return sorted(pids)
 
 
-def above(pid: int, wanted: int) -> bool:
+def is_below(pid: int, ancestor: int) -> bool:
     while pid > 1:
-        if pid == wanted:
+        if pid == ancestor:
             return True
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return False

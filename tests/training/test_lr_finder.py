@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,9 +8,17 @@ import torch
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.data.patch_loader import PatchLoader
-from pcam_model.training.lr_finder import LrFinderConfig, find_lr, suggest
+from pcam_model.training.lr_curve import DEFAULT_LR, exploded_at, lr_at, read_curve, suggest
+from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import PatchNetwork
-from pcam_model.training.optimizer import FROZEN
+from pcam_model.training.stage import FrozenConfig, Stage
+
+STAGE = Stage(name="frozen", config=FrozenConfig(epochs=1, batch_size=8))
+
+
+def setup(folder: Path, steps: int) -> LrFinderSetup:
+    """A range test of the frozen stage."""
+    return LrFinderSetup(stage=STAGE, config=LrFinderConfig(steps=steps), seed=2, folder=folder)
 
 
 def test_the_search_leaves_network_and_random_state_as_they_were(
@@ -18,17 +27,18 @@ def test_the_search_leaves_network_and_random_state_as_they_were(
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    curve = find_lr(network, part(48), LrFinderConfig(steps=40), FROZEN, 8, 2, ("frozen", 1), tmp_path)
+    curve = find_lr(network, part(48), setup(tmp_path, 40))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert curve.suggestion == curve.suggestions["valley"]
+    expected = curve.suggestions["valley"] if curve.informative else DEFAULT_LR["frozen"]
+    assert curve.suggestion == min(expected, curve.stable_lr)
     assert 1e-7 < curve.suggestion < 10
 
 
 def test_the_same_place_gives_the_same_curve(
     tmp_path: Path, network: PatchNetwork, part: Callable[..., PatchLoader]
 ) -> None:
-    curves = [find_lr(network, part(48), LrFinderConfig(steps=30), FROZEN, 8, 2, ("frozen", 1), tmp_path) for _ in "ab"]
+    curves = [find_lr(network, part(48), setup(tmp_path, 24)) for _ in "ab"]
     assert curves[0] == curves[1]
 
 
@@ -68,4 +78,41 @@ def test_a_network_that_gives_no_numbers_asks_for_a_rate(
 ) -> None:
     network.head[3].weight.data.fill_(float("nan"))  # type: ignore[union-attr, operator]
     with pytest.raises(ConfigError, match="set frozen.lr yourself"):
-        find_lr(network, part(48), LrFinderConfig(steps=20), FROZEN, 8, 2, ("frozen", 1), tmp_path)
+        find_lr(network, part(48), setup(tmp_path, 20))
+
+
+def read(gains: np.ndarray, evaluations: list[float] | None = None) -> Any:
+    """The curve of a test whose untrained network loses 0.7 on each batch."""
+    losses, starts = list(0.7 + gains), [0.7] * len(gains)
+    return read_curve(losses, starts, evaluations or [], "finetune", "valley", len(gains), Path("lr.json"))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_flat_noise_holds_no_information_and_the_default_is_suggested_aloud(seed: int) -> None:
+    curve = read(np.random.default_rng(seed).normal(0, 0.2, 100))
+    assert not curve.informative and curve.method == "default"
+    assert curve.suggestion == DEFAULT_LR["finetune"]
+    assert "holds no information" in curve.reason
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_fall_beyond_its_noise_is_informative(seed: int) -> None:
+    fall = np.concatenate([np.zeros(50), np.linspace(0, -0.5, 30), np.linspace(-0.5, 2, 20)])
+    curve = read(fall + np.random.default_rng(seed).normal(0, 0.1, 100))
+    assert curve.informative and curve.method == "valley" and "valley suggests" in curve.reason
+    assert curve.suggestion == curve.suggestions["valley"]
+    assert lr_at(45, 100) < curve.suggestion < lr_at(85, 100)
+
+
+def test_no_rate_is_suggested_at_which_evaluation_has_exploded() -> None:
+    fall = np.concatenate([np.zeros(30), np.linspace(0, -0.6, 70)])  # in training it goes on falling
+    evaluations = [0.7] * 25 + [50.0] * 25  # of every second step
+    end = exploded_at(list(0.7 + fall), evaluations)
+    assert end == 49
+    curve = read(fall, evaluations)
+    assert curve.stable_lr == lr_at(end - 1, 100)
+    assert max(curve.suggestions["valley"], curve.suggestions["steep"], curve.suggestion) <= curve.stable_lr
+
+
+def test_evaluation_below_a_coins_loss_has_not_exploded() -> None:
+    assert exploded_at([0.7] * 40, [0.1] * 8 + [0.6] * 12) is None

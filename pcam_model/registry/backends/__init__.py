@@ -1,1 +1,1 @@
-"""Object stores: a directory and S3 behind one interface."""
+"""Backends of the store: a folder, and S3."""

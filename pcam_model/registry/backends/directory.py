@@ -1,27 +1,27 @@
-"""The directory room of the store: no server, safe for many processes on one file system."""
+"""The store in a folder: needs no server, and is safe for many processes on one file system."""
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pcam_model.core.errors import StoreError
-from pcam_model.core.files import disk_space_guard, sha256, write_atomic
-from pcam_model.registry.backends.base import Conflict, Entry, NotFound, checked_key
-from pcam_model.registry.transfer import save_blocks
+from pcam_model.core.files import disk_space_guard, save_blocks, sha256, write_atomic
+from pcam_model.core.locks import file_lock
+from pcam_model.registry.backends.base import Conflict, Entry, NotFound, validate_key
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
+NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DirectoryStore:
-    """A folder; a key is a path in it. Hidden names (locks, parts under way) are no objects."""
+    """A store in a folder: a key is a path below it; hidden files (locks, temporary files) are no objects."""
 
     def __init__(self, root: Path) -> None:
-        """`root` is absolute, and made when the first object is written."""
-        self.root = root
+        """`root` is made when the first object is written."""
+        self.root = Path(os.path.abspath(root))  # as an address has it: without `..`, symbolic links kept
 
     @property
     def uri(self) -> str:
@@ -41,33 +41,33 @@ class DirectoryStore:
         """See `Store.blocks`."""
         with self._open(key) as file:
             file.seek(start)
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 yield block
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
-        """See `Store.write`; conditions hold between processes by a lock on the folder."""
+        """See `Store.write`; a lock on the folder makes condition and write one step."""
         path = self._path(key)
-        with self._speaking(key), self._locked():
-            there = self.stat(key)
-            if only_if_absent and there is not None:
-                raise Conflict(f"{self.uri}/{key} is already there; somebody else was quicker")
-            if only_if is not None and (there is None or there.etag != only_if):
-                raise Conflict(f"{self.uri}/{key} has changed since it was read; read it again and decide anew")
+        with self._translate_errors(key), self._lock():
+            current = self.stat(key)
+            if only_if_absent and current is not None:
+                raise Conflict(f"{self.uri}/{key} exists already, written by another process; read it and try again")
+            if only_if is not None and (current is None or current.etag != only_if):
+                raise Conflict(f"{self.uri}/{key} has changed since it was read; read it and try again")
             write_atomic(path, content)
             with path.open("rb") as file:
                 return _etag(file)
 
     def upload(self, key: str, path: Path) -> str:
         """See `Store.upload`."""
-        with path.open("rb") as source, self._speaking(key):
-            return save_blocks(iter(lambda: source.read(BLOCK), b""), self._path(key), durable=True)
+        with path.open("rb") as source, self._translate_errors(key):
+            return save_blocks(iter(lambda: source.read(BLOCK_BYTES), b""), self._path(key), durable=True)
 
-    def holds(self, key: str, path: Path) -> bool:
-        """See `Store.holds`."""
-        there = self._path(key)
-        if not there.is_file() or there.stat().st_size != path.stat().st_size:
+    def matches(self, key: str, path: Path) -> bool:
+        """See `Store.matches`; by SHA-256."""
+        stored = self._path(key)
+        if not stored.is_file() or stored.stat().st_size != path.stat().st_size:
             return False
-        return sha256(there) == sha256(path)
+        return sha256(stored) == sha256(path)
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
@@ -76,7 +76,7 @@ class DirectoryStore:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
         start = self.root / prefix.rpartition("/")[0]
-        keys = (path.relative_to(self.root).as_posix() for path in _visible(start))
+        keys = (path.relative_to(self.root).as_posix() for path in _visible_files(start))
         for key in sorted(key for key in keys if key.startswith(prefix)):
             entry = self.stat(key)
             if entry is not None:
@@ -87,21 +87,20 @@ class DirectoryStore:
         start = self.root / prefix
         if start.is_dir():
             names = sorted(path.name for path in start.iterdir() if path.is_dir() and not path.name.startswith("."))
-            yield from (name for name in names if any(_visible(start / name)))
+            yield from (name for name in names if any(_visible_files(start / name)))
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
-        path = self._path(key)
         try:
-            with path.open("rb") as file:
+            with self._path(key).open("rb") as file:
                 status = os.fstat(file.fileno())
                 return Entry(key, status.st_size, _etag(file), status.st_mtime)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except NO_FILE:
             return None
 
     def delete(self, key: str) -> None:
-        """See `Store.delete`; folders that become empty go too."""
-        with self._speaking(key), self._locked():
+        """See `Store.delete`; folders that become empty are removed."""
+        with self._translate_errors(key), self._lock():
             path = self._path(key)
             path.unlink(missing_ok=True)
             for folder in path.relative_to(self.root).parents[:-1]:
@@ -111,44 +110,41 @@ class DirectoryStore:
                     break
 
     def _path(self, key: str) -> Path:
-        return self.root / checked_key(key)
+        return self.root / validate_key(key)
 
     def _open(self, key: str) -> BinaryIO:
-        with self._speaking(key):
+        with self._translate_errors(key):
             try:
                 return self._path(key).open("rb")
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                raise NotFound(f"{self.uri} has no {key}; look at what is there with `pcam runs`") from None
+            except NO_FILE:
+                raise NotFound(f"{self.uri} has no object {key}; `pcam runs` lists the store's runs") from None
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return file_lock(self.root / ".lock")
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
+    def _translate_errors(self, key: str) -> Iterator[None]:
         try:
             with disk_space_guard(self.root):
                 yield
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreError(
-                f"{self.uri}: the store's folder refuses {key} ({reason}); it must be a folder that you may write to"
+                f"{self.uri}: the store's folder refuses {key} ({reason}); make it a folder that you may write to"
             ) from error
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden, nor in a hidden folder."""
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in files if not name.startswith("."))
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
 def _etag(file: BinaryIO) -> str:
-    """The digest of what is small enough to be compared and swapped; the file's identity for what is large."""
+    """The SHA-256 of a small file, as only small ones are written conditionally; size, time and inode of a large one."""
     status = os.fstat(file.fileno())
-    if status.st_size > BLOCK:
+    if status.st_size > BLOCK_BYTES:
         return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
     file.seek(0)
     return hashlib.sha256(file.read()).hexdigest()

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from pcam_model.core.errors import StoreError
 from pcam_model.core.files import sha256
-from pcam_model.registry.backends.base import Conflict, Entry, StoreUnavailable, checked_key
+from pcam_model.registry.backends.base import Conflict, Entry, StoreUnavailable, validate_key
 from pcam_model.registry.backends.s3_client import BLOCK, STREAMS, client
 from pcam_model.registry.backends.s3_errors import code_of, speaking
 from pcam_model.registry.transfer import save_blocks
@@ -90,7 +90,7 @@ class S3Store:
                 self.client.upload_file(str(path), place["Bucket"], place["Key"], Config=TRANSFER)
             return digest.result()
 
-    def holds(self, key: str, path: Path) -> bool:
+    def matches(self, key: str, path: Path) -> bool:
         """See `Store.holds`; by the MD5 that servers give as the etag of what is not encrypted with a key service."""
         there = self.stat(key)
         return there is not None and there.size == path.stat().st_size and there.etag == _etag(path)
@@ -130,7 +130,7 @@ class S3Store:
             self.client.delete_object(**self._place(key))
 
     def _place(self, key: str) -> dict[str, str]:
-        return {"Bucket": self.bucket, "Key": self.prefix + checked_key(key)}
+        return {"Bucket": self.bucket, "Key": self.prefix + validate_key(key)}
 
     def _speaking(self, key: str, doing: str) -> AbstractContextManager[None]:
         return speaking(f"{self.uri}/{key}", self.client.meta.endpoint_url, doing)

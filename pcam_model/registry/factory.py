@@ -1,0 +1,46 @@
+"""Open a store by its address."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pcam_model.core.errors import StoreError
+from pcam_model.registry.backends.base import Store, validate_key
+
+EXPECTED = "expected file:///folder, a folder's path or s3://bucket/prefix"
+
+
+def open_store(uri: str) -> Store:
+    """The store at `uri`: `file:///folder`, a folder's path, or `s3://bucket/prefix`.
+
+    Raises:
+        StoreError: the address is malformed, or of an unknown scheme.
+    """
+    if "://" not in uri:
+        if not uri:
+            raise StoreError(f"the store's address is empty; {EXPECTED}")
+        return _open_directory(Path(uri).expanduser())
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        return _open_directory(Path(unquote(parts.path)))
+    if parts.scheme == "file":
+        raise StoreError(f"{uri}: a file address has an absolute path and three slashes, as in file:///srv/store")
+    if parts.scheme == "s3" and "@" not in parts.netloc:
+        return _open_bucket(parts.netloc, parts.path)
+    if parts.scheme == "s3":
+        raise StoreError("an s3:// address holds no credentials; write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID")
+    raise StoreError(f"{uri}: unknown kind of store; {EXPECTED}")
+
+
+def _open_directory(root: Path) -> Store:
+    from pcam_model.registry.backends.directory import DirectoryStore
+
+    return DirectoryStore(root)
+
+
+def _open_bucket(bucket: str, path: str) -> Store:
+    from pcam_model.registry.backends.s3 import S3Store  # boto3 takes long to import
+
+    prefix = path.strip("/")
+    if not bucket:
+        raise StoreError("an s3:// address names a bucket, as in s3://models/pcam")
+    return S3Store(bucket, validate_key(prefix) if prefix else "")
