@@ -31,7 +31,7 @@ def test_every_split_is_predicted_in_its_order_and_no_file_is_left(
     assert images.name(12) == ("pcam-valid-000000", f"{PREFIX}_valid_x.h5{'.gz' * packed}")
     assert images.content(21) == pixels[21].tobytes()
     predictor = load(model_folder, backend="onnx", tta=False)
-    counts = predict_to_csv(tmp_path / "out.csv", predictor, images, batch=5)
+    counts = predict_to_csv(tmp_path / "out.csv", predictor, images, batch_size=5)
     with (tmp_path / "out.csv").open(newline="") as file:
         probabilities = [float(row["probability"]) for row in csv.DictReader(file)]
     assert counts.patches == 22
