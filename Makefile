@@ -13,7 +13,7 @@ export PCAM_MAKE_SET := $(SET)
 export PCAM_MAKE_STORE := $(STORE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-s3 test-container up down clean FORCE
+.PHONY: help setup train test test-all test-slow test-s3 test-container up down clean FORCE
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ test: $(STAMP)  ## run the tests but for the slow campaigns (about 8 minutes on 
 
 test-all: $(STAMP)  ## run every test, the slow campaigns too (an hour on two cores)
 	@$(RUN_PYTHON) -m pytest -n 2 --dist loadfile --durations 10 $(ARGS)
+
+test-slow: $(STAMP)  ## run the slow campaigns alone
+	@$(RUN_PYTHON) -m pytest -m slow --durations 10 $(ARGS)
 
 test-s3: $(STAMP)  ## run the store's tests on a real S3 server (see tests/with_s3.py)
 	@$(RUN_PYTHON) tests/with_s3.py $(ARGS)

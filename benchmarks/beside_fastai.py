@@ -98,9 +98,7 @@ class Over(Exception):
 
 def train(pack: Pack, name: str, size: int, batch: int, seconds: float) -> float:
     """Images a second of `Fit`, from its first word on how far it is."""
-    network = build_network(
-        ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 2, quiet=True
-    )
+    network = build_network(ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 2, quiet=True)
     stage = Stage(
         name="finetune", config=FinetuneConfig(epochs=1000, batch_size=batch, no_warp_fraction=0, ema_fraction=0)
     )

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from benchmarks.machine import synchronize, write_result
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
-from pcam_model.training.device import ComputeConfig, Precision, best_device, autocast_dtype, autocast
+from pcam_model.training.device import ComputeConfig, Precision, autocast, autocast_dtype, best_device
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.optimizer import make_optimizer
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.fit import bare_rate, fit_rate, stage_of
 from benchmarks.machine import write_result
-from pcam_model.training.device import ComputeConfig, best_device, autocast_dtype
+from pcam_model.training.device import ComputeConfig, autocast_dtype, best_device
 
 EPOCH = 176_020  # Kaggle's patches, less the fifth that validates
 

@@ -87,12 +87,12 @@ def summary(by_source: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=1000)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     table = KagglePatches(args.archive).table.head(args.limit)
     ours, standard = Zip(args.archive), zipfile.ZipFile(args.archive)
     sources = {
@@ -101,7 +101,9 @@ def main() -> None:
         "our zip reader and Pillow": Source(table, ours.read, decode_with_bare_pillow),
         "our zip reader and decoder": Source(table, ours.read, Decoder()),
     }
-    patches = {name: np.stack([source.patch(row) for row in range(64)]) for name, source in sources.items()}
+    patches = {
+        name: np.stack([source.patch(row) for row in range(min(64, len(table)))]) for name, source in sources.items()
+    }
     assert all(np.array_equal(each, patches[BASELINE]) for each in patches.values())
     figures = {
         "archive": args.archive.name,

@@ -22,8 +22,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from pcam_model.registry.factory import open_store
 from pcam_model.registry.backends.s3 import S3Store
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.manifest import FileRecord, check_sizes, json_bytes
 
 MEGABYTES = int(os.environ.get("MEGABYTES", 500))

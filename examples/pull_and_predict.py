@@ -1,6 +1,6 @@
 """Pull a published model and predict patches from Python, cell by cell as in a notebook.
 
-    python -m examples.pull_and_predict MODEL IMAGE [IMAGE ...]
+python -m examples.pull_and_predict MODEL IMAGE [IMAGE ...]
 """
 
 # %% A model: a channel such as champion, a run, a folder, or an address such as s3://bucket/prefix

@@ -8,7 +8,6 @@ from pcam_model.data.pack import Pack
 from pcam_model.presets import PresetName
 from pcam_model.registry.runs import PublishedRun
 from pcam_model.registry.workspace import Workspace
-from pcam_model.training.context import TrainingContext
 from pcam_model.training.stage import Stage
 from tasks import checking, data, process_setup, publishing, scoring, training
 from tasks.run_status import STATUS_HOOKS
@@ -30,8 +29,7 @@ def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = 
     pack = build_pack(workspace, config)
     data.check_quality(workspace, pack, config)
     publishing.reserve_run(workspace, config)
-    split = data.split(workspace, pack, config)
-    context = TrainingContext(pack=pack, split=split, model=config.model, seed=config.seed, compute=config.compute)
+    context = data.split(workspace, pack, config)
 
     frozen = training.choose_batch_size(workspace, context, Stage(name="frozen", config=config.frozen), start=None)
     frozen_lr = training.find_lr(workspace, context, frozen, config.lr_finder, start=None)
@@ -43,8 +41,8 @@ def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = 
     finetune_lr = training.find_lr(workspace, context, finetune, config.lr_finder, start=head)
     trained = training.finetune(workspace, context, finetune, finetune_lr, start=head)
 
-    report = scoring.score(workspace, config, context, [frozen_lr, finetune_lr], [head, trained])
-    published = publishing.publish(workspace, config, context, [head, trained], report)
+    report = scoring.score(workspace, config, context, [frozen_lr, finetune_lr], trained)
+    published = publishing.publish(workspace, config, context, trained, report)
     publishing.show_results(workspace, report, published)
     return published
 

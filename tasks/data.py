@@ -1,9 +1,8 @@
 """Tasks on the data: download, pack, data checks, split."""
 
+import logging
 from pathlib import Path
 from typing import Any
-
-from prefect import task
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
@@ -23,7 +22,8 @@ from pcam_model.data.split import Split
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.datasets import fetch_dataset, find_dataset, upload_dataset
 from pcam_model.registry.workspace import Workspace
-from tasks.policy import retried, task_options
+from pcam_model.training.context import TrainingContext
+from tasks.policy import retried, step
 from tasks.progress import progress, show_picture, show_table
 
 
@@ -50,7 +50,7 @@ def _stored_digest(workspace: Workspace, key: dict[str, Any] | None) -> str | No
     return None if key is None else find_dataset(workspace.run_store.store, key)
 
 
-@task(**task_options("download", hours=12))
+@step("download", hours=12)
 def fetch_pack(workspace: Workspace, digest: str) -> Pack:
     """Download a pack from the store."""
     log.info("Pack: downloading %s from %s", digest[:12], workspace.store)
@@ -70,7 +70,7 @@ def store_pack(workspace: Workspace, pack: Pack, config: TrainConfig) -> None:
         log.warning("%s. The pack is on this machine only, in %s", error, pack.folder)
 
 
-@task(**task_options("store pack", hours=12))
+@step("store pack", hours=12)
 def upload_pack(workspace: Workspace, pack: Pack, key: dict[str, Any]) -> None:
     """Upload a pack to the store, under the key of its source."""
     upload_dataset(workspace.run_store.store, key, pack.digest, Path(pack.folder))
@@ -81,7 +81,7 @@ def _source_task_name(parameters: dict[str, Any]) -> str:
     return "download" if source.kind == "kaggle" or source.is_remote else "source"
 
 
-@task(**task_options("download", hours=24) | {"task_run_name": _source_task_name})
+@step("download", hours=24, run_name=_source_task_name)
 def download(config: TrainConfig) -> Archive:
     """Download the source, or find it on this machine; with its digest."""
     downloads = cache_dir() / "downloads"
@@ -96,7 +96,7 @@ def download(config: TrainConfig) -> Archive:
     return archive
 
 
-@task(**task_options("pack", hours=6))
+@step("pack", hours=6)
 def pack(archive: Archive, config: TrainConfig) -> Pack:
     """Write all patches into one uint8 array, unless this machine has it already."""
     packs = cache_dir() / "packs"
@@ -111,7 +111,7 @@ def pack(archive: Archive, config: TrainConfig) -> Pack:
     return built
 
 
-@task(**task_options("data checks", hours=2))
+@step("data checks", hours=2)
 def check_quality(workspace: Workspace, pack: Pack, config: TrainConfig) -> QualityReport:
     """Check the patches against the limits of `data_checks`, before the expensive part begins."""
 
@@ -120,8 +120,9 @@ def check_quality(workspace: Workspace, pack: Pack, config: TrainConfig) -> Qual
 
     report = workspace.run_step("data_checks", QualityReport, make, {"pack": pack.digest})
     log.info("Data: %s", report.summary())
+    level = logging.INFO if config.source.kind == "sample" else logging.WARNING  # generated patches look like no tissue
     for warning in report.warnings:
-        log.warning("Data: %s", warning)
+        log.log(level, "Data: %s", warning)
     show_table(
         "colours", report.colour_rows(), "Mean and standard deviation of each channel, beside those of Kaggle's set"
     )
@@ -129,9 +130,13 @@ def check_quality(workspace: Workspace, pack: Pack, config: TrainConfig) -> Qual
     return report
 
 
-@task(**task_options("split", hours=2))
-def split(workspace: Workspace, pack: Pack, config: TrainConfig) -> Split:
-    """Assign each labelled patch to train, valid or test, and prove that no slide or duplicate is in two of them."""
+@step("split", hours=2)
+def split(workspace: Workspace, pack: Pack, config: TrainConfig) -> TrainingContext:
+    """Assign each labelled patch to train, valid or test, so that no slide and no duplicate is in two of them.
+
+    Returns:
+        The split, with everything else that training needs.
+    """
 
     def make(folder: Path) -> Split:
         return splitting.make_split(pack, config.split, folder)
@@ -139,4 +144,4 @@ def split(workspace: Workspace, pack: Pack, config: TrainConfig) -> Split:
     result = workspace.run_step("split", Split, make, {"pack": pack.digest})
     counts = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in result.counts.items())
     log.info("Split: %s (%s). %s", result.kind, counts, result.meaning)
-    return result
+    return TrainingContext(pack=pack, split=result, model=config.model, seed=config.seed, compute=config.compute)

@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pcam_model.core.errors import ConfigError, require_package
@@ -10,13 +9,13 @@ from pcam_model.core.log import log
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.inference.shards import ScoringJob, ScoringResult, Shard, gather, plan_scoring, score_shard
 from pcam_model.registry.config import StoreConfig
-from tasks.policy import task_options
+from tasks.policy import step
 from tasks.process_setup import setup_process
 
 THREADS = 2  # one reads while the other computes
 
 
-@task(**task_options("plan", hours=6))
+@step("plan", hours=6)
 def plan(source: str, model: str, store: StoreConfig, shard_size: int, tta: bool | None) -> ScoringJob:
     """Pull the model and list the images."""
     job = plan_scoring(source, model, resolve_store_uri(store.uri), shard_size, tta)
@@ -24,7 +23,7 @@ def plan(source: str, model: str, store: StoreConfig, shard_size: int, tta: bool
     return job
 
 
-@task(**task_options("score", hours=6) | {"task_run_name": "shard {number}"})
+@step("score", hours=6, run_name="shard {number}")
 def score(job: ScoringJob, number: int) -> Shard:
     """Score a shard, unless the store has its predictions."""
     setup_process()  # on a cluster's worker the flow has not done it
@@ -33,7 +32,7 @@ def score(job: ScoringJob, number: int) -> Shard:
     return shard
 
 
-@task(**task_options("publish", hours=6))
+@step("publish", hours=6)
 def publish(job: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
     """Publish one table of all shards."""
     result = gather(job, shards, name)

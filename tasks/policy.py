@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
+from prefect.utilities.annotations import opaque
 from prefect.utilities.timeout import timeout
 
 from pcam_model.core.errors import PcamError, TransientError
@@ -51,12 +52,39 @@ RETRY_OPTIONS: dict[str, Any] = {
 }
 
 
-def task_options(name: str, hours: float) -> dict[str, Any]:
-    """Options of `@task`: the name of the task and of its runs, retries, and a time limit for each attempt.
+class Step(Task[P, R]):
+    """A task that Prefect's page links to the tasks whose results are its arguments, or elements of a list argument.
+
+    A plain task is linked by every value inside its arguments, down to strings that happen to be one object.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        return super().__call__(*map(_opaque, args), **{name: _opaque(value) for name, value in kwargs.items()})
+
+
+def _opaque(argument: Any) -> Any:
+    return [opaque(element) for element in argument] if isinstance(argument, list) else opaque(argument)
+
+
+def step(
+    name: str, hours: float, run_name: str | Callable[[dict[str, Any]], str] = ""
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Decorate a function as a task with retries and a time limit for each attempt.
 
     A step resumes where an earlier attempt stopped, so an attempt that ran out of time is retried.
+
+    Args:
+        name: of the task.
+        hours: the time limit.
+        run_name: of the task's runs, which may be made from `parameters`; empty: as the task.
     """
-    return RETRY_OPTIONS | {"name": name, "task_run_name": name, "timeout_seconds": hours * 3600}
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        options = RETRY_OPTIONS | {"task_run_name": run_name or name, "timeout_seconds": hours * 3600}
+        return Step(function, name=name, **options)
+
+    return decorate
 
 
 def retried(

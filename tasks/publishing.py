@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from prefect import runtime, task
+from prefect import runtime
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256, write_atomic
-from pcam_model.core.log import log
+from pcam_model.core.log import RESULT, log
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.core.stage_names import STAGE_NAMES
@@ -25,7 +25,7 @@ from pcam_model.training.metrics_log import METRICS_FILE
 from pcam_model.training.model_io import save_model, versions
 from pcam_model.training.network import build_network
 from pcam_model.training.onnx_export import export_onnx
-from tasks.policy import retried, task_options
+from tasks.policy import retried, step
 from tasks.progress import show_text
 from tasks.run_status import default_run_name
 
@@ -66,16 +66,15 @@ def _reserve(workspace: Workspace, config: TrainConfig) -> None:
     clear_status(workspace.run_store.store, workspace.run)
 
 
-@task(**task_options("publish", hours=6))
+@step("publish", hours=6)
 def publish(
     workspace: Workspace,
     config: TrainConfig,
     context: TrainingContext,
-    trained: list[Checkpoint | None],
+    checkpoint: Checkpoint,
     report: Report,
 ) -> PublishedRun:
     """Upload the model beside the report, then write the run's manifest, last."""
-    checkpoint = [checkpoint for checkpoint in trained if checkpoint][-1]
 
     def make(folder: Path) -> ModelMetadata:
         model = ModelMetadata(
@@ -111,7 +110,7 @@ def show_results(workspace: Workspace, report: Report, published: PublishedRun) 
     """Log the addresses of report and model, and show them with the figures on the flow run's page."""
     addresses = {"Report": f"{published.uri}/report/report.html", "Model": f"{published.uri}/model"}
     for title, address in addresses.items():
-        log.info("%s: %s", title, address)
+        log.info("%s: %s", title, address, extra=RESULT)
     splits = list(report.figures)
     metrics = [metric for metric in METRIC_TITLES if any(metric in report.figures[split] for split in splits)]
     lines = [f"# Run {workspace.run}", ""]

@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from prefect import task
-
 from pcam_model.config import TrainConfig
 from pcam_model.core.log import log
 from pcam_model.core.paths import cache_dir, resolve_store_uri
@@ -16,15 +14,15 @@ from pcam_model.evaluation import promotion_gate
 from pcam_model.evaluation.compare import auc_difference
 from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.registry import channels
-from pcam_model.registry.factory import open_store
 from pcam_model.registry.decisions import find_decision, save_decision
 from pcam_model.registry.describe import describe_run
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.resolve import find_model
 from pcam_model.registry.run_names import differences
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.model_io import code_digest
-from tasks.policy import retried, task_options
+from tasks.policy import retried, step
 from tasks.progress import progress, show_text
 
 RUN = "retrain"  # a folder on this machine; the store has no such run
@@ -75,7 +73,7 @@ def judge(workspace: Workspace, state: RetrainState, pack: Pack, promotion: Prom
     return _decision(state, promotion, "promoted", reason)
 
 
-@task(**task_options("comparison", hours=24))
+@step("comparison", hours=24)
 def compare(workspace: Workspace, state: RetrainState, pack: Pack, promotion: PromotionConfig, seed: int) -> Decision:
     """Compare champion and challenger on the same patches, which neither was trained on."""
     rows, left_out = promotion_gate.held_out_rows(
@@ -96,14 +94,16 @@ def compare(workspace: Workspace, state: RetrainState, pack: Pack, promotion: Pr
     return promotion_gate.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
 
 
-@task(**task_options("decision", hours=1))
+@step("decision", hours=1)
 def apply_decision(workspace: Workspace, state: RetrainState, decision: Decision) -> None:
     """Promote a challenger that is better, and save the decision; a rejected challenger stays published."""
     store = open_store(workspace.store)
     if decision.verdict == "promoted":
         channel = channels.read_channel(store, decision.channel)
         if channel is None or channel.run != decision.challenger:  # else an earlier attempt has promoted it
-            channels.promote(store, decision.challenger, decision.channel, message=decision.reason, expected=state.champion)
+            channels.promote(
+                store, decision.challenger, decision.channel, message=decision.reason, expected=state.champion
+            )
     save_decision(store, decision.challenger, decision.champion, decision.model_dump(mode="json"))
 
 

@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prefect import task
-
 from pcam_model.config import TrainConfig
-from pcam_model.core.log import log
+from pcam_model.core.log import RESULT, log
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.evaluation.evidence import (
     SCORING_RATE,
@@ -28,7 +26,7 @@ from pcam_model.training.context import TrainingContext, load_network, load_spli
 from pcam_model.training.lr_curve import LrCurve
 from pcam_model.training.metrics_log import METRICS_FILE, read_metrics, training_cost
 from pcam_model.training.model_io import versions
-from tasks.policy import task_options
+from tasks.policy import step
 from tasks.progress import progress, show_picture, show_table, show_text
 
 PICTURES = {
@@ -42,7 +40,7 @@ PICTURES = {
 }
 
 
-@task(**task_options("evaluation", hours=24))
+@step("evaluation", hours=24)
 def score(
     workspace: Workspace,
     config: TrainConfig,
@@ -114,4 +112,5 @@ def _show(report: Report) -> None:
         if f"{name}.png" in report.files:
             show_picture(name, folder / f"{name}.png", description)
     for split, figures in report.figures.items():
-        log.info("%s: %s", split, ", ".join(f"{name} {figure.value:.4f}" for name, figure in figures.items()))
+        line = ", ".join(f"{name} {figure.value:.4f}" for name, figure in figures.items())
+        log.info("%s: %s", split, line, extra=RESULT)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.log import log
 from pcam_model.registry.workspace import Workspace
@@ -19,7 +17,7 @@ from pcam_model.training.lr_curve import LrCurve
 from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup
 from pcam_model.training.stage import Stage
 from pcam_model.training.weights import weights_digest
-from tasks.policy import task_options
+from tasks.policy import step
 from tasks.progress import progress, show_table
 
 STAGE_TITLES = {"frozen": "frozen", "finetune": "fine-tuning"}
@@ -40,7 +38,7 @@ def choose_batch_size(workspace: Workspace, context: TrainingContext, stage: Sta
     return stage.with_batch_size(search_batch_size(workspace, context, stage, start).batch_size)
 
 
-@task(**task_options("batch size", hours=2) | {"task_run_name": _batch_task_name})
+@step("batch size", hours=2, run_name=_batch_task_name)
 def search_batch_size(
     workspace: Workspace, context: TrainingContext, stage: Stage, start: Checkpoint | None
 ) -> BatchSizeChoice:
@@ -66,7 +64,7 @@ def find_lr(
     return search_lr(workspace, context, stage, config, start)
 
 
-@task(**task_options("LR search", hours=12) | {"task_run_name": _lr_task_name})
+@step("LR search", hours=12, run_name=_lr_task_name)
 def search_lr(
     workspace: Workspace, context: TrainingContext, stage: Stage, config: LrFinderConfig, start: Checkpoint | None
 ) -> LrCurve:
@@ -100,7 +98,7 @@ def finetune(
     return start if stage.config.epochs == 0 else run_finetune_stage(workspace, context, stage, curve, start)
 
 
-@task(**task_options("frozen training", hours=96))
+@step("frozen training", hours=96)
 def run_frozen_stage(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint:
@@ -108,7 +106,7 @@ def run_frozen_stage(
     return _run_stage(workspace, context, stage, curve, start)
 
 
-@task(**task_options("fine-tuning", hours=96))
+@step("fine-tuning", hours=96)
 def run_finetune_stage(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint:

@@ -31,9 +31,9 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def prefect(server_url: str) -> Iterator[str]:
     """Flows of this process run on the real server; its address."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: server_url, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+    with temporary_settings({PREFECT_API_URL: server_url}):
         yield server_url
         drain()
     gc.collect()  # Prefect's client leaves sockets to the garbage collector; they go while their warnings are waived
@@ -44,8 +44,8 @@ def drain() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    APILogWorker.drain_all()
-    EventsWorker.drain_all()
+    APILogWorker.drain_all(timeout=STOP_TIMEOUT_S, at_exit=False)
+    EventsWorker.drain_all(timeout=STOP_TIMEOUT_S, at_exit=False)
 
 
 @contextmanager

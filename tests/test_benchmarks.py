@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from patch_sets import make_patch_set
 
-from benchmarks import gpu, machine, memory
+from benchmarks import gpu, machine, memory, readers
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -23,3 +24,12 @@ def test_fit_is_measured_beside_a_bare_loop() -> None:
 
 def test_memory_is_measured_over_a_whole_pass() -> None:
     assert memory.one(192, 2)["resident"] > 50
+
+
+def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    readers.main([str(make_patch_set(12).zip(tmp_path / "a.zip")), "--rounds", "1"])
+    figures = json.loads((tmp_path / "readers.json").read_text())
+    for way in ("one_thread", "packing"):
+        assert figures[way]["zipfile and Pillow"]["ratio"] == 1
+        assert figures[way]["our zip reader and decoder"]["ratio"] > 0

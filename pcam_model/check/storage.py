@@ -13,8 +13,8 @@ from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.source import SAMPLE_COUNT, SourceConfig
 from pcam_model.registry.backends.base import StoreUnavailable
-from pcam_model.registry.factory import open_store
 from pcam_model.registry.capabilities import StoreCapabilities, probe
+from pcam_model.registry.factory import open_store
 
 KAGGLE_PATCHES, KAGGLE_ARCHIVE_BYTES = 277_483, 7.8e9  # of the labelled and the unlabelled patches together
 SCRATCH_BYTES = 2e9  # a run's checkpoints and pictures

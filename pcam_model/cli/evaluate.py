@@ -40,7 +40,7 @@ def score(
     from pcam_model.config_reader import parse_source, validate_config
     from pcam_model.data.pack import build_pack
     from pcam_model.data.source import fetch
-    from pcam_model.evaluation.external import score_summary, score_external
+    from pcam_model.evaluation.external import score_external, score_summary
     from pcam_model.evaluation.report import write_report
     from pcam_model.registry.resolve import find_model
 
@@ -99,7 +99,7 @@ def compare(
     table = Table("figure", *comparison.figures, title=f"{comparison.split} split, {comparison.patches:,} patches")
     for name in comparing.METRIC_NAMES:
         figures = (of_run.get(name) for of_run in comparison.figures.values())
-        table.add_row(name, *(format_figure(figure and figure.model_dump()) for figure in figures))
+        table.add_row(name, *(format_figure(figure.model_dump() if figure else None) for figure in figures))
     console = Console()
     console.print(table)
     for difference in comparison.differences:

@@ -10,12 +10,18 @@ from pcam_model.core.log import log
 
 
 class StderrHandler(logging.Handler):
-    """Writes messages, without time and level, to what `sys.stderr` is now: a progress bar may have replaced it."""
+    """Writes messages, without time and level, to what `sys.stderr` is now: a progress bar may have replaced it.
+
+    It does not print: in a flow Prefect turns what is printed into log lines. Results are left to the command.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record's message."""
+        if getattr(record, "is_result", False):
+            return
         try:
-            print(self.format(record), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
         except Exception:
             self.handleError(record)
 

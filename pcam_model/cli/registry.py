@@ -42,8 +42,8 @@ def pull(
 ) -> None:
     """Pull a published run into a folder, verified against its manifest."""
     from pcam_model.registry import pull as pulling
-    from pcam_model.registry.factory import open_store
     from pcam_model.registry.cache import Cache
+    from pcam_model.registry.factory import open_store
     from pcam_model.registry.resolve import parse_run_address
 
     address = parse_run_address(model, resolve_store_uri(store))
@@ -57,13 +57,13 @@ def pull(
 
 
 def _pull_checkpoint(store_uri: str, name: str, checkpoint: str, folder: Path, as_json: bool) -> None:
-    from pcam_model.registry.factory import open_store
     from pcam_model.registry.checkpoints import fetch_checkpoint
-    from pcam_model.registry.pull import resolve
+    from pcam_model.registry.factory import open_store
+    from pcam_model.registry.pull import resolve_name
     from pcam_model.registry.runs import RunStore
 
     store = open_store(store_uri)
-    stored, path = fetch_checkpoint(RunStore(store, resolve(store, name)), checkpoint, folder)
+    stored, path = fetch_checkpoint(RunStore(store, resolve_name(store, name)), checkpoint, folder)
     if as_json:
         return print_json({"path": str(path), **stored.model_dump(mode="json")})
     print(f"{path}: weights after epoch {stored.epoch} of the {stored.stage} stage, verified; model.weights takes them")
@@ -128,9 +128,9 @@ def rollback(
 
 def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     """List the channels of a store, each with its history."""
-    from pcam_model.registry.factory import open_store
     from pcam_model.registry.channel_history import newest_first
     from pcam_model.registry.channels import list_channels
+    from pcam_model.registry.factory import open_store
 
     opened = open_store(resolve_store_uri(store))
     histories = {channel.name: (channel.run, list(newest_first(opened, channel))) for channel in list_channels(opened)}
@@ -142,7 +142,9 @@ def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     for name, (run, moves) in histories.items():
         print(f"{name}: {run}")
         for move in moves:
-            print(f"  {move.time} {move.kind} {move.run} by {move.author}" + (f": {move.message}" if move.message else ""))
+            print(
+                f"  {move.time} {move.kind} {move.run} by {move.author}" + (f": {move.message}" if move.message else "")
+            )
 
 
 def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:

@@ -114,12 +114,12 @@ class _Transfer:
         return isinstance(error, HTTPError | BusyServerError) and self.failures < MAX_FAILURES
 
     def _wait_s(self, error: BaseException, _: int) -> float:
-        asked = getattr(error, "retry_after_s", None)
-        return min(backoff(self.failures) if asked is None else asked, MAX_WAIT_S)
+        requested = error.retry_after_s if isinstance(error, BusyServerError) else None
+        return min(backoff(self.failures) if requested is None else requested, MAX_WAIT_S)
 
 
 def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int) -> None:
-    """Append the range that was asked for, from byte `size` on, or start again where the server sends everything."""
+    """Append the requested range, from byte `size` on, or start again where the server sends the whole file."""
     is_range = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
     if response.status == 206 and not is_range:
         part.unlink(missing_ok=True)

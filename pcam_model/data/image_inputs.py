@@ -95,12 +95,12 @@ class Images:
         self.ignored_files: list[str] = []
         """Files that are no images by their names."""
         prefixes = [""] if len(paths) == 1 else [f"{path}/" for path in paths]
-        self._inputs = [
-            found for path, prefix in zip(paths, prefixes, strict=True) for found in self._open(path, prefix)
-        ]
+        self._inputs: list[_Input] = []
         self._starts = [0]
-        for found in self._inputs:
-            self._starts.append(self._starts[-1] + len(found))
+        for path, prefix in zip(paths, prefixes, strict=True):
+            for source in self._open(path, prefix):
+                self._inputs.append(source)
+                self._starts.append(self._starts[-1] + len(source))
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -75,8 +75,8 @@ def is_complete(folder: Path) -> bool:
 
 def find_pack(packs: Path, digest: str) -> Pack | None:
     """The complete pack of this digest below `packs`, whatever its folder's name; None where there is none."""
-    found = (_open_if_complete(folder) for folder in sorted(packs.glob("[!.]*")))
-    return next((pack for pack in found if pack and pack.digest == digest), None)
+    complete = (_open_if_complete(folder) for folder in sorted(packs.glob("[!.]*")))
+    return next((pack for pack in complete if pack and pack.digest == digest), None)
 
 
 def _open_if_complete(folder: Path) -> Pack | None:

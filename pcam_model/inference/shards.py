@@ -15,7 +15,7 @@ from pcam_model.inference.predictor import Predictor, load
 from pcam_model.inference.streaming import predict_rows
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.factory import open_store
-from pcam_model.registry.manifest import PublishedRun, sha256_hex, json_bytes
+from pcam_model.registry.manifest import PublishedRun, json_bytes, sha256_hex
 from pcam_model.registry.pull import resolve_run
 from pcam_model.registry.resolve import parse_run_address
 from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
@@ -113,10 +113,10 @@ def score_shard(job: ScoringJob, number: int) -> Shard:
 def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringResult:
     """Publish the table of all shards; an empty name is generated from the run and the shards."""
     store, run = open_store(job.store), job.model.rpartition("/")[2]
-    about = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
-    name = name or f"{run[:80]}-{sha256_hex(json_bytes([about, [shard.digest for shard in shards]]))[:12]}"
+    metadata = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
+    name = name or f"{run[:80]}-{sha256_hex(json_bytes([metadata, [shard.digest for shard in shards]]))[:12]}"
     with tempfile.TemporaryDirectory() as folder:
-        published, counts = publish_scores(store, name, about, _read_shards(store, shards), Path(folder))
+        published, counts = publish_scores(store, name, metadata, _read_shards(store, shards), Path(folder))
     return ScoringResult(published=published, model=run, counts=counts)
 
 

@@ -1,76 +1,82 @@
-"""Is all of it still what was published?"""
+"""Verification of a whole store against its manifests."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pcam_model.core.errors import PcamError
+from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.channel_history import Channel, full_history
 from pcam_model.registry.channels import list_channels
-from pcam_model.registry.datasets import LIST, read_dataset
+from pcam_model.registry.datasets import LISTING_FILE, read_dataset
 from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
 from pcam_model.registry.score_tables import SCORES
-from pcam_model.registry.transfer import run_parallel
+from pcam_model.registry.transfer import map_parallel
 
 
 class AuditFinding(Record):
-    """Something in the store that is not what was published."""
+    """An object of the store that is missing or damaged."""
 
     key: str
     problem: str
 
 
 def verify(store: Store) -> Iterator[AuditFinding]:
-    """Read every object that a manifest, a pack's list or a channel names, and tell what is missing or different."""
+    """Read every object that a manifest, a pack's listing or a channel names, and yield those missing or damaged."""
     for namespace in (RUNS, SCORES):
         for name in store.folders(f"{namespace}/"):
-            yield from _verify_listed(
-                store, f"{namespace}/{name}/", "manifest.json", partial(_files, store, name, namespace)
-            )
+            read_files = partial(_published_files, store, name, namespace)
+            yield from _verify_files(store, f"{namespace}/{name}/", "manifest.json", read_files)
     for digest in store.folders("datasets/"):
-        yield from _verify_listed(store, f"datasets/{digest}/", LIST, partial(_pack_files, store, digest))
+        yield from _verify_files(store, f"datasets/{digest}/", LISTING_FILE, partial(_dataset_files, store, digest))
     try:
-        for channel in list_channels(store):
-            try:
-                if read_manifest(store, channel.run)[1].digest != channel.history[-1].digest:
-                    yield AuditFinding(
-                        key=f"channels/{channel.name}.json", problem=f"run {channel.run} is another than promoted"
-                    )
-                whole_history(store, channel)
-            except PcamError as error:
-                yield AuditFinding(key=f"channels/{channel.name}.json", problem=str(error))
+        channels = list_channels(store)
     except PcamError as error:
         yield AuditFinding(key="channels", problem=str(error))
+        return
+    for channel in channels:
+        try:
+            _verify_channel(store, channel)
+        except PcamError as error:
+            yield AuditFinding(key=f"channels/{channel.name}.json", problem=str(error))
 
 
-def _files(store: Store, name: str, namespace: str) -> Files:
-    return read_manifest(store, name, sizes_too=False, namespace=namespace)[0].files
+def _published_files(store: Store, name: str, namespace: str) -> Files:
+    return read_manifest(store, name, check_files=False, namespace=namespace)[0].files
 
 
-def _pack_files(store: Store, digest: str) -> Files:
+def _dataset_files(store: Store, digest: str) -> Files:
     return read_dataset(store, digest).files
 
 
-def _verify_listed(store: Store, prefix: str, listing: str, read: Callable[[], Files]) -> Iterator[AuditFinding]:
-    """The faults of what a list names; without its list a thing is unfinished, and no fault."""
+def _verify_channel(store: Store, channel: Channel) -> None:
+    """Raise PcamError where the channel's run is not the promoted one, or its history is damaged."""
+    if read_manifest(store, channel.run)[1].digest != channel.history[-1].digest:
+        raise ModelError(f"run {channel.run} has another manifest than when it was promoted")
+    full_history(store, channel)
+
+
+def _verify_files(store: Store, prefix: str, listing: str, read_files: Callable[[], Files]) -> Iterator[AuditFinding]:
+    """Missing and damaged files of a listing; none where there is no listing, as then the upload is unfinished."""
     if store.stat(prefix + listing) is None:
         return
     try:
-        files = read()
+        files = read_files()
     except PcamError as error:
         yield AuditFinding(key=prefix + listing, problem=str(error))
         return
 
     def check(item: tuple[str, FileRecord]) -> AuditFinding | None:
-        problem = _difference(store, prefix + item[0], item[1])
-        return AuditFinding(key=prefix + item[0], problem=problem) if problem else None
+        path, expected = item
+        problem = _difference(store, prefix + path, expected)
+        return AuditFinding(key=prefix + path, problem=problem) if problem else None
 
-    yield from (finding for finding in run_parallel(check, files.items()) if finding)
+    yield from (finding for finding in map_parallel(check, files.items()) if finding)
 
 
 def _difference(store: Store, key: str, expected: FileRecord) -> str:
+    """How an object differs from its record; empty where it does not."""
     digest, size = hashlib.sha256(), 0
     try:
         for block in store.blocks(key):

@@ -1,4 +1,4 @@
-"""Does this store keep its word on conditional writes? Asked with a real object, never assumed."""
+"""Whether a store honours conditional writes, tried on an object of its own."""
 
 import uuid
 
@@ -8,48 +8,48 @@ from pcam_model.registry.backends.base import Conflict, Store
 
 
 class StoreCapabilities(Record):
-    """What a store does with the conditions of `Store.write`."""
+    """Which conditions of `Store.write` a store honours."""
 
     if_absent: bool
-    """`only_if_absent` refuses to write over what is there."""
+    """`only_if_absent` refuses to overwrite an object."""
     if_match: bool
-    """`only_if` takes the right etag and refuses a wrong one."""
+    """`only_if` accepts the right etag and refuses a wrong one."""
 
     @property
     def conditional_writes(self) -> bool:
-        """Whether several writers are safe from each other here."""
+        """Whether concurrent writers cannot lose each other's writes."""
         return self.if_absent and self.if_match
 
 
-_known: dict[str, StoreCapabilities] = {}
+_CACHE: dict[str, StoreCapabilities] = {}
 
 
 def probe(store: Store) -> StoreCapabilities:
-    """Try the conditions on an object of our own, which is removed again; remembered for this process.
+    """Which conditions the store honours, tried once per process on an object that is deleted afterwards.
 
     Raises:
-        StoreError: The store cannot be read, written or deleted in.
+        StoreError: the store cannot be read from, written to or deleted in.
     """
-    if store.uri not in _known:
-        _known[store.uri] = _probe(store, f"probe/{uuid.uuid4().hex}")
-    return _known[store.uri]
+    if store.uri not in _CACHE:
+        _CACHE[store.uri] = _probe(store, f"probe/{uuid.uuid4().hex}")
+    return _CACHE[store.uri]
 
 
 def _probe(store: Store, key: str) -> StoreCapabilities:
-    first = store.write(key, b"first")
+    old_etag = store.write(key, b"first")
     try:
-        absent = _refused(store, key, absent=True) and store.read(key) == b"first"
+        if_absent = _refuses(store, key, if_absent=True) and store.read(key) == b"first"
         etag = store.write(key, b"second")
-        wrong = _refused(store, key, etag=first) and store.read(key) == b"second"
-        right = wrong and not _refused(store, key, etag=etag)
-        return StoreCapabilities(if_absent=absent, if_match=wrong and right)
+        refuses_wrong = _refuses(store, key, etag=old_etag) and store.read(key) == b"second"
+        accepts_right = refuses_wrong and not _refuses(store, key, etag=etag)
+        return StoreCapabilities(if_absent=if_absent, if_match=refuses_wrong and accepts_right)
     finally:
         store.delete(key)
 
 
-def _refused(store: Store, key: str, absent: bool = False, etag: str | None = None) -> bool:
+def _refuses(store: Store, key: str, if_absent: bool = False, etag: str | None = None) -> bool:
     try:
-        store.write(key, b"third", only_if_absent=absent, only_if=etag)
+        store.write(key, b"third", only_if_absent=if_absent, only_if=etag)
     except Conflict:
         return True
     except StoreError as error:

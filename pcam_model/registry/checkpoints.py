@@ -1,21 +1,25 @@
-"""The checkpoints of a run that can be had: what its stages left, and the weights of single epochs."""
+"""Weights of single epochs in the store, of finished and of running stages: list and download them."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
 from pcam_model.core.errors import ModelError, StoreError
+from pcam_model.core.files import disk_space_guard
+from pcam_model.core.locks import file_lock
+from pcam_model.core.retry import retry_call
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound
-from pcam_model.registry.live_sync import LIVE, local_name, read_live
-from pcam_model.registry.manifest import FileRecord, Step, parse_step
+from pcam_model.registry.live_sync import LIVE_DIR, local_name, read_live
+from pcam_model.registry.manifest import FileRecord, StepManifest, parse_record
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.safe_formats import refuse_pickle
-from pcam_model.registry.transfer import exclusive_dir, fetch_verified, same_file
+from pcam_model.registry.transfer import fetch_verified, is_same_file
 
-ROOM, FINAL, LINES, TRIES = "checkpoints", "final.safetensors", "metrics.jsonl", 3
+CHECKPOINTS_DIR, FINAL_FILE, METRICS_FILE = "checkpoints", "final.safetensors", "metrics.jsonl"
+FETCH_ATTEMPTS = 3
 
 
 class StoredCheckpoint(Record):
@@ -27,96 +31,116 @@ class StoredCheckpoint(Record):
     best: bool
     """Whether no epoch of the stage had a higher validation AUC."""
     final: bool
-    """Whether it is what the stage left."""
+    """Whether it is the result of the stage."""
     key: str
-    """Where it is in the store."""
+    """Its key in the store."""
     file: FileRecord
 
 
+class _StageFiles(NamedTuple):
+    keys: dict[str, tuple[str, FileRecord]]
+    """Key and record of each file, by its file name."""
+    final_epoch: int | None
+    """The epoch of the final weights; None while the stage is running."""
+
+
 def list_checkpoints(run: RunStore) -> list[StoredCheckpoint]:
-    """Whatever is kept of a run's stages, finished or under way, in the order of stages and epochs."""
-    return [kept for stage in run.store.folders(_prefix(run, "")) for kept in _of_stage(run, stage)]
+    """The stored checkpoints of a run, published or running, by stage and epoch."""
+    stages = run.store.folders(_key(run, ""))
+    return [checkpoint for stage in stages for checkpoint in _stage_checkpoints(run, stage)]
 
 
-def fetch_checkpoint(run: RunStore, wanted: str, folder: Path) -> tuple[StoredCheckpoint, Path]:
-    """Fetch the weights of one epoch, verified, into a folder, as `<stage>-epoch-0003.safetensors`.
+def fetch_checkpoint(run: RunStore, name: str, folder: Path) -> tuple[StoredCheckpoint, Path]:
+    """Download the weights of one epoch, verified, as `<folder>/<stage>-epoch-0003.safetensors`.
 
     Args:
-        run: published or still under way.
-        wanted: `best`, `final` or an epoch's number, of the last stage that has any; or of a stage: `frozen/best`.
-        folder: made where it is not there.
+        run: published or running.
+        name: `best`, `final` or an epoch's number, of the last stage that has any; or of a stage, as `frozen/best`.
+        folder: made where it does not exist.
 
     Raises:
-        ModelError: it is not kept, or it is damaged.
+        ModelError: there is no such checkpoint, or it is damaged.
         StoreError: `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; name a folder for the checkpoint")
-    for rest in reversed(range(TRIES)):
-        kept = _chosen(run, wanted, list_checkpoints(run))
-        path = folder / f"{kept.stage}-{epoch_file(kept.epoch)}"
-        try:
-            with exclusive_dir(folder):
-                if not same_file(path, kept.file):
-                    fetch_verified(run.store, kept.key, path, kept.file)
-        except NotFound:  # training has gone on, and dropped it
-            if not rest:
-                raise
-            continue
-        refuse_pickle(path, kept.key)
-        return kept, path
-    raise AssertionError("every try returns or raises")
+
+    def fetch() -> tuple[StoredCheckpoint, Path]:
+        checkpoint = _select(run, name, list_checkpoints(run))
+        path = folder / f"{checkpoint.stage}-{epoch_file(checkpoint.epoch)}"
+        with disk_space_guard(folder), file_lock(folder / ".lock"):
+            if not is_same_file(path, checkpoint.file):
+                fetch_verified(run.store, checkpoint.key, path, checkpoint.file)
+        return checkpoint, path
+
+    checkpoint, path = retry_call(  # a running stage may have deleted it since it was listed
+        fetch, retry_on=lambda error: isinstance(error, NotFound), attempts=FETCH_ATTEMPTS, first_wait_s=0.0
+    )
+    refuse_pickle(path, checkpoint.key)
+    return checkpoint, path
 
 
-def _chosen(run: RunStore, wanted: str, kept: list[StoredCheckpoint]) -> StoredCheckpoint:
-    stage, _, which = wanted.rpartition("/")
-    stage = stage or (kept[-1].stage if kept else "")
-    of_stage = [one for one in kept if one.stage == stage]
-    found = [one for one in of_stage if which == str(one.epoch) or (which in ("best", "final") and getattr(one, which))]
-    if not found:
-        there = ", ".join(f"{one.stage}/{one.epoch}" + " (best)" * one.best for one in kept) or "none"
+def _select(run: RunStore, name: str, checkpoints: list[StoredCheckpoint]) -> StoredCheckpoint:
+    stage, _, which = name.rpartition("/")
+    stage = stage or (checkpoints[-1].stage if checkpoints else "")
+    matching = [checkpoint for checkpoint in checkpoints if checkpoint.stage == stage and _matches(checkpoint, which)]
+    if not matching:
+        names = (f"{each.stage}/{each.epoch}" + " (best)" * each.best for each in checkpoints)
         raise ModelError(
-            f"run {run.name!r} keeps no checkpoint {wanted!r}; it has {there}; compute.checkpoint_epochs says how many "
-            "of the last epochs are kept beside the best"
+            f"run {run.name!r} has no checkpoint {name!r}; it has {', '.join(names) or 'none'}; "
+            "compute.checkpoint_epochs sets how many of the last epochs are kept beside the best"
         )
-    return found[-1]
+    return matching[-1]
 
 
-def _of_stage(run: RunStore, stage: str) -> Iterator[StoredCheckpoint]:
-    files, final = _files(run, stage)
-    rows = {row["epoch"]: row["valid_auc"] for row in _diary(run, stage) if row.get("kind") == "epoch"}
-    best = max(rows, key=lambda epoch: rows[epoch], default=None)
-    epochs = {final if local == FINAL else epoch_of(local): (key, file) for key, local, file in files}
+def _matches(checkpoint: StoredCheckpoint, which: str) -> bool:
+    if which in ("best", "final"):
+        return checkpoint.best if which == "best" else checkpoint.final
+    return which == str(checkpoint.epoch)
+
+
+def _stage_checkpoints(run: RunStore, stage: str) -> Iterator[StoredCheckpoint]:
+    files = _stage_files(run, stage)
+    aucs = {row["epoch"]: row["valid_auc"] for row in _metrics(run, stage) if row.get("kind") == "epoch"}
+    best = max(aucs, key=lambda epoch: aucs[epoch], default=None)
+    epochs = {files.final_epoch if name == FINAL_FILE else epoch_of(name): key for name, key in files.keys.items()}
     for epoch in sorted(epoch for epoch in epochs if epoch is not None):
         key, file = epochs[epoch]
         yield StoredCheckpoint(
-            stage=stage, epoch=epoch, valid_auc=rows.get(epoch), best=epoch == best, final=epoch == final, key=key,
+            stage=stage,
+            epoch=epoch,
+            valid_auc=aucs.get(epoch),
+            best=epoch == best,
+            final=epoch == files.final_epoch,
+            key=key,
             file=file,
-        )  # fmt: skip
+        )
 
 
-def _files(run: RunStore, stage: str) -> tuple[list[tuple[str, str, FileRecord]], int | None]:
-    """Each file of a stage, by key and by its name where it was made; and the epoch that the stage left."""
-    prefix = _prefix(run, f"{stage}/")
+def _stage_files(run: RunStore, stage: str) -> _StageFiles:
+    """The files of a stage: of its finished step, else of the running one."""
+    prefix = _key(run, f"{stage}/")
     try:
-        done = parse_step(run.store.read(f"{prefix}step.json"), run.store.uri)
-        return [(prefix + name, name, file) for name, file in done.files.items()], int(done.record["made"]["epoch"])
+        step = parse_record(StepManifest, run.store.read(f"{prefix}step.json"), f"{run.store.uri}/{prefix}step.json")
+        keys = {name: (prefix + name, file) for name, file in step.files.items()}
+        return _StageFiles(keys, int(step.record["result"]["epoch"]))
     except NotFound:
         pass
     try:
-        live: Step = read_live(run, f"{ROOM}/{stage}")
+        live = read_live(run, f"{CHECKPOINTS_DIR}/{stage}")
     except NotFound:
-        return [], None
-    return [(f"{prefix}{LIVE}/{name}", local_name(name), file) for name, file in live.files.items()], None
+        return _StageFiles({}, None)
+    keys = {local_name(name): (f"{prefix}{LIVE_DIR}/{name}", file) for name, file in live.files.items()}
+    return _StageFiles(keys, None)
 
 
-def _diary(run: RunStore, stage: str) -> list[dict[str, Any]]:
+def _metrics(run: RunStore, stage: str) -> list[dict[str, Any]]:
     try:
-        lines = run.store.read(_prefix(run, f"{stage}/{LINES}")).splitlines()
+        lines = run.store.read(_key(run, f"{stage}/{METRICS_FILE}")).splitlines()
         return [json.loads(line) for line in lines]
     except (NotFound, ValueError):
         return []
 
 
-def _prefix(run: RunStore, path: str) -> str:
-    return f"runs/{run.name}/{ROOM}/{path}"
+def _key(run: RunStore, path: str) -> str:
+    return f"runs/{run.name}/{CHECKPOINTS_DIR}/{path}"

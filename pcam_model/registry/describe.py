@@ -1,4 +1,4 @@
-"""What the store knows of one run."""
+"""Description of one run in a store."""
 
 import json
 from typing import Any
@@ -11,26 +11,27 @@ from pcam_model.registry.run_status import read_status
 from pcam_model.registry.runs import RunStore
 
 
-def describe_run(store: str, name: str) -> dict[str, Any]:
-    """Address, publication, config, finished steps, kept checkpoints and figures of a run.
+def describe_run(store_uri: str, name: str) -> dict[str, Any]:
+    """Address, publication, final state, configuration, finished steps, checkpoints and figures of a run, as JSON.
 
     Raises:
         ModelError: the store has no such run.
     """
-    run = RunStore(open_store(store), name)
+    run = RunStore(open_store(store_uri), name)
     try:
-        asked = json.loads(run.store.read(f"runs/{name}/config.json"))
+        stored = json.loads(run.store.read(f"runs/{name}/config.json"))
     except NotFound:
-        raise ModelError(f"there is no run {name!r} in {run.store.uri}; `pcam runs` lists what is there") from None
-    published, report, split = run.find_published(), run.step_record("report"), run.step_record("split")
+        raise ModelError(f"{run.store.uri} has no run {name!r}; `pcam runs` lists its runs") from None
+    published, status = run.find_published(), read_status(run.store, name)
+    report, split = run.step_record("report"), run.step_record("split")
     return {
         "uri": run.uri,
-        "published": published[0].published if published else "",
+        "published_at": published[0].published_at if published else "",
         "steps": run.steps(),
-        "status": status.model_dump() if (status := read_status(run.store, name)) else None,
-        "checkpoints": [kept.model_dump(mode="json") for kept in list_checkpoints(run)],
-        "config": asked["config"],
-        "environment": asked["environment"],
-        "split": split["made"]["meaning"] if split else "",
-        "figures": report["made"]["figures"] if report else {},
+        "status": status.model_dump() if status else None,
+        "checkpoints": [checkpoint.model_dump(mode="json") for checkpoint in list_checkpoints(run)],
+        "config": stored["config"],
+        "environment": stored["environment"],
+        "split": split["result"]["meaning"] if split else "",
+        "figures": report["result"]["figures"] if report else {},
     }

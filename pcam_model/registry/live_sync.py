@@ -1,6 +1,5 @@
-"""What a running step has so far goes to the store beside the work, and never holds it up."""
+"""Upload of a running step's checkpoints and metrics while it works, and their download where it is resumed elsewhere."""
 
-import json
 import os
 import threading
 from collections.abc import Collection
@@ -8,40 +7,56 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from pydantic import Field
+
 from pcam_model.core.checkpoint_names import epoch_of
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.log import log
+from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound
-from pcam_model.registry.manifest import FileRecord, Step, json_bytes, parse_step
+from pcam_model.registry.manifest import FileRecord, Files, json_bytes, parse_record
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.transfer import fetch_verified
 
-EVERY = 15.0  # seconds between two looks
-PATIENCE = 5.0  # seconds that the end of a step waits for what is under way
-LAST_PATIENCE = 60.0  # seconds that an interrupted step waits for its last checkpoint to be sent
-STATE, LINES, LIVE = ".safetensors", ".jsonl", "live"
+SYNC_INTERVAL_S = 15.0
+JOIN_TIMEOUT_S = 5.0  # for an upload under way when the step ends
+INTERRUPTED_JOIN_TIMEOUT_S = 60.0  # for the last checkpoint of an interrupted step
+CHECKPOINT_SUFFIX, METRICS_SUFFIX = ".safetensors", ".jsonl"
+LIVE_DIR, LIVE_FILE = "live", "live.json"
+FILE_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+
+
+class LiveState(Record):
+    """The content of live.json: what a running step has in the store."""
+
+    checkpoint: str = Field(default="", pattern=rf"^$|{FILE_NAME}")
+    """The file name of the checkpoint to resume from; empty where there is none."""
+    metrics: tuple[str, ...] = ()
+    """File names of the metrics that led to it."""
+    files: Files
+    """The checkpoint, and the weights of single epochs, by name below `live/`."""
 
 
 class LiveSync:
-    """While it is entered, a thread sends each new checkpoint and all whole lines of each diary in a folder.
+    """Context in which a thread uploads each new checkpoint and all complete lines of the metrics in a folder.
 
-    Left by an interruption (what is no `Exception`), it sends what is new once more, since nobody may come back here.
+    Metrics go to `<step>/<name>`, for readers elsewhere. A checkpoint goes to a name of its own below `<step>/live/`, and
+    `live/live.json` names it once it is complete; the same holds for the weights of single epochs, for as long as they
+    are in the folder. Files have to be replaced, not rewritten. A store that is unavailable is logged once.
 
-    Lines go to `runs/<run>/<step>/<name>`, where a watcher elsewhere may read them; a checkpoint goes under a name of
-    its own below `live/`, and `live/live.json` points to it once it is whole. The same becomes of the weights of single
-    epochs for as long as they are in the folder: who trains decides which those are. Files have to be replaced, not
-    rewritten.
+    Left by an interruption (an exception that is no `Exception`), it uploads what is new once more.
     """
 
-    def __init__(self, run: RunStore, step: str, folder: Path, every: float = EVERY) -> None:
-        """`folder` is where the step works; `every` is in seconds."""
-        self.run, self.step, self.folder, self.every = run, step, folder, every
-        self._seen: dict[str, int] = {}
-        self._sent: dict[str, tuple[str, FileRecord]] = {}
-        self._newest = ""
-        self._said = self._interrupted = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"beside {step}", daemon=True)
+    def __init__(self, run: RunStore, step: str, folder: Path, interval_s: float = SYNC_INTERVAL_S) -> None:
+        """`folder` is the one in which the step works."""
+        self.run, self.step, self.folder, self.interval_s = run, step, folder, interval_s
+        self._mtimes: dict[str, int] = {}  # of the files that were uploaded last
+        self._uploaded: dict[str, tuple[str, FileRecord]] = {}  # by file name: name below live/, size and digest
+        self._checkpoint = ""
+        self._has_warned = self._interrupted = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"live sync {step}", daemon=True)
 
     def __enter__(self) -> "LiveSync":
         self._thread.start()
@@ -51,101 +66,117 @@ class LiveSync:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._interrupted = kind is not None and not issubclass(kind, Exception)
-        self._over.set()
-        self._thread.join(LAST_PATIENCE if self._interrupted else PATIENCE)
+        self._stop.set()
+        self._thread.join(INTERRUPTED_JOIN_TIMEOUT_S if self._interrupted else JOIN_TIMEOUT_S)
 
-    def look(self) -> None:
-        """Send what is new since the last look; what training goes on from before single epochs."""
+    def sync_now(self) -> None:
+        """Upload the files that changed since the last call; the checkpoint before single epochs."""
         for path in sorted(self.folder.glob("*"), key=lambda path: (epoch_of(path.name) is not None, path.name)):
-            if path.suffix in (STATE, LINES) and not path.name.startswith("."):
+            if path.suffix in (CHECKPOINT_SUFFIX, METRICS_SUFFIX) and not path.name.startswith("."):
                 with suppress(FileNotFoundError):  # training has removed it since
-                    stamp = path.stat().st_mtime_ns
-                    if self._seen.get(path.name) != stamp:
-                        (self._send_state if path.suffix == STATE else self._send_lines)(path)
-                        self._seen[path.name] = stamp
+                    self._sync_file(path)
 
-    def _watch(self) -> None:
-        while not self._over.wait(self.every):
-            self._try()
+    def _sync_file(self, path: Path) -> None:
+        mtime = path.stat().st_mtime_ns
+        if self._mtimes.get(path.name) == mtime:
+            return
+        if path.suffix == CHECKPOINT_SUFFIX:
+            self._upload_checkpoint(path)
+        else:
+            self._upload_metrics(path)
+        self._mtimes[path.name] = mtime
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.interval_s):
+            self._try_sync()
         if self._interrupted:
-            self._try()
+            self._try_sync()
 
-    def _try(self) -> None:
+    def _try_sync(self) -> None:
         try:
-            self.look()
+            self.sync_now()
         except (PcamError, OSError) as error:
-            if not self._said:
-                print(f"{error}. Training goes on; what it has so far is on this disk only")
-            self._said = True
+            if not self._has_warned:
+                log.warning("%s. Training continues; its checkpoints are on this disk only", error)
+            self._has_warned = True
 
-    def _send_lines(self, path: Path) -> None:
-        whole = path.read_bytes().rpartition(b"\n")
-        self.run.store.write(self._key(path.name), whole[0] + whole[1])
+    def _upload_metrics(self, path: Path) -> None:
+        lines, newline, _ = path.read_bytes().rpartition(b"\n")
+        self.run.store.write(self._key(path.name), lines + newline)
 
-    def _send_state(self, path: Path) -> None:
-        """A link keeps the file as it is now, whatever replaces it meanwhile."""
-        still = path.with_name(f".{path.name}.beside")
-        still.unlink(missing_ok=True)
-        os.link(path, still)
+    def _upload_checkpoint(self, path: Path) -> None:
+        link = path.with_name(f".{path.name}.sync")  # keeps this file's content while training replaces it
+        link.unlink(missing_ok=True)
+        os.link(path, link)
         try:
-            diaries = sorted(self.folder.glob(f"*{LINES}"))
-            for diary in diaries:  # after the link, so that no line is missing of what led to this checkpoint
-                self._send_lines(diary)
-            name = f"{path.stem}-{still.stat().st_mtime_ns}{path.suffix}"
-            digest = self.run.store.upload(self._key(f"{LIVE}/{name}"), still)
-            self._sent[path.name] = name, FileRecord(size=still.stat().st_size, sha256=digest)
+            metrics = sorted(self.folder.glob(f"*{METRICS_SUFFIX}"))
+            for file in metrics:  # after the link, so that no line before this checkpoint is missing
+                self._upload_metrics(file)
+            name = f"{path.stem}-{link.stat().st_mtime_ns}{path.suffix}"
+            digest = self.run.store.upload(self._key(f"{LIVE_DIR}/{name}"), link)
+            self._uploaded[path.name] = name, FileRecord(size=link.stat().st_size, sha256=digest)
         finally:
-            still.unlink(missing_ok=True)
+            link.unlink(missing_ok=True)
         if epoch_of(path.name) is None:
-            self._newest = path.name
-        self._point([diary.name for diary in diaries])
+            self._checkpoint = path.name
+        self._write_live([file.name for file in metrics])
 
-    def _point(self, diaries: list[str]) -> None:
-        """Say what may be gone on from and which epochs there are; the rest goes."""
-        epochs = {name for name in self._sent if epoch_of(name) is not None and (self.folder / name).exists()}
-        self._sent = {name: sent for name, sent in self._sent.items() if name in epochs | {self._newest}}
-        files = dict(self._sent.values())
-        live = Step(record={"name": self._newest, "diaries": diaries}, files=files)
-        self.run.store.write(self._key(f"{LIVE}/live.json"), json_bytes(live.model_dump(mode="json")))
-        forget(self.run, self.step, keep={*files, "live.json"})
+    def _write_live(self, metrics: list[str]) -> None:
+        """Write live.json, and delete the checkpoints that it no longer names."""
+        epochs = {name for name in self._uploaded if epoch_of(name) is not None and (self.folder / name).exists()}
+        current = epochs | {self._checkpoint}
+        self._uploaded = {name: upload for name, upload in self._uploaded.items() if name in current}
+        files = dict(self._uploaded.values())
+        live = LiveState(checkpoint=self._checkpoint, metrics=tuple(metrics), files=files)
+        self.run.store.write(self._key(f"{LIVE_DIR}/{LIVE_FILE}"), json_bytes(live.model_dump(mode="json")))
+        delete_live(self.run, self.step, keep={*files, LIVE_FILE})
 
     def _key(self, name: str) -> str:
         return f"runs/{self.run.name}/{self.step}/{name}"
 
 
-def restore(run: RunStore, step: str, folder: Path) -> bool:
-    """Fetch the last checkpoint of a step that another machine left unfinished; False where there is none to have."""
-    prefix = f"runs/{run.name}/{step}/{LIVE}/"
+def read_live(run: RunStore, step: str) -> LiveState:
+    """What a running step has in the store. Raises NotFound, or ModelError where the record is damaged."""
+    key = f"runs/{run.name}/{step}/{LIVE_DIR}/{LIVE_FILE}"
+    return parse_record(LiveState, run.store.read(key), f"{run.store.uri}/{key}")
+
+
+def restore_checkpoint(run: RunStore, step: str, folder: Path) -> bool:
+    """Download the last checkpoint of an interrupted step, with its metrics and the weights of single epochs.
+
+    Returns:
+        False where the folder has a checkpoint already, and where the store has none or a damaged one.
+    """
+    prefix = f"runs/{run.name}/{step}"
     try:
         live = read_live(run, step)
-        target = folder / Path(str(live.record["name"])).name
-        if target.exists():
+        names = {local_name(name): name for name in live.files}
+        if live.checkpoint not in names or (folder / live.checkpoint).exists():
             return False
-        for diary in (Path(str(name)).name for name in live.record["diaries"]):
-            write_atomic(folder / diary, run.store.read(f"runs/{run.name}/{step}/{diary}"))
-        for name in sorted(live.files, key=lambda name: local_name(name) != target.name):
-            with suppress(
-                *(ModelError, NotFound) if target.exists() else ()
-            ):  # a single epoch's weights may be missing
-                fetch_verified(run.store, prefix + name, folder / local_name(name), live.files[name])
-        return target.exists()
-    except (NotFound, ModelError, KeyError, json.JSONDecodeError):
+        for file in live.metrics:
+            write_atomic(folder / Path(file).name, run.store.read(f"{prefix}/{Path(file).name}"))
+        _fetch_live(run, step, names.pop(live.checkpoint), live, folder)
+    except (NotFound, ModelError):
         return False
+    for name in names.values():
+        with suppress(NotFound, ModelError):  # training resumes without the weights of single epochs too
+            _fetch_live(run, step, name, live, folder)
+    return True
 
 
-def read_live(run: RunStore, step: str) -> Step:
-    """What a step that is under way has in the store, by its names below `live/`; `NotFound` where that is nothing."""
-    return parse_step(run.store.read(f"runs/{run.name}/{step}/{LIVE}/live.json"), run.store.uri)
+def _fetch_live(run: RunStore, step: str, name: str, live: LiveState, folder: Path) -> None:
+    key = f"runs/{run.name}/{step}/{LIVE_DIR}/{name}"
+    fetch_verified(run.store, key, folder / local_name(name), live.files[name])
 
 
 def local_name(name: str) -> str:
-    """What a file below `live/` is called where it is made: `latest-123.safetensors` is `latest.safetensors`."""
-    return Path(name).name.rpartition("-")[0] + STATE
+    """The file name of an object below `live/`: of `latest-123.safetensors` it is `latest.safetensors`."""
+    return Path(name).name.rpartition("-")[0] + CHECKPOINT_SUFFIX
 
 
-def forget(run: RunStore, step: str, keep: Collection[str] = ()) -> None:
-    """Remove what was sent beside a step, but for these."""
-    prefix = f"runs/{run.name}/{step}/{LIVE}/"
+def delete_live(run: RunStore, step: str, keep: Collection[str] = ()) -> None:
+    """Delete what a step has below `live/`, except the names in `keep`."""
+    prefix = f"runs/{run.name}/{step}/{LIVE_DIR}/"
     for entry in list(run.store.entries(prefix)):
         if entry.key.removeprefix(prefix) not in keep:
             run.store.delete(entry.key)

@@ -1,54 +1,55 @@
-"""What is no longer needed: runs that no channel knows, and what batch scoring left long ago."""
+"""Old runs that no channel ever pointed to, and old tables and shards of scores: list and delete them."""
 
 import time
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Entry, Store
-from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.channel_history import full_history
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.manifest import RUNS
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
 
-DAY = 86_400.0
+DAY_S = 86_400.0
 
 
 class PruneCandidate(Record):
-    """A run, or a table of scores, that nothing needs."""
+    """A run or a table of scores that can be deleted."""
 
     namespace: str
     """`runs` or `scores`."""
     name: str
     published: bool
     size: int
+    """In bytes."""
     age_days: float
     """Since its last object was written."""
 
 
 def prune_candidates(store: Store, days: float = 30.0, keep: int = 0) -> list[PruneCandidate]:
-    """Runs untouched for so many days that no channel points to, or ever pointed to.
+    """Runs that were not written to for so many days, and that no channel points to or ever pointed to.
 
-    The last `keep` published runs stay too and, where that is not 0, the best: the highest AUC on its validation part.
+    The last `keep` published runs stay too and, where `keep` is not 0, the one with the highest validation AUC.
     """
-    required = _ever_promoted(store) | _last_and_best(store, keep)
-    return [run for run in _old(store, RUNS, days) if run.name not in required]
+    required = _promoted_runs(store) | _last_and_best_runs(store, keep)
+    return [run for run in _list_old(store, RUNS, days) if run.name not in required]
 
 
 def old_scores(store: Store, days: float = 30.0) -> list[PruneCandidate]:
-    """Tables of batch scoring, published or not, untouched for so many days."""
-    return _old(store, SCORES, days)
+    """Tables of scores, published or not, that were not written to for so many days."""
+    return _list_old(store, SCORES, days)
 
 
 def old_shards(store: Store, days: float = 30.0) -> list[Entry]:
-    """Shards of batch scoring older than so many days: published tables do without them."""
-    before = time.time() - days * DAY
-    return [entry for entry in store.entries(f"{SHARDS}/") if entry.modified <= before]
+    """Shards of scores older than so many days; published tables do not need them."""
+    latest = time.time() - days * DAY_S
+    return [entry for entry in store.entries(f"{SHARDS}/") if entry.modified <= latest]
 
 
 def prune(store: Store, candidate: PruneCandidate) -> None:
-    """Delete a candidate: its manifest first, so that nobody sees a published thing without its files."""
-    if candidate.namespace == RUNS and candidate.name in _ever_promoted(store):
+    """Delete a candidate, unless it is a run that was promoted since; its manifest is deleted first."""
+    if candidate.namespace == RUNS and candidate.name in _promoted_runs(store):
         return
     prefix = f"{candidate.namespace}/{candidate.name}/"
     store.delete(f"{prefix}manifest.json")
@@ -56,32 +57,30 @@ def prune(store: Store, candidate: PruneCandidate) -> None:
         store.delete(entry.key)
 
 
-def _ever_promoted(store: Store) -> set[str]:
-    return {move.run for channel in list_channels(store) for move in whole_history(store, channel)}
+def _promoted_runs(store: Store) -> set[str]:
+    return {move.run for channel in list_channels(store) for move in full_history(store, channel)}
 
 
-def _last_and_best(store: Store, keep: int) -> set[str]:
+def _last_and_best_runs(store: Store, keep: int) -> set[str]:
     if not keep:
         return set()
     published = sorted((run.published_at, run.name) for run in list_runs(store) if run.published_at)
-    scored = [(auc, name) for _, name in published if (auc := _auc(store, name)) is not None]
+    scored = [(auc, name) for _, name in published if (auc := _valid_auc(store, name)) is not None]
     return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
 
 
-def _auc(store: Store, run: str) -> float | None:
+def _valid_auc(store: Store, run: str) -> float | None:
     try:
         record = RunStore(store, run).step_record("report")
-        return float(record["made"]["figures"]["valid"]["auc"]["value"]) if record else None
+        return float(record["result"]["figures"]["valid"]["auc"]["value"]) if record else None
     except (KeyError, TypeError, ValueError, ModelError):
         return None
 
 
-def _old(store: Store, namespace: str, days: float) -> list[PruneCandidate]:
-    found = [
-        _candidate(namespace, name, list(store.entries(f"{namespace}/{name}/")))
-        for name in store.folders(f"{namespace}/")
-    ]
-    return [each for each in found if each.age_days >= days]
+def _list_old(store: Store, namespace: str, days: float) -> list[PruneCandidate]:
+    names = store.folders(f"{namespace}/")
+    candidates = [_candidate(namespace, name, list(store.entries(f"{namespace}/{name}/"))) for name in names]
+    return [candidate for candidate in candidates if candidate.age_days >= days]
 
 
 def _candidate(namespace: str, name: str, entries: list[Entry]) -> PruneCandidate:
@@ -90,5 +89,5 @@ def _candidate(namespace: str, name: str, entries: list[Entry]) -> PruneCandidat
         name=name,
         published=any(entry.key == f"{namespace}/{name}/manifest.json" for entry in entries),
         size=sum(entry.size for entry in entries),
-        age_days=round((time.time() - max(entry.modified for entry in entries)) / DAY, 2),
+        age_days=round((time.time() - max(entry.modified for entry in entries)) / DAY_S, 2),
     )

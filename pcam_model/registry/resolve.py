@@ -1,4 +1,4 @@
-"""Find a published model, or its report, by whatever a person calls it."""
+"""A published model, or its report, by folder, channel, run or address."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,77 +7,79 @@ from pcam_model.core.errors import ModelError
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import CHAMPION
 from pcam_model.registry.factory import open_store
-from pcam_model.registry.pull import MANIFEST, materialize, resolve_run, verify_folder
-from pcam_model.registry.run_names import NAME
+from pcam_model.registry.pull import MANIFEST_FILE, materialize, resolve_run, verify_folder
+from pcam_model.registry.run_names import NAME_PATTERN
 
 MODEL, REPORT = "model", "report"
-MARK = {MODEL: "model.json", REPORT: "report.json"}
+MARKER_FILES = {MODEL: "model.json", REPORT: "report.json"}
 
 
 class RunAddress(NamedTuple):
-    """A name in a store: a channel's or a run's; `runs/<run>` is the run even where a channel has its name."""
+    """The name of a run or channel in a store; `runs/<run>` is the run also where a channel has its name."""
 
     store_uri: str
     name: str
 
 
-def find_model(name: str, store: str, cache: Path) -> Path:
-    """A folder on this machine with the model's files, verified against the run's manifest.
+def find_model(name: str, store_uri: str, cache: Path) -> Path:
+    """A folder on this machine with a model's files, verified against the run's manifest.
 
     Args:
-        name: a folder, a channel, a run's name in the store, or an address: of a run (`.../runs/<run>`), of a channel
+        name: a folder, a channel, a run's name, or an address: of a run (`.../runs/<run>`), of a channel
             (`.../channels/<channel>`), or of a store, which means its champion.
-        store: the address of the store that plain names belong to.
-        cache: where pulled models are opened, by digest; used without the store while it does not answer, and said so.
+        store_uri: the store in which plain names are looked up.
+        cache: the folder of pulled models; used alone, with a warning, while the store is unavailable.
 
     Raises:
-        ModelError: there is no such model, or it is not finished, or damaged.
+        ModelError: there is no such model, or it is not published, or damaged.
     """
-    return _find(name, store, cache, MODEL)
+    return _find(name, store_uri, cache, MODEL)
 
 
-def find_report(name: str, store: str, cache: Path) -> Path:
-    """The same for the report of a run: a folder with report.json, predictions.parquet and their like."""
-    return _find(name, store, cache, REPORT)
+def find_report(name: str, store_uri: str, cache: Path) -> Path:
+    """A folder with a run's report.json and predictions.parquet; see `find_model`."""
+    return _find(name, store_uri, cache, REPORT)
 
 
-def parse_run_address(name: str, store: str) -> RunAddress:
-    """The store, and the run or channel in it, that a person's words mean; see `find_model`."""
+def parse_run_address(name: str, store_uri: str) -> RunAddress:
+    """The store, and the run or channel in it, of a name or address; see `find_model`."""
     plain = name.rstrip("/").removesuffix(".json")
-    for part in MARK:
-        plain = plain.removesuffix(f"/{part}")
-    for kind in ("/runs/", "/channels/"):
-        address, found, last = plain.rpartition(kind)
-        if found and address:
-            return RunAddress(address, kind[1:].replace("channels/", "") + _checked(last, name))
+    for subfolder in MARKER_FILES:
+        plain = plain.removesuffix(f"/{subfolder}")
+    for prefix, separator in (("runs/", "/runs/"), ("", "/channels/")):
+        uri, found, last = plain.rpartition(separator)
+        if found and uri:
+            return RunAddress(uri, prefix + _validate_name(last, name))
     if "://" in name or (Path(name) / "channels").is_dir():
         return RunAddress(name, CHAMPION)
-    return RunAddress(store, _checked(name, name))
+    return RunAddress(store_uri, _validate_name(name, name))
 
 
-def _find(name: str, store: str, cache: Path, part: str) -> Path:
-    local = _local(Path(name), part)
+def _find(name: str, store_uri: str, cache: Path, subfolder: str) -> Path:
+    local = _find_local(Path(name), subfolder)
     if local is not None:
         return local
-    address = parse_run_address(name, store)
-    opened, known = open_store(address.store_uri), Cache(cache)
-    found = resolve_run(opened, address.name, known)
-    folder = cache / f"{part}s" / found.published.digest
-    materialize(opened, found, folder, (part,), known)
-    return folder / part
+    address = parse_run_address(name, store_uri)
+    store, file_cache = open_store(address.store_uri), Cache(cache)
+    run = resolve_run(store, address.name, file_cache)
+    folder = cache / f"{subfolder}s" / run.published.digest
+    materialize(store, run, folder, (subfolder,), file_cache)
+    return folder / subfolder
 
 
-def _local(folder: Path, part: str) -> Path | None:
-    """The folder itself, or that part of it; checked against the manifest where there is one."""
-    for here, root in ((folder, folder.parent), (folder / part, folder)):
-        if (here / MARK[part]).is_file():
-            if here.name == part and (root / MANIFEST).is_file():
-                verify_folder(root, part)
-            return here
+def _find_local(folder: Path, subfolder: str) -> Path | None:
+    """The folder itself or its subfolder, where that has the marker file; verified where there is a manifest."""
+    for path, root in ((folder, folder.parent), (folder / subfolder, folder)):
+        if (path / MARKER_FILES[subfolder]).is_file():
+            if path.name == subfolder and (root / MANIFEST_FILE).is_file():
+                verify_folder(root, subfolder)
+            return path
     return None
 
 
-def _checked(last: str, name: str) -> str:
-    if not NAME.fullmatch(last):
-        raise ModelError(f"{name!r} is neither a folder with {MARK[MODEL]} nor a run; `pcam runs` lists what there is")
-    return last
+def _validate_name(name: str, original: str) -> str:
+    if not NAME_PATTERN.fullmatch(name):
+        raise ModelError(
+            f"{original!r} is neither a folder with {MARKER_FILES[MODEL]} nor a run; `pcam runs` lists the store's runs"
+        )
+    return name

@@ -1,29 +1,27 @@
-"""Wait for a store that is away, but not for ever."""
+"""Retries while a store is unavailable."""
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pcam_model.core.log import log
+from pcam_model.core.retry import retry_call
 from pcam_model.registry.backends.base import StoreUnavailable
 
 R = TypeVar("R")
-SHORTEST, LONGEST = 2.0, 30.0
+FIRST_WAIT_S, MAX_WAIT_S = 2.0, 30.0
 
 
-def retry_while_unavailable(work: Callable[[], R], seconds: float, say: Callable[[str], None] = print) -> R:
-    """The result of `work`, which may be done again: tried until the store answers, or for so many seconds.
+def retry_while_unavailable(call: Callable[[], R], timeout_s: float) -> R:
+    """The result of `call`, tried again for so many seconds while the store is unavailable.
 
     Raises:
-        StoreUnavailable: The store did not come back in time.
+        StoreUnavailable: the store was still unavailable at the end of that time.
     """
-    begun, pause = time.monotonic(), SHORTEST
-    while True:
-        try:
-            return work()
-        except StoreUnavailable as error:
-            left = seconds - (time.monotonic() - begun)
-            if left <= 0:
-                raise
-            say(f"{error}; trying again for {left:,.0f} s")
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST)
+    return retry_call(
+        call,
+        retry_on=lambda error: isinstance(error, StoreUnavailable),
+        deadline_s=timeout_s,
+        first_wait_s=FIRST_WAIT_S,
+        max_wait_s=MAX_WAIT_S,
+        on_retry=lambda error, wait: log.warning("%s; next attempt in %.0f s", error, wait),
+    )

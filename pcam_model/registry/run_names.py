@@ -1,4 +1,4 @@
-"""What a run may be called, and how two configs or two manifests differ."""
+"""Names of runs, and differences between configurations and between manifests."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,13 +7,13 @@ from typing import Any
 from pcam_model.core.errors import ConfigError
 from pcam_model.registry.manifest import Files
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 ABSENT = "nothing"
 
 
 def validate_run_name(name: str) -> str:
-    """The name itself, where a run may have it; else `ConfigError`."""
-    if not NAME.fullmatch(name):
+    """The name itself. Raises ConfigError where a run cannot have it."""
+    if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(
             f"{name!r} is no name for a run; expected small letters, digits, '.', '_' and '-', beginning with a letter "
             "or a digit, 100 at most"
@@ -21,16 +21,16 @@ def validate_run_name(name: str) -> str:
     return name
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Each key whose value is another, by its dotted name, with both values."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each key whose value differs, by its dotted name, as in `finetune.epochs was 3, is now 4`."""
     for key in sorted({*before, *after}):
         old, new = before.get(key, ABSENT), after.get(key, ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{above}{key}.")
+            yield from differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            yield f"{above}{key} was {old}, is now {new}"
+            yield f"{prefix}{key} was {old}, is now {new}"
 
 
-def changed(before: Files, after: Files) -> list[str]:
-    """The files that are not the same in both, sorted."""
-    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+def changed_files(before: Files, after: Files) -> list[str]:
+    """The paths whose file differs or is missing in one of the two, sorted."""
+    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))

@@ -1,4 +1,4 @@
-"""How a run ended that was not published: beside the run, until it goes on."""
+"""How a run ended that is not published, stored beside it until it resumes."""
 
 import json
 
@@ -6,37 +6,34 @@ from pydantic import ValidationError
 
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import json_bytes, now
+from pcam_model.registry.manifest import json_bytes, utc_now
 from pcam_model.registry.run_names import validate_run_name
 
 
 class RunStatus(Record):
-    """The last that was heard of a run."""
+    """The final state of the last flow run that trained a run."""
 
     state: str
-    """Failed, Crashed, Cancelled or TimedOut."""
+    """Prefect's name of it: Failed, Crashed, Cancelled or TimedOut."""
     message: str
     time: str
     """ISO 8601, UTC."""
     flow_run_id: str = ""
-    """What the orchestration calls the job that ended so."""
 
 
 def write_status(store: Store, run: str, state: str, message: str, flow_run_id: str = "") -> bool:
-    """Write down how a run ended; False where the store does not know the run, or has it published."""
-    if (
-        store.stat(f"runs/{validate_run_name(run)}/config.json") is None
-        or store.stat(f"runs/{run}/manifest.json") is not None
-    ):
+    """Store how a run ended; False, and nothing is written, where it is unknown to the store or published."""
+    if store.stat(f"runs/{validate_run_name(run)}/config.json") is None:
         return False
-    store.write(
-        _key(run), json_bytes(RunStatus(state=state, message=message, time=now(), flow_run_id=flow_run_id).model_dump())
-    )
+    if store.stat(f"runs/{run}/manifest.json") is not None:
+        return False
+    status = RunStatus(state=state, message=message, time=utc_now(), flow_run_id=flow_run_id)
+    store.write(_key(run), json_bytes(status.model_dump()))
     return True
 
 
 def read_status(store: Store, run: str) -> RunStatus | None:
-    """How it ended, or None."""
+    """How the run ended; None where it has not, or has resumed since."""
     try:
         return RunStatus.model_validate_json(store.read(_key(run)))
     except (NotFound, ValidationError, json.JSONDecodeError):
@@ -44,9 +41,9 @@ def read_status(store: Store, run: str) -> RunStatus | None:
 
 
 def clear_status(store: Store, run: str) -> None:
-    """It goes on."""
+    """Delete the status, as the run resumes."""
     store.delete(_key(run))
 
 
 def _key(run: str) -> str:
-    return f"runs/{validate_run_name(run)}/ending.json"
+    return f"runs/{validate_run_name(run)}/status.json"

@@ -1,12 +1,14 @@
-"""A run in the store: its config, its finished steps, and the manifest that makes it a published one."""
+"""A run in the store: its configuration, its finished steps, and the manifest that publishes it."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pcam_model.core.errors import ConfigError, StoreError
-from pcam_model.core.files import sha256
+from pcam_model.core.files import disk_space_guard, sha256
+from pcam_model.core.locks import file_lock
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.manifest import (
@@ -15,39 +17,39 @@ from pcam_model.registry.manifest import (
     Files,
     Manifest,
     PublishedRun,
-    Step,
+    StepManifest,
     check_sizes,
     json_bytes,
     list_files,
-    now,
-    parse_step,
+    object_sizes,
+    parse_record,
     read_manifest,
     sha256_hex,
-    sizes,
+    utc_now,
 )
-from pcam_model.registry.run_names import changed, differences, validate_run_name
-from pcam_model.registry.transfer import exclusive_dir, fetch_files, send_files
+from pcam_model.registry.run_names import changed_files, differences, validate_run_name
+from pcam_model.registry.transfer import fetch_files, send_files
 
 __all__ = ["PublishedRun", "RunStore", "RunSummary", "list_runs", "validate_run_name"]
 
 
 class RunSummary(Record):
-    """A run as a list shows it."""
+    """A run in a list of runs."""
 
     name: str
     steps: tuple[str, ...]
-    """The steps that are finished."""
+    """The finished steps."""
     published_at: str = ""
-    """When it was published (ISO 8601, UTC); empty where it is not."""
+    """ISO 8601, UTC; empty where it is not published."""
     digest: str = ""
     """The SHA-256 of its manifest; empty where it is not published."""
 
 
 class RunStore:
-    """One run's rooms in a store."""
+    """The objects of one run in a store."""
 
     def __init__(self, store: Store, name: str, namespace: str = RUNS) -> None:
-        """`name`: small letters, digits, `.`, `_` and `-`, up to 100; else `ConfigError`."""
+        """`namespace` is the first part of the keys, `runs` or `scores`. Raises ConfigError for an invalid name."""
         self.store = store
         self.name = validate_run_name(name)
         self.namespace = namespace
@@ -58,93 +60,91 @@ class RunStore:
         return f"{self.store.uri}/{self.namespace}/{self.name}"
 
     def reserve_run(self, config: dict[str, Any], environment: dict[str, Any] | None = None) -> None:
-        """Write down what was asked, or see that it is what was asked before; else `ConfigError` names what differs.
+        """Store the run's configuration, or compare it with the stored one.
 
         Args:
-            config: What decides the result; compared key by key.
-            about: What is only worth knowing (versions, device); kept from the first time.
+            config: the keys that decide the result.
+            environment: versions and device, for information; the first one stays.
+
+        Raises:
+            ConfigError: the store has a run of this name with another configuration; the message names the keys.
         """
         content = json_bytes({"config": config, "environment": environment or {}})
         try:
             self.store.write(self._key("config.json"), content, only_if_absent=True)
         except Conflict:
-            before = json.loads(self.store.read(self._key("config.json")))["config"]
-            different = list(differences(before, json.loads(json_bytes(config))))
-            if different:
+            stored = json.loads(self.store.read(self._key("config.json")))["config"]
+            changes = list(differences(stored, json.loads(json_bytes(config))))
+            if changes:
                 raise ConfigError(
-                    f"run {self.name!r} was started with another config: {'; '.join(different)}; "
-                    "choose another run name, or give the same config"
+                    f"run {self.name!r} was started with another config: {'; '.join(changes)}; choose another run "
+                    "name, or give the same config"
                 ) from None
 
     def step_record(self, step: str) -> dict[str, Any] | None:
-        """What a finished step says, or None: a step is done when its record and all its files are there."""
-        done = self._step(step)
-        return None if done is None else done.record
+        """The record of a step; None where it is not finished, that is without a record or with files missing."""
+        manifest = self._step_manifest(step)
+        return None if manifest is None else manifest.record
 
     def commit(self, step: str, folder: Path, record: dict[str, Any]) -> None:
-        """Store every file of the folder under the step, then the record that makes the step done.
+        """Upload the files of a step, then the record that makes it finished.
 
-        What the store already has is not sent again, also where an earlier try was broken off. A published run is not
-        changed: other content than the published one raises `StoreError`.
+        Files that the store has already are not sent again, also where an earlier try was interrupted.
+
+        Raises:
+            StoreError: the run is published, and had another content.
         """
         paths = list_files(folder)
-        before = self._step(step)
-        if before is not None and before == _made(record, {name: _described(path) for name, path in paths.items()}):
+        before = self._step_manifest(step)
+        if before is not None and before == _step_manifest(record, _describe_files(paths)):
             return
         if self.find_published() is not None:
-            raise self._immutable(f"step {step!r} is different")
-        files = self._send({f"{step}/{name}": path for name, path in paths.items()})
-        made = _made(record, {name.removeprefix(f"{step}/"): file for name, file in files.items()})
-        self.store.write(self._key(f"{step}/step.json"), json_bytes(made.model_dump(mode="json")))
+            raise self._immutable_error(f"step {step!r} differs")
+        sent = self._send({f"{step}/{name}": path for name, path in paths.items()})
+        manifest = _step_manifest(record, {name.removeprefix(f"{step}/"): file for name, file in sent.items()})
+        self.store.write(self._key(f"{step}/step.json"), json_bytes(manifest.model_dump(mode="json")))
 
     def fetch(self, step: str, folder: Path) -> dict[str, Any]:
-        """Download what is missing or different in the folder, verified; returns the step's record.
+        """Download the files of a step that the folder does not have, verified; returns the step's record.
 
         Raises:
-            NotFound: The step is not done.
-            ModelError: A file that came is not what the record says.
+            NotFound: the step is not finished.
+            ModelError: a file differs from its record.
         """
-        done = self._step(step)
-        if done is None:
+        manifest = self._step_manifest(step)
+        if manifest is None:
             raise NotFound(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
-        with exclusive_dir(folder):
-            fetch_files(self.store, self._key(f"{step}/"), done.files, folder)
-        return done.record
+        with disk_space_guard(folder), file_lock(folder / ".lock"):
+            fetch_files(self.store, self._key(f"{step}/"), manifest.files, folder)
+        return manifest.record
 
     def publish(self, files: Mapping[str, Path] | None = None, steps: Iterable[str] | None = None) -> PublishedRun:
-        """Write the manifest, last: from then on the run is published, and does not change.
+        """Write the manifest; from then on the run is published and does not change.
 
         Args:
-            files: Files beside the steps, by their path under the run; stored first.
-            steps: The steps that belong to it; all finished ones by default.
+            files: files beside the steps, by their path under the run; uploaded first.
+            steps: the steps that belong to it; None: all finished ones.
 
         Raises:
-            StoreError: The run is already published with other content.
+            StoreError: a step is not finished, or the run is published with other content.
         """
-        chosen = {step: self._step(step) for step in (self.steps() if steps is None else steps)}
-        unfinished = [step for step, done in chosen.items() if done is None]
-        if unfinished or not (chosen or files):
-            raise StoreError(f"{self.uri}: cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}")
-        loose = {name: _described(path) for name, path in (files or {}).items()}
-        content = self._contents({step: done for step, done in chosen.items() if done is not None}) | loose
-        existing = self.find_published()
-        if existing is None:
-            self._send(files or {})
-            check_sizes(self.store, self.name, content, self.namespace)
-            manifest = Manifest(run=self.name, published=now(), files=content)
-            try:
-                self.store.write(
-                    self._key("manifest.json"), json_bytes(manifest.model_dump(mode="json")), only_if_absent=True
-                )
-            except Conflict:
-                pass
-            existing = read_manifest(self.store, self.name, namespace=self.namespace)
+        names = self.steps() if steps is None else steps
+        manifests = {step: self._step_manifest(step) for step in names}
+        unfinished = [step for step, manifest in manifests.items() if manifest is None]
+        if unfinished or not (manifests or files):
+            raise StoreError(
+                f"{self.uri} cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}; run the flow again "
+                "under this run's name"
+            )
+        finished = {step: manifest for step, manifest in manifests.items() if manifest is not None}
+        content = self._contents(finished) | _describe_files(files or {})
+        existing = self.find_published() or self._write_manifest(content, files or {})
         if existing[0].files != content:
-            raise self._immutable(", ".join(changed(existing[0].files, content)[:5]) + " would change")
+            raise self._immutable_error(", ".join(changed_files(existing[0].files, content)[:5]) + " would change")
         return existing[1]
 
     def find_published(self) -> tuple[Manifest, PublishedRun] | None:
-        """The run's manifest and address, or None where it is not published."""
+        """The run's manifest and identity, or None where it is not published."""
         if self.store.stat(self._key("manifest.json")) is None:
             return None
         return read_manifest(self.store, self.name, namespace=self.namespace)
@@ -155,43 +155,47 @@ class RunStore:
         keys = (entry.key.removeprefix(prefix) for entry in self.store.entries(prefix))
         return [key.removesuffix("/step.json") for key in keys if key.endswith("/step.json")]
 
+    def _write_manifest(self, content: Files, files: Mapping[str, Path]) -> tuple[Manifest, PublishedRun]:
+        """Upload the files beside the steps, write the manifest, and read it back: another writer may be first."""
+        self._send(files)
+        check_sizes(self.store, self.name, content, self.namespace)
+        manifest = Manifest(run=self.name, published_at=utc_now(), files=content)
+        with suppress(Conflict):
+            self.store.write(
+                self._key("manifest.json"), json_bytes(manifest.model_dump(mode="json")), only_if_absent=True
+            )
+        return read_manifest(self.store, self.name, namespace=self.namespace)
+
     def _key(self, path: str) -> str:
         return f"{self.namespace}/{self.name}/{path}"
 
-    def _step(self, step: str) -> Step | None:
+    def _step_manifest(self, step: str) -> StepManifest | None:
+        """The manifest of a finished step, whose files are there in the recorded sizes; else None."""
         key = self._key(f"{step}/step.json")
         try:
-            done = parse_step(self.store.read(key), f"{self.store.uri}/{key}")
+            manifest = parse_record(StepManifest, self.store.read(key), f"{self.store.uri}/{key}")
         except NotFound:
             return None
-        there = sizes(self.store, self._key(f"{step}/"))
-        return done if all(there.get(name) == file.size for name, file in done.files.items()) else None
+        sizes = object_sizes(self.store, self._key(f"{step}/"))
+        return manifest if all(sizes.get(name) == file.size for name, file in manifest.files.items()) else None
 
-    def _contents(self, steps: Mapping[str, Step]) -> Files:
+    def _contents(self, manifests: Mapping[str, StepManifest]) -> Files:
         """The files of the steps, their records and the config, by their path under the run."""
-        contents = {f"{step}/{name}": file for step, done in steps.items() for name, file in done.files.items()}
-        for name in ["config.json", *(f"{step}/step.json" for step in steps)]:
-            try:
+        contents = {
+            f"{step}/{name}": file for step, manifest in manifests.items() for name, file in manifest.files.items()
+        }
+        for name in ["config.json", *(f"{step}/step.json" for step in manifests)]:
+            with suppress(NotFound):
                 content = self.store.read(self._key(name))
-            except NotFound:
-                continue
-            contents[name] = FileRecord(size=len(content), sha256=sha256_hex(content))
+                contents[name] = FileRecord(size=len(content), sha256=sha256_hex(content))
         return contents
 
     def _send(self, paths: Mapping[str, Path]) -> Files:
-        """Store the files by their path under the run."""
+        """Upload files by their path under the run."""
         return send_files(self.store, self._key(""), paths)
 
-    def _immutable(self, what: str) -> StoreError:
-        return StoreError(f"{self.uri} is published and does not change ({what}); choose another run name")
-
-
-def _described(path: Path) -> FileRecord:
-    return FileRecord(size=path.stat().st_size, sha256=sha256(path))
-
-
-def _made(record: dict[str, Any], files: Files) -> Step:
-    return Step(record=json.loads(json_bytes(record)), files=files)
+    def _immutable_error(self, difference: str) -> StoreError:
+        return StoreError(f"{self.uri} is published and does not change ({difference}); choose another run name")
 
 
 def list_runs(store: Store) -> Iterator[RunSummary]:
@@ -202,6 +206,14 @@ def list_runs(store: Store) -> Iterator[RunSummary]:
         yield RunSummary(
             name=name,
             steps=tuple(run.steps()),
-            published_at=published[0].published if published else "",
+            published_at=published[0].published_at if published else "",
             digest=published[1].digest if published else "",
         )
+
+
+def _describe_files(paths: Mapping[str, Path]) -> Files:
+    return {name: FileRecord(size=path.stat().st_size, sha256=sha256(path)) for name, path in paths.items()}
+
+
+def _step_manifest(record: dict[str, Any], files: Files) -> StepManifest:
+    return StepManifest(record=json.loads(json_bytes(record)), files=files)

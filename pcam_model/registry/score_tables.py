@@ -1,7 +1,7 @@
-"""Scores of new patches in the store: shards that are done once, and the whole table, published as a run is.
+"""Predictions of new patches in the store: shards, and published tables of all of them.
 
 `shards/<digest>.json` holds the predictions of some patches; its name is the digest of the model and of their bytes.
-`scores/<name>/` holds the tables of all of them and, written last, their manifest.
+`scores/<name>/` holds the tables of all shards of a job and, written last, their manifest.
 """
 
 from collections.abc import Iterable
@@ -12,37 +12,37 @@ from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files, parsed
+from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files, parse_record
 from pcam_model.registry.runs import RunStore
 
 SCORES, SHARDS = "scores", "shards"
-TABLE, ABOUT = "predictions.csv", "about.json"
+TABLE_FILE, METADATA_FILE = "predictions.csv", "metadata.json"
 
 
 def read_shard(store: Store, digest: str) -> PredictionRows | None:
-    """The predictions of some patches where they are known and whole, else None."""
+    """The predictions of a shard; None where they are not stored, or damaged."""
     key = f"{SHARDS}/{digest}.json"
     try:
-        return parsed(PredictionRows, store.read(key), f"{store.uri}/{key}")
+        return parse_record(PredictionRows, store.read(key), f"{store.uri}/{key}")
     except (NotFound, ModelError):
         return None
 
 
 def write_shard(store: Store, digest: str, shard: PredictionRows) -> None:
-    """Keep the predictions of some patches."""
+    """Store the predictions of a shard."""
     store.write(f"{SHARDS}/{digest}.json", json_bytes(shard.model_dump()))
 
 
 def publish_scores(
-    store: Store, name: str, about: dict[str, Any], shards: Iterable[PredictionRows], folder: Path
+    store: Store, name: str, metadata: dict[str, Any], shards: Iterable[PredictionRows], folder: Path
 ) -> tuple[PublishedRun, PredictionCounts]:
-    """Write the tables of all shards into a new folder and publish them under a name, which never means another table.
+    """Write the tables of all shards to a new folder and publish them under a name.
 
     Raises:
-        StoreError: something else is published under this name.
+        StoreError: other tables are published under this name.
     """
-    with write_predictions(folder / TABLE) as made:
+    with write_predictions(folder / TABLE_FILE) as writer:
         for shard in shards:
-            made.add(shard)
-    write_atomic(folder / ABOUT, json_bytes({**about, **made.counts.model_dump()}))
-    return RunStore(store, name, SCORES).publish(list_files(folder)), made.counts
+            writer.add(shard)
+    write_atomic(folder / METADATA_FILE, json_bytes({**metadata, **writer.counts.model_dump()}))
+    return RunStore(store, name, SCORES).publish(list_files(folder)), writer.counts

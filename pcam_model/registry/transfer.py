@@ -1,90 +1,84 @@
-"""Objects that become files: whole, verified, and taken up again where they were broken off."""
+"""Files to and from a store: several at a time, verified, and resumed where a transfer broke off."""
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pcam_model.core.errors import DiskFullError, ModelError, StoreError
-from pcam_model.core.files import atomic_file, disk_space_guard, sha256
+from pcam_model.core.files import disk_space_guard, sha256
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.manifest import FileRecord, Files
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
-    """Write the blocks beside, then replace; `durable`: flushed to the disk before. Returns the SHA-256."""
-    digest = hashlib.sha256()
-    with disk_space_guard(path.parent), atomic_file(path, durable) as part, part.open("wb") as file:
-        for block in blocks:
-            digest.update(block)
-            file.write(block)
-    return digest.hexdigest()
+THREADS = 4
+BLOCK_BYTES = 1 << 20
 
 
 def fetch_verified(store: Store, key: str, path: Path, expected: FileRecord) -> None:
-    """Download a file whose size and digest are known; a part left by a broken try is gone on with.
+    """Download a file of known size and SHA-256; what an interrupted download left is resumed.
 
-    Only one process may do this for a path at a time, see `alone_in`.
+    The caller excludes other processes that download to the same path, see `core.locks.file_lock`.
 
     Raises:
-        ModelError: What came is not what was expected; nothing is left.
-        DiskFullError: There is no room; nothing is left.
+        ModelError: the object has another size or digest; nothing is left.
+        DiskFullError: the disk is full; nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{expected.sha256[:16]}.part")
-    begun = part.exists()
+    resumed = part.exists()
     try:
-        good = _go_on(store, key, part, expected)
-        if begun and not good:
+        verified = _download_rest(store, key, part, expected)
+        if resumed and not verified:  # what was there may have been damaged
             part.unlink()
-            good = _go_on(store, key, part, expected)
+            verified = _download_rest(store, key, part, expected)
     except DiskFullError:
         part.unlink(missing_ok=True)
         raise
-    if not good:
+    if not verified:
         part.unlink()
         raise ModelError(
             f"{store.uri}/{key}: size or SHA-256 is not the recorded one ({expected.size:,} bytes, "
-            f"{expected.sha256[:12]}); the object is damaged, `pcam verify` lists what else is"
+            f"{expected.sha256[:12]}); the object is damaged, `pcam verify` lists all damaged ones"
         )
-    os.replace(part, path)
+    part.replace(path)
 
 
 def fetch_files(store: Store, prefix: str, files: Files, folder: Path) -> None:
-    """Download, verified and several at a time, what the folder does not already hold; see `fetch_verified`."""
+    """Download the files that the folder does not have already; see `fetch_verified`."""
 
     def fetch(name: str) -> None:
-        if not same_file(folder / name, files[name]):
+        if not is_same_file(folder / name, files[name]):
             fetch_verified(store, prefix + name, folder / name, files[name])
 
-    run_parallel(fetch, files)
+    map_parallel(fetch, files)
 
 
 def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
-    """Store files by their path under the prefix, several at a time; what is there already is not sent again."""
+    """Upload files to keys under a prefix, except those that the store has already; returns their sizes and digests.
+
+    Raises:
+        StoreError: a file changed while it was sent.
+    """
 
     def send(name: str, path: Path) -> FileRecord:
         before = path.stat()
-        held = store.matches(prefix + name, path)
-        digest = sha256(path) if held else store.upload(prefix + name, path)
-        if (after := path.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
-            raise StoreError(f"{path} changed while it was being stored; write it whole, then commit it again")
+        is_stored = store.matches(prefix + name, path)
+        digest = sha256(path) if is_stored else store.upload(prefix + name, path)
+        after = path.stat()
+        if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
+            raise StoreError(f"{path} changed while it was uploaded; write it to its end first, then commit it again")
         return FileRecord(size=after.st_size, sha256=digest)
 
-    return dict(zip(paths, run_parallel(lambda item: send(*item), paths.items()), strict=True))
+    return dict(zip(paths, map_parallel(lambda item: send(*item), paths.items()), strict=True))
 
 
-def run_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """`work` over all items, four at a time; the first failure stops what has not begun."""
-    with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(work, item) for item in items]
+def map_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """`function` mapped over all items by threads; the first failure cancels the calls that have not begun."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(function, item) for item in items]
         try:
             return [future.result() for future in futures]
         finally:
@@ -92,11 +86,17 @@ def run_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
                 future.cancel()
 
 
-def _go_on(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
+def is_same_file(path: Path, expected: FileRecord) -> bool:
+    """Whether the file exists with this size and SHA-256."""
+    return path.is_file() and path.stat().st_size == expected.size and sha256(path) == expected.sha256
+
+
+def _download_rest(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
+    """Append the object's bytes that `part` does not have; whether it then has the expected size and digest."""
     digest = hashlib.sha256()
     with disk_space_guard(part.parent), part.open("a+b") as file:
         file.seek(0)
-        while block := file.read(1 << 20):
+        while block := file.read(BLOCK_BYTES):
             digest.update(block)
         for block in store.blocks(key, file.tell()):
             digest.update(block)
@@ -105,22 +105,3 @@ def _go_on(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
                 return False
         file.flush()
         return file.tell() == expected.size and digest.hexdigest() == expected.sha256
-
-
-def same_file(path: Path, expected: FileRecord) -> bool:
-    """Whether the file is there with this size and digest."""
-    if not path.is_file() or path.stat().st_size != expected.size:
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256
-
-
-@contextmanager
-def exclusive_dir(folder: Path) -> Iterator[None]:
-    """Wait until no other process fetches into this folder, and keep others waiting."""
-    with disk_space_guard(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("ab")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

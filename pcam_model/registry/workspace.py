@@ -1,4 +1,4 @@
-"""A run's own room on this machine, and the rule that a step is done once."""
+"""A run's scratch folder on this machine, and the rule that a finished step is not repeated."""
 
 import json
 import shutil
@@ -8,38 +8,39 @@ from typing import Any, TypeVar
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.log import log
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.factory import open_store
-from pcam_model.registry.live_sync import LiveSync, forget, restore
+from pcam_model.registry.live_sync import LiveSync, delete_live, restore_checkpoint
 from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
 from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.runs import RunStore
 
-PUBLISH_TIMEOUT_S = 600.0  # seconds that the end of a run waits for a store that is away
-WAITING = ".step.json"  # the record of a step that is not in the store yet
-HERE = "{here}"  # stands for the step's folder in a record that is kept
+PUBLISH_TIMEOUT_S = 600.0
+PENDING_FILE = ".step.json"  # the record of a step that is not in the store yet
+FOLDER_PLACEHOLDER = "{here}"  # the step's folder in a stored record
 
 R = TypeVar("R", bound=Record)
 
 
 class Workspace(Record):
-    """Which run this is, where it is kept and where it works."""
+    """A run, its store, and its scratch folder."""
 
     run: str
     store: str
     """The store's address."""
     folder: str
-    """Scratch of this run on this machine."""
+    """The run's scratch folder on this machine."""
 
     @property
     def run_store(self) -> RunStore:
-        """The run's rooms in the store."""
+        """The run in the store."""
         return RunStore(open_store(self.store), self.run)
 
     def exists_in_store(self) -> bool:
-        """Whether the store knows the run; a store that cannot be read or written is found out first."""
+        """Whether the store has the run. Raises StoreError where it cannot be read from or written to."""
         store = self.run_store.store
         probe(store)
         return store.stat(f"runs/{self.run}/config.json") is not None
@@ -48,99 +49,111 @@ class Workspace(Record):
         """The step's folder on this machine."""
         return Path(self.folder) / step
 
-    def run_step(self, step: str, kind: type[R], make: Callable[[Path], R], inputs: Mapping[str, Any]) -> R:
-        """The step's record: from the store where the step is done, else made now and committed.
+    def run_step(self, step: str, record_type: type[R], make: Callable[[Path], R], inputs: Mapping[str, Any]) -> R:
+        """The result of a step: from the store where it is finished, else made now and committed.
 
         Args:
             step: its path under the run, as in `lr/frozen`.
-            kind: the class of the record.
-            make: does the work in the folder it is given, which keeps what an interrupted try left there.
-            inputs: what the step rests on; a step that was done on something else is refused.
+            record_type: the class of the result.
+            make: does the work in the folder it is given, which still has what an interrupted try left there.
+            inputs: what the result depends on.
 
         Raises:
-            ConfigError: the step is done, but rested on something else.
+            ConfigError: the step is finished, but was made from other inputs.
         """
-        done = self._done(step)
-        given = json.loads(json.dumps(dict(inputs), default=str))
-        if done is None:
-            return self._make(step, make, given)
-        changed = [key for key in given if done["inputs"].get(key) != given[key]]
-        if changed:
-            raise ConfigError(
-                f"run {self.run!r} has done its step {step} on {changed[0]} {done['inputs'].get(changed[0])}, "
-                f"which is now {given[changed[0]]}; choose another run name"
-            )
-        if not self._waiting(step).exists():
+        record = self._find_record(step)
+        json_inputs = json.loads(json.dumps(dict(inputs), default=str))
+        if record is None:
+            return self._make(step, make, json_inputs)
+        self._compare_inputs(step, record["inputs"], json_inputs)
+        if not self._pending(step).exists():
             self.run_store.fetch(step, self.step_dir(step))
-        text = json.dumps(done["made"]).replace(HERE, json.dumps(str(self.step_dir(step)))[1:-1])
-        print(f"{step}: already done in run {self.run}")
-        return kind.model_validate_json(text)
-
-    def _make(self, step: str, make: Callable[[Path], R], inputs: dict[str, Any]) -> R:
-        step_dir = self.step_dir(step)
-        with disk_space_guard(step_dir):
-            step_dir.mkdir(parents=True, exist_ok=True)
-            self._restore(step)
-            with LiveSync(self.run_store, step, step_dir):
-                made = make(step_dir)
-            text = made.model_dump_json().replace(json.dumps(str(step_dir))[1:-1], HERE)
-            write_atomic(self._waiting(step), json_bytes({"made": json.loads(text), "inputs": inputs}))
-        try:
-            self._send(step)
-        except StoreUnavailable as error:
-            print(f"{error}. Going on: {step} is kept in {step_dir}, and goes to the store when the run is published")
-        return made
+        text = json.dumps(record["result"]).replace(FOLDER_PLACEHOLDER, _json_escape(self.step_dir(step)))
+        log.info("%s: already done in run %s", step, self.run)
+        return record_type.model_validate_json(text)
 
     def publish(self, timeout_s: float = PUBLISH_TIMEOUT_S) -> PublishedRun:
-        """Send what the store has not got yet, and the files beside the steps; then the manifest, last.
+        """Upload the steps that the store does not have yet, and the files beside them; then publish the run.
 
         Args:
-            patience: seconds to wait for a store that is away.
+            timeout_s: seconds to wait for a store that is unavailable.
 
         Raises:
-            StoreUnavailable: it did not come back; everything stays on this disk.
+            StoreUnavailable: it is still unavailable; everything stays on this disk.
         """
         try:
             return retry_while_unavailable(self._publish, timeout_s)
         except StoreUnavailable as error:
             raise StoreUnavailable(
-                f"{error}. All of run {self.run} is kept in {self.folder}: `pcam publish {self.run}` finishes it"
+                f"{error}. All of run {self.run} is in {self.folder}: `pcam publish {self.run}` publishes it"
             ) from error
 
-    def _publish(self) -> PublishedRun:
-        for waiting in sorted(Path(self.folder).rglob(WAITING)):
-            self._send(waiting.parent.relative_to(self.folder).as_posix())
-        return self.run_store.publish(files=list_files(Path(self.folder), deep=False))
+    def cleanup(self) -> None:
+        """Remove the scratch folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _send(self, step: str) -> None:
-        """Commit a step; until then its record waits in its folder."""
-        self.run_store.commit(step, self.step_dir(step), json.loads(self._waiting(step).read_bytes()))
-        self._waiting(step).unlink()
-        forget(self.run_store, step)
+    def _compare_inputs(self, step: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        changed = [key for key in now if before.get(key) != now[key]]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"run {self.run!r} has made its step {step} from {key} {before.get(key)}, which is now {now[key]}; "
+                "choose another run name"
+            )
 
-    def _restore(self, step: str) -> None:
-        """Go on from another machine's last checkpoint, where this one has nothing."""
+    def _make(self, step: str, make: Callable[[Path], R], inputs: dict[str, Any]) -> R:
+        folder = self.step_dir(step)
+        with disk_space_guard(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._restore_checkpoint(step)
+            with LiveSync(self.run_store, step, folder):
+                result = make(folder)
+            text = result.model_dump_json().replace(_json_escape(folder), FOLDER_PLACEHOLDER)
+            write_atomic(self._pending(step), json_bytes({"result": json.loads(text), "inputs": inputs}))
         try:
-            if restore(self.run_store, step, self.step_dir(step)):
-                print(f"{step}: going on from the last checkpoint in the store")
+            self._commit(step)
         except StoreUnavailable as error:
-            print(f"{error}. Going on: what this machine has of run {self.run} is used")
+            log.warning("%s. %s stays in %s until the run is published", error, step, folder)
+        return result
 
-    def _done(self, step: str) -> dict[str, Any] | None:
-        """The record of a step that is done: in the store, or on this disk while the store is away."""
-        waiting = self._waiting(step)
+    def _publish(self) -> PublishedRun:
+        for pending in sorted(Path(self.folder).rglob(PENDING_FILE)):
+            self._commit(pending.parent.relative_to(self.folder).as_posix())
+        return self.run_store.publish(files=list_files(Path(self.folder), recursive=False))
+
+    def _commit(self, step: str) -> None:
+        """Upload a step whose record is pending."""
+        self.run_store.commit(step, self.step_dir(step), json.loads(self._pending(step).read_bytes()))
+        self._pending(step).unlink()
+        delete_live(self.run_store, step)
+
+    def _restore_checkpoint(self, step: str) -> None:
+        """Download the last checkpoint of another machine, where this one has none."""
+        try:
+            if restore_checkpoint(self.run_store, step, self.step_dir(step)):
+                log.info("%s: resuming from the last checkpoint in the store", step)
+        except StoreUnavailable as error:
+            self._warn_unavailable(error)
+
+    def _find_record(self, step: str) -> dict[str, Any] | None:
+        """The record of a finished step, in the store or pending on this disk; else None."""
+        pending = self._pending(step)
+        record = None
         try:
             record = self.run_store.step_record(step)
         except StoreUnavailable as error:
-            print(f"{error}. Going on: what this machine has of run {self.run} is used")
-            record = None
-        if record is None and waiting.exists():
-            record = dict(json.loads(waiting.read_bytes()))
+            self._warn_unavailable(error)
+        if record is None and pending.exists():
+            record = dict(json.loads(pending.read_bytes()))
         return record
 
-    def _waiting(self, step: str) -> Path:
-        return self.step_dir(step) / WAITING
+    def _warn_unavailable(self, error: StoreUnavailable) -> None:
+        log.warning("%s. Continuing with what this machine has of run %s", error, self.run)
 
-    def cleanup(self) -> None:
-        """Remove the scratch: everything that lasts is in the store."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _pending(self, step: str) -> Path:
+        return self.step_dir(step) / PENDING_FILE
+
+
+def _json_escape(path: Path) -> str:
+    """The path as it stands within a JSON string."""
+    return json.dumps(str(path))[1:-1]

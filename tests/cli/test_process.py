@@ -13,7 +13,7 @@ from pcam_model.cli import pipeline
 from pcam_model.cli.logs import command_logging, hide_prefect_lines, is_verbose, set_quiet, set_verbose
 from pcam_model.cli.pipeline import import_pipeline
 from pcam_model.core.errors import Interrupted, MissingPackageError, StoreError
-from pcam_model.core.log import log
+from pcam_model.core.log import RESULT, log
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,7 @@ def test_log_lines_are_shown_plainly_at_the_level_that_the_user_gives(capsys: py
         with command_logging(**options):
             log.debug("debug")
             log.info("epoch %d", 1)
+            log.info("Report: %s", "file:///report", extra=RESULT)  # which the command prints itself
             log.warning("warning")
         return capsys.readouterr().err.splitlines()
 

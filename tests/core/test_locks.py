@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pcam_model.core.locks import file_lock
 
 HOLDER = """
 import sys
+import threading
 from pathlib import Path
 from pcam_model.core.locks import file_lock
 with file_lock(Path(sys.argv[1])):
@@ -43,3 +45,24 @@ def test_a_lock_is_given_back_when_the_block_raises(tmp_path: Path) -> None:
         fail()
     with file_lock(tmp_path / ".lock", timeout=0):
         assert (tmp_path / ".lock").exists()
+
+
+def test_a_lock_file_that_is_removed_still_excludes_those_who_wait_for_it(tmp_path: Path) -> None:
+    inside, most = [0], [0]
+    gate = threading.Barrier(8)
+
+    def work() -> None:
+        gate.wait()
+        for _ in range(10):
+            with file_lock(tmp_path / ".lock", remove=True):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert list(tmp_path.iterdir()) == []

@@ -21,8 +21,8 @@ from pcam_model.core.errors import BusyError
 from pcam_model.evaluation.promotion_gate import Decision
 from pcam_model.registry import channels
 from pcam_model.registry.backends.base import Store
-from pcam_model.registry.factory import open_store
 from pcam_model.registry.decisions import find_decision
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.runs import RunStore
 from pcam_model.training.model_io import code_digest
 

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from a_run import safetensors
 from typer.testing import CliRunner
 
-from pcam_model.cli.registry import register
+from pcam_model.cli.main import app
 from pcam_model.core.checkpoint_names import epoch_file
 from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.files import write_atomic
@@ -112,8 +111,6 @@ def test_best_final_and_numbers_are_fetched_and_verified(run: RunStore, tmp_path
 
 
 def test_the_command_says_what_it_brought(run: RunStore, tmp_path: Path) -> None:
-    app = typer.Typer()
-    register(app)
     train(tmp_path / "work", LiveSync(run, "checkpoints/finetune", tmp_path / "work"), 3)
     words = ["pull", "a", str(tmp_path / "got"), "--checkpoint", "best", "--store", run.store.uri]
     done = CliRunner().invoke(app, words, catch_exceptions=False)

@@ -3,18 +3,14 @@
 from pathlib import Path
 
 import pytest
-import typer
 from a_run import publish_run
 from typer.testing import CliRunner
 
-from pcam_model.cli.registry import register
+from pcam_model.cli.main import app
 from pcam_model.core.errors import ModelError
 from pcam_model.core.predictions_csv import PredictionRows
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.score_tables import publish_scores, write_shard
-
-app = typer.Typer()
-register(app)
 
 
 def pcam(store: Store, *words: str, code: int = 0) -> str:
@@ -31,11 +27,11 @@ def two(folder_store: Store, tmp_path: Path) -> Store:
 
 
 def test_promote_pull_rollback_and_the_history_of_it(two: Store, tmp_path: Path) -> None:
-    assert pcam(two, "promote", "a", "--why", "first") == "champion: a\n"
+    assert pcam(two, "promote", "a", "--message", "first") == "champion: a\n"
     assert pcam(two, "promote", "b") == "champion: b, before a\n"
     assert "every file verified" in pcam(two, "pull", "champion", str(tmp_path / "pulled"))
     assert (tmp_path / "pulled" / "model" / "model.safetensors").is_file()
-    assert pcam(two, "rollback", "--why", "worse abroad") == "champion: back to a\n"
+    assert pcam(two, "rollback", "--message", "worse abroad") == "champion: back to a\n"
     lines = pcam(two, "channels").splitlines()
     assert lines[0] == "champion: a" and "rollback a" in lines[1] and lines[1].endswith(": worse abroad")
     assert len(lines) == 4
@@ -84,5 +80,5 @@ def test_publish_finishes_what_waits_and_says_where_nothing_does(
     room.mkdir(parents=True)
     (room / "model.json").write_text("{}")
     (room / ".step.json").write_text('{"made": {}, "inputs": {}}')
-    assert "runs/d" in pcam(two, "publish", "d", "--patience", "0")
+    assert "runs/d" in pcam(two, "publish", "d", "--timeout", "0")
     assert two.stat("runs/d/manifest.json") is not None and not room.exists()

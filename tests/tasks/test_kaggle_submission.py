@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from kaggle_standin import Standin
+from tasks.kaggle.answers import COMPETITION
 
 from pcam_model.core.errors import SourceError, SubmissionError
-from tasks.kaggle.answers import COMPETITION
 from tasks.kaggle.submission import submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

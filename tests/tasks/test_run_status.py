@@ -12,8 +12,8 @@ from prefect.testing.utilities import prefect_test_harness
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import SourceError
 from pcam_model.registry.backends.base import Store
-from pcam_model.registry.factory import open_store
 from pcam_model.registry.describe import describe_run
+from pcam_model.registry.factory import open_store
 from pcam_model.registry.run_status import clear_status, read_status, write_status
 from pcam_model.registry.runs import RunStore
 from tasks import publishing

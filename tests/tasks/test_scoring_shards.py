@@ -19,9 +19,9 @@ from pcam_model.inference import shards as scoring
 from pcam_model.inference.shards import gather, plan_scoring, score_shard
 from pcam_model.registry.audit import verify
 from pcam_model.registry.backends.base import Store
+from pcam_model.registry.channels import promote
 from pcam_model.registry.config import StoreConfig
 from pcam_model.registry.factory import open_store
-from pcam_model.registry.channels import promote
 from tasks.inference import workers
 
 Make = Callable[..., PatchSet]
@@ -60,7 +60,7 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
         sorted(row["id"] for row in rows) == sorted(made.ids)
         and len(table(store, first.published.uri, "predictions.errors.csv")) == 1
     )
-    about = json.loads(store.read(f"scores/{first.published.uri.rpartition('/')[2]}/about.json"))
+    about = json.loads(store.read(f"scores/{first.published.uri.rpartition('/')[2]}/metadata.json"))
     assert about["source"] == "new" and about["tumour"] == sum(int(row["label"]) for row in rows)
     shards = [entry.key for entry in store.entries("shards/")]
     assert len(shards) == 3 and list(verify(store)) == []

@@ -36,7 +36,8 @@ def test_a_compiled_network_learns_the_same_from_one_graph(
     tmp_path: Path, traced: list[int], messages: pytest.LogCaptureFixture
 ) -> None:
     plain, compiled = losses(tmp_path / "plain"), losses(tmp_path / "compiled", compile=True)
-    assert len(plain) == 6 and compiled == pytest.approx(plain, rel=1e-4)
+    assert len(plain) == 6
+    assert compiled == pytest.approx(plain, rel=1e-4)
     assert len(traced) == 1
     assert "Compiled in" in messages.text
 
@@ -48,7 +49,8 @@ def test_deterministic_training_uses_deterministic_kernels_only(
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
     try:
         assert losses(tmp_path / "first", deterministic=True) == losses(tmp_path / "again", deterministic=True)
-        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
         assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") in (":4096:8", ":16:8")
     finally:
         set_deterministic(False)

@@ -17,8 +17,9 @@ from pcam_model.core.errors import ConfigError, Interrupted, TransientError
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.data.split import SplitConfig, make_split
+from pcam_model.training import distributed_job
 from pcam_model.training.callbacks import Callbacks
-from pcam_model.training.checkpoint import LATEST, Checkpoint
+from pcam_model.training.checkpoint import LATEST, Checkpoint, read_checkpoint_metadata
 from pcam_model.training.context import TrainingContext, load_network
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.distributed_job import JOB_FILE, MODULE, RESULT_FILE, DistributedJob, run_distributed
@@ -68,10 +69,18 @@ def assert_alike(folder: Path, end: Checkpoint, alone: tuple[Path, Checkpoint], 
     assert ours["body.bn1.num_batches_tracked"] == theirs["body.bn1.num_batches_tracked"] == 8
 
 
-def test_two_processes_train_as_one_does(
+def test_two_processes_stop_at_a_signal_after_the_same_step_and_end_as_one_does(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:
     epochs: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        if done == 2 * 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="finetune training stopped by SIGTERM"):
+        run_distributed(job(context, tmp_path), 2, Callbacks(on_progress=stop))
+    assert read_checkpoint_metadata(tmp_path / LATEST)["step"] >= 2
     end = run_distributed(job(context, tmp_path), 2, Callbacks(on_epoch=lambda row: epochs.append(row["epoch"])))
     assert_alike(tmp_path, end, alone, context)
     assert epochs == [1, 2]
@@ -96,17 +105,6 @@ def test_a_dead_process_ends_the_stage_in_seconds_and_another_number_goes_on(
     assert_alike(tmp_path, end, alone, context)
 
 
-def test_a_signal_stops_all_of_them_after_the_same_step(context: TrainingContext, tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        if done == 2 * 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted, match="finetune training stopped by SIGTERM"):
-        run_distributed(job(context, tmp_path), 2, Callbacks(on_progress=stop))
-    assert (tmp_path / LATEST).is_file()
-    assert job(context, tmp_path).trainer(Callbacks()).resume().state.step >= 2
-
-
 def test_the_error_of_a_process_is_raised_again(context: TrainingContext, tmp_path: Path) -> None:
     config = STAGE.config.model_copy(update={"batch_size": 64})
     wrong = job(context, tmp_path).model_copy(update={"stage": STAGE.model_copy(update={"config": config})})
@@ -114,6 +112,20 @@ def test_the_error_of_a_process_is_raised_again(context: TrainingContext, tmp_pa
         run_distributed(wrong, 1, Callbacks())
 
 
+def test_several_machines_meet_at_the_configured_rendezvous(
+    context: TrainingContext, tmp_path: Path, messages: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(distributed_job, "_follow", lambda command, *_: commands.append(command))
+    compute = context.compute.model_copy(update={"nnodes": 2, "rdzv_endpoint": "first:29400"})
+    with pytest.raises(TransientError):
+        run_distributed(job(context.model_copy(update={"compute": compute}), tmp_path), 1, Callbacks())
+    options = "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint first:29400 --nproc-per-node 1"
+    assert options in " ".join(commands[0])
+    assert f"torchrun {options} -m {MODULE} {tmp_path / JOB_FILE}" in messages.text
+
+
+@pytest.mark.slow
 def test_two_machines_meet_at_a_rendezvous(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:

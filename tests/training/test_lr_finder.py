@@ -1,13 +1,12 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from stages import small_loader
 
 from pcam_model.core.errors import ConfigError
-from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.training.lr_curve import DEFAULT_LR, exploded_at, lr_at, read_curve, suggest
 from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import PatchNetwork
@@ -21,13 +20,11 @@ def setup(folder: Path, steps: int) -> LrFinderSetup:
     return LrFinderSetup(stage=STAGE, config=LrFinderConfig(steps=steps), seed=2, folder=folder)
 
 
-def test_the_search_leaves_network_and_random_state_as_they_were(
-    tmp_path: Path, network: PatchNetwork, part: Callable[..., PatchLoader]
-) -> None:
+def test_the_search_leaves_network_and_random_state_as_they_were(tmp_path: Path, network: PatchNetwork) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    curve = find_lr(network, part(48), setup(tmp_path, 40))
+    curve = find_lr(network, small_loader(48), setup(tmp_path, 40))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     expected = curve.suggestions["valley"] if curve.informative else DEFAULT_LR["frozen"]
@@ -35,10 +32,8 @@ def test_the_search_leaves_network_and_random_state_as_they_were(
     assert 1e-7 < curve.suggestion < 10
 
 
-def test_the_same_place_gives_the_same_curve(
-    tmp_path: Path, network: PatchNetwork, part: Callable[..., PatchLoader]
-) -> None:
-    curves = [find_lr(network, part(48), setup(tmp_path, 24)) for _ in "ab"]
+def test_the_same_place_gives_the_same_curve(tmp_path: Path, network: PatchNetwork) -> None:
+    curves = [find_lr(network, small_loader(48), setup(tmp_path, 24)) for _ in "ab"]
     assert curves[0] == curves[1]
 
 
@@ -73,12 +68,10 @@ def test_a_curve_that_ends_at_once_asks_for_a_rate() -> None:
         suggest(lrs, losses, "frozen")
 
 
-def test_a_network_that_gives_no_numbers_asks_for_a_rate(
-    tmp_path: Path, network: PatchNetwork, part: Callable[..., PatchLoader]
-) -> None:
+def test_a_network_that_gives_no_numbers_asks_for_a_rate(tmp_path: Path, network: PatchNetwork) -> None:
     network.head[3].weight.data.fill_(float("nan"))  # type: ignore[union-attr, operator]
     with pytest.raises(ConfigError, match="set frozen.lr yourself"):
-        find_lr(network, part(48), setup(tmp_path, 20))
+        find_lr(network, small_loader(48), setup(tmp_path, 20))
 
 
 def read(gains: np.ndarray, evaluations: list[float] | None = None) -> Any:
@@ -90,7 +83,8 @@ def read(gains: np.ndarray, evaluations: list[float] | None = None) -> Any:
 @pytest.mark.parametrize("seed", range(10))
 def test_flat_noise_holds_no_information_and_the_default_is_suggested_aloud(seed: int) -> None:
     curve = read(np.random.default_rng(seed).normal(0, 0.2, 100))
-    assert not curve.informative and curve.method == "default"
+    assert not curve.informative
+    assert curve.method == "default"
     assert curve.suggestion == DEFAULT_LR["finetune"]
     assert "holds no information" in curve.reason
 
@@ -99,7 +93,9 @@ def test_flat_noise_holds_no_information_and_the_default_is_suggested_aloud(seed
 def test_a_fall_beyond_its_noise_is_informative(seed: int) -> None:
     fall = np.concatenate([np.zeros(50), np.linspace(0, -0.5, 30), np.linspace(-0.5, 2, 20)])
     curve = read(fall + np.random.default_rng(seed).normal(0, 0.1, 100))
-    assert curve.informative and curve.method == "valley" and "valley suggests" in curve.reason
+    assert curve.informative
+    assert curve.method == "valley"
+    assert "valley suggests" in curve.reason
     assert curve.suggestion == curve.suggestions["valley"]
     assert lr_at(45, 100) < curve.suggestion < lr_at(85, 100)
 

@@ -65,11 +65,13 @@ def test_a_step_whose_loss_is_not_finite_leaves_no_trace(precision: str) -> None
 
 def test_one_bad_step_is_skipped_and_noted_with_its_patches(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     end = stages.trainer(tmp_path, stages.FINETUNE, nan_loader(3, 5)).run()
-    assert end.step == 12 and torch.isfinite(torch.tensor(list(end.metrics.values()))).all()
+    assert end.step == 12
+    assert torch.isfinite(torch.tensor(list(end.metrics.values()))).all()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     skipped = [row for row in rows if row["kind"] == "skipped"]
     assert [row["step"] for row in skipped] == [4, 6]
-    assert len(skipped[0]["patches"]) == 8 and all(name.startswith("patch") for name in skipped[0]["patches"])
+    assert len(skipped[0]["patches"]) == 8
+    assert all(name.startswith("patch") for name in skipped[0]["patches"])
     assert "step 4 is skipped" in messages.text
 
 
@@ -144,7 +146,8 @@ def test_microbatches_are_part_of_the_checkpoint_and_batchnorm_moves_as_far(tmp_
     resumed = stages.trainer(tmp_path, stages.FINETUNE).resume()
     assert resumed.state.network.microbatches == 2
     layer = next(layer for layer in resumed.state.network.modules() if isinstance(layer, nn.BatchNorm2d))
-    assert layer.momentum is not None and (1 - layer.momentum) ** 2 == pytest.approx(0.9)
+    assert layer.momentum is not None
+    assert (1 - layer.momentum) ** 2 == pytest.approx(0.9)
 
 
 def test_two_patches_that_do_not_fit_are_an_error(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_a_stage_learns_and_writes_its_metrics(tmp_path: Path) -> None:
     assert [row["step"] for row in steps] == list(range(1, 25))
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5, 6]
-    assert end.step == 24 and not (tmp_path / LATEST).exists()
+    assert end.step == 24
+    assert not (tmp_path / LATEST).exists()
 
 
 def test_frozen_training_leaves_the_bodys_convolutions(tmp_path: Path) -> None:
@@ -142,7 +143,8 @@ def test_averaged_weights_are_validated_and_published_and_training_continues_fro
         assert torch.equal(tensor, averaged.state.ema.tensors[name])
     own = averaged.state.network.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in weights(ends[0].path).items())
-    assert ends[0].digest != ends[1].digest and ends[0].metrics != ends[1].metrics
+    assert ends[0].digest != ends[1].digest
+    assert ends[0].metrics != ends[1].metrics
 
 
 def test_training_stops_early_leaves_its_best_epoch_and_an_interruption_changes_nothing(
@@ -184,7 +186,8 @@ def test_a_run_that_stopped_early_and_was_cut_off_before_its_end_does_not_train_
     monkeypatch.setattr(cut, "_finish", lambda: None)
     cut.run()
     resumed = trainer(tmp_path, finetune(epochs=6, early_stopping_patience=1))
-    assert resumed.run().epoch == 1 and resumed.state.step == 8
+    assert resumed.run().epoch == 1
+    assert resumed.state.step == 8
 
 
 @pytest.fixture(scope="module")

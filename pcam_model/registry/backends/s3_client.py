@@ -1,4 +1,4 @@
-"""One boto3 client a process and environment: making one takes longer than most requests."""
+"""One boto3 client per process and environment: making one takes longer than most requests."""
 
 import os
 from functools import lru_cache
@@ -11,28 +11,36 @@ from botocore.exceptions import BotoCoreError
 
 from pcam_model.core.errors import StoreError
 
-STREAMS = 6
-BLOCK = 8 << 20
+MAX_CONCURRENCY = 6
+CONNECT_TIMEOUT_S = 15  # also the longest that a server may pause while it receives an upload
+READ_TIMEOUT_S = 30
 
 
-def client(place: str) -> Any:
-    """A client for S3, from boto3's own chain of settings; shared, and safe to use from several threads."""
+def s3_client(uri: str) -> Any:
+    """A boto3 client for S3 from boto3's own settings, shared by all threads of the process.
+
+    Args:
+        uri: the store's address, for the error message.
+
+    Raises:
+        StoreError: boto3 refuses the settings.
+    """
     settings = tuple(
         sorted(item for item in os.environ.items() if item[0].startswith("AWS_") or item[0].lower().endswith("_proxy"))
     )
     try:
-        return _client(os.getpid(), hash(settings))
+        return _cached_client(os.getpid(), hash(settings))
     except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"{place}: the AWS settings cannot be used ({error}); mend them") from error
+        raise StoreError(f"{uri}: boto3 refuses the AWS settings ({error}); correct them and run again") from error
 
 
 @lru_cache(maxsize=4)
-def _client(process: int, settings: int) -> Any:
+def _cached_client(process: int, settings: int) -> Any:  # noqa: ARG001 (the key of the cache)
     session = boto3.Session()
-    made = session.client("s3", config=_config())
-    if _is_amazon(made.meta.endpoint_url):
-        return made
-    return session.client("s3", region_name=session.region_name or "us-east-1", config=_config("path"))
+    client = session.client("s3", config=_client_config("auto"))
+    if _is_amazon(client.meta.endpoint_url):
+        return client
+    return session.client("s3", region_name=session.region_name or "us-east-1", config=_client_config("path"))
 
 
 def _is_amazon(endpoint: str) -> bool:
@@ -40,14 +48,14 @@ def _is_amazon(endpoint: str) -> bool:
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def _config(addressing: str = "auto") -> Config:
-    """Digests are ours, from the manifest: a server's checksums are only sent where it requires them."""
+def _client_config(addressing_style: str) -> Config:
+    """The client's settings; the manifest has digests, so a server's checksums are only sent where it requires them."""
     return Config(
-        connect_timeout=15,  # also the longest that a server may pause while it takes what is sent
-        read_timeout=30,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
         retries={"mode": "standard"},  # 3 tries, or AWS_MAX_ATTEMPTS
-        max_pool_connections=2 * STREAMS,
+        max_pool_connections=2 * MAX_CONCURRENCY,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": addressing},
+        s3={"addressing_style": addressing_style},
     )
