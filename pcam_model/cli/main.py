@@ -51,7 +51,7 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def pcam(
     context: typer.Context,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: VerboseOption = False,

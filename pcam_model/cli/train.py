@@ -37,8 +37,8 @@ def train(
         ),
     ] = "",
     as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    _verbose: VerboseOption = False,
+    _quiet: QuietOption = False,
 ) -> None:
     """Train a classifier and publish it: check, data, split, LR finder, two training stages, report.
 
