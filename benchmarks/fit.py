@@ -1,4 +1,4 @@
-"""The whole of `fit` beside a bare PyTorch loop that steps on one resident batch, and what a checkpoint costs.
+"""`Trainer` beside a bare PyTorch loop that steps on one resident batch, and what a checkpoint costs.
 
     python -m benchmarks.fit [--networks resnet50:224 resnet50:96 mobilenet_v2:96] [--batch 64] [--seconds 30]
 
@@ -28,14 +28,14 @@ VALID = 64
 
 def some_patches(count: int, size: int) -> PatchLoader:
     """Generated patches of two classes, on the device."""
-    draw, device = np.random.default_rng(0), best_device()
-    array = draw.integers(0, 256, (min(count, 8192), 96, 96, 3), dtype=np.uint8)
+    rng, device = np.random.default_rng(0), best_device()
+    array = rng.integers(0, 256, (min(count, 8192), 96, 96, 3), dtype=np.uint8)
     rows = np.arange(count) % len(array)
     return make_loader(on_device(array, device), rows, np.arange(count) % 2, size, device)
 
 
 def network_of(name: str, size: int) -> PatchNetwork:
-    config = ModelConfig.model_validate({"name": name, "weights": "none", "size": size})
+    config = ModelConfig.model_validate({"arch": name, "weights": "none", "image_size": size})
     return build_network(config, 0, quiet=True).to(best_device())
 
 
@@ -54,7 +54,7 @@ def bare_rate(name: str, size: int, stage: Stage, seconds: float, precision: Pre
     def step() -> None:
         with autocast(images.device, precision):
             logits = network(images)
-        functional.cross_entropy(logits.float(), labels).backward()
+        functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -75,21 +75,21 @@ def fit_rate(name: str, size: int, stage: Stage, steps: int, compute: ComputeCon
     batch = stage.batch_size
     with tempfile.TemporaryDirectory() as folder:
         network, valid = stage.prepare(network_of(name, size)), some_patches(VALID, size)
-        fit = Trainer(
+        trainer = Trainer(
             network, some_patches(steps * batch, size), valid, stage, 1e-4, 0, Path(folder), compute=compute
         ).resume()
         for _ in range(min(3, steps - 1)):
-            fit.step()
-        fit.flush_losses()
-        warm, fit.epoch_seconds, fit.clock = fit.state.step, 0.0, time.monotonic()
-        fit.run()
-        seconds = float(fit.metrics_log.epochs()[-1]["seconds"])
+            trainer.step()
+        trainer.flush_losses()
+        warm, trainer.epoch_seconds, trainer.clock = trainer.state.step, 0.0, time.monotonic()
+        trainer.run()
+        seconds = float(trainer.metrics_log.epochs()[-1]["seconds"])
     return (steps - warm) * batch / seconds
 
 
 def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int) -> dict[str, float]:
-    """Images a second of both, `fit`'s share, and what saving every minute takes away."""
-    compute, found = ComputeConfig(checkpoint_seconds=1e9), dict[str, list[float]]()
+    """Images a second of both, the trainer's share, and what saving every minute takes away."""
+    compute, result = ComputeConfig(checkpoint_seconds=1e9), dict[str, list[float]]()
     for _ in range(rounds):
         bare = bare_rate(name, size, stage, seconds)
         steps = max(6, round(bare * seconds / stage.batch_size))
@@ -99,29 +99,29 @@ def beside_bare(name: str, size: int, stage: Stage, seconds: float, rounds: int)
         saved = fit_rate(name, size, stage, steps, saving)
         one = max(0.0, (1 / saved - 1 / whole) * steps * stage.batch_size / saves)
         for key, value in (("bare", bare), ("fit", whole), ("share", whole / bare), ("seconds a checkpoint", one)):
-            found.setdefault(key, []).append(value)
-        found.setdefault("lost to one a minute", []).append(one / 60)
-    return {key: round(statistics.median(values), 4) for key, values in found.items()}
+            result.setdefault(key, []).append(value)
+        result.setdefault("lost to one a minute", []).append(one / 60)
+    return {key: round(statistics.median(values), 4) for key, values in result.items()}
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--networks", nargs="+", default=["resnet50:96", "mobilenet_v2:96"])
-    words.add_argument("--batch", type=int, default=64)
-    words.add_argument("--seconds", type=float, default=20)
-    words.add_argument("--rounds", type=int, default=3)
-    asked = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["resnet50:96", "mobilenet_v2:96"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
     figures = {}
-    for one in asked.networks:
+    for one in args.networks:
         name, _, size = one.partition(":")
         for title in ("frozen", "finetune"):
-            found = beside_bare(name, int(size), stage_of(title, asked.batch), asked.seconds, asked.rounds)
-            figures[f"{name} at {size}, {title}"] = found
-            print(one, title, found, flush=True)
+            result = beside_bare(name, int(size), stage_of(title, args.batch), args.seconds, args.rounds)
+            figures[f"{name} at {size}, {title}"] = result
+            print(one, title, result, flush=True)
     numbers = str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch.")
-    command = f"python -m benchmarks.fit --networks {' '.join(asked.networks)} --batch {asked.batch}"
-    about = {"unit": "images/s", "batch": asked.batch, "numbers": numbers, "threads": torch.get_num_threads()}
-    write_result("fit", f"{command} --seconds {asked.seconds:g} --rounds {asked.rounds}", about | figures)
+    command = f"python -m benchmarks.fit --networks {' '.join(args.networks)} --batch {args.batch}"
+    about = {"unit": "images/s", "batch": args.batch, "numbers": numbers, "threads": torch.get_num_threads()}
+    write_result("fit", f"{command} --seconds {args.seconds:g} --rounds {args.rounds}", about | figures)
 
 
 if __name__ == "__main__":

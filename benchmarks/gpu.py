@@ -16,30 +16,30 @@ from pcam_model.training.device import ComputeConfig, autocast_dtype, best_devic
 EPOCH = 176_020  # Kaggle's patches, less the fifth that validates
 
 
-def measure(asked: argparse.Namespace, batch: int, title: str) -> dict[str, float | str]:
-    stage, compute = stage_of(title, batch), ComputeConfig(checkpoint_seconds=1e9, compile=asked.compile)
+def measure(args: argparse.Namespace, batch: int, title: str) -> dict[str, float | str]:
+    stage, compute = stage_of(title, batch), ComputeConfig(checkpoint_seconds=1e9, compile=args.compile)
     gpu = torch.cuda.is_available()
     try:
-        bare = bare_rate(asked.network, asked.size, stage, asked.seconds)
-        steps = max(6, round(bare * asked.seconds / batch))
+        bare = bare_rate(args.network, args.size, stage, args.seconds)
+        steps = max(6, round(bare * args.seconds / batch))
         if gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        rate = fit_rate(asked.network, asked.size, stage, steps, compute)
+        rate = fit_rate(args.network, args.size, stage, steps, compute)
     except torch.OutOfMemoryError as error:
         return {"out of memory": str(error).splitlines()[0]}
-    found: dict[str, float | str] = {
+    result: dict[str, float | str] = {
         "images/s": round(rate, 1),
         "bare step, images/s": round(bare, 1),
         "share of the bare step": round(rate / bare, 3),
         f"seconds for {EPOCH:,} patches": round(EPOCH / rate, 1),
     }
     if gpu:
-        found["peak memory, GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-    return found
+        result["peak memory, GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return result
 
 
-def main(words: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--size", type=int, default=224)
@@ -47,20 +47,20 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--name", default="gpu", help="of the result in benchmarks/results")
-    asked = parser.parse_args(words)
+    args = parser.parse_args(argv)
     figures: dict[str, object] = {
-        "network": asked.network,
-        "size": asked.size,
-        "compiled": asked.compile,
+        "network": args.network,
+        "size": args.size,
+        "compiled": args.compile,
         "numbers": str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch."),
     }
-    for batch in asked.batches:
+    for batch in args.batches:
         for title in ("frozen", "finetune"):
-            figures[f"{title}, batch {batch}"] = measure(asked, batch, title)
+            figures[f"{title}, batch {batch}"] = measure(args, batch, title)
             print(title, batch, figures[f"{title}, batch {batch}"], flush=True)
-    batches = " ".join(map(str, asked.batches))
-    command = f"python -m benchmarks.gpu --network {asked.network} --size {asked.size} --batches {batches}"
-    write_result(asked.name, f"{command} --seconds {asked.seconds:g}{' --compile' * asked.compile}", figures)
+    batches = " ".join(map(str, args.batches))
+    command = f"python -m benchmarks.gpu --network {args.network} --size {args.size} --batches {batches}"
+    write_result(args.name, f"{command} --seconds {args.seconds:g}{' --compile' * args.compile}", figures)
 
 
 if __name__ == "__main__":

@@ -38,33 +38,33 @@ SETTINGS = {  # slides, patches a slide, how far slides lie apart, how far the c
 Trial = tuple[ScoredPatches, dict[str, float]]
 
 
-def trial(random: np.random.Generator, slides: int, each: int, layer_lr_multipliers: float, apart: float) -> Trial:
-    """Judged patches, and their true figures."""
+def trial(random: np.random.Generator, slides: int, each: int, spread: float, apart: float) -> Trial:
+    """Scored patches, and their true metrics."""
     slide, label = np.repeat(np.arange(slides), each), random.integers(0, 2, slides * each)
-    odds = (
-        apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, layer_lr_multipliers, slides)[slide]
-    )
-    wide = np.sqrt(1 + layer_lr_multipliers**2)
+    odds = apart * (label - 0.5) + random.normal(0, 1, len(slide)) + random.normal(0, spread, slides)[slide]
+    wide = np.sqrt(1 + spread**2)
     half = float(norm.cdf(apart / 2 / wide))
     true = {"auc": float(norm.cdf(apart / np.sqrt(2) / wide)), "sensitivity": half, "specificity": half}
-    said = metrics.sigmoid(odds)
-    return ScoredPatches(label, odds, said, said, {"own": odds > 0}, ResamplingUnits(slide, slides, "slides")), true
+    probability = metrics.sigmoid(odds)
+    return ScoredPatches(
+        label, odds, probability, probability, {"own": odds > 0}, ResamplingUnits(slide, slides, "slides")
+    ), true
 
 
 def held(scored: ScoredPatches, true: dict[str, float]) -> dict[str, list[bool]]:
-    """Figure to whether plain percentiles, and whether our interval, hold the truth."""
+    """For each metric: whether the percentile interval, and whether ours, holds the truth."""
     metric_values, units = WeightedMetrics(scored), scored.units
     drawn, left_out = bootstrap_weights(units, RESAMPLES, 3), jackknife_weights(units, 3)
     resampled = concat_resamples(metric_values(each, curves=False) for each in drawn)
     jackknifed = concat_resamples(metric_values(each, curves=False) for each in left_out)
     value = metric_values(np.ones((1, units.count)), curves=False)
-    found = {}
+    result = {}
     for name, truth in true.items():
         plain = np.nanpercentile(of_metric(resampled, name), PERCENTILES)
         point = float(of_metric(value, name)[0])
         ours = bca_interval(point, of_metric(resampled, name), of_metric(jackknifed, name), units.count)
-        found[name] = [bool(low <= truth <= high) for low, high in (plain, ours)]
-    return found
+        result[name] = [bool(low <= truth <= high) for low, high in (plain, ours)]
+    return result
 
 
 def of_metric(resampled: ResampledMetrics, name: str) -> np.ndarray:
@@ -88,16 +88,16 @@ def seconds(patches: int, slides: int) -> float:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--trials", type=int, default=400)
-    words.add_argument("--patches", type=int, default=200_000)
-    asked = words.parse_args()
-    figures: dict[str, Any] = {"trials": asked.trials, "resamples": RESAMPLES, "should be": 0.95}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--patches", type=int, default=200_000)
+    args = parser.parse_args()
+    figures: dict[str, Any] = {"trials": args.trials, "resamples": RESAMPLES, "should be": 0.95}
     for name, setting in SETTINGS.items():
-        figures[name] = coverage(asked.trials, setting)
+        figures[name] = coverage(args.trials, setting)
         print(name, figures[name], flush=True)
-    figures["seconds"] = {f"{asked.patches:,} patches on 216 slides": seconds(asked.patches, 216)}
-    write_result("intervals", f"python -m benchmarks.intervals --trials {asked.trials}", figures)
+    figures["seconds"] = {f"{args.patches:,} patches on 216 slides": seconds(args.patches, 216)}
+    write_result("intervals", f"python -m benchmarks.intervals --trials {args.trials}", figures)
 
 
 if __name__ == "__main__":

@@ -40,51 +40,51 @@ def resident() -> dict[str, float]:
     return {name: int(lines[key].split()[0]) / 1024 for name, key in (("resident", "VmRSS"), ("of files", "RssFile"))}
 
 
-def one(count: int, steps: int) -> dict[str, float]:
-    """The highest resident memory on one pass."""
+def peak_resident(count: int, steps: int) -> dict[str, float]:
+    """The highest resident memory in one pass, in MB."""
     tune_malloc()
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
         sparse(Path(folder) / "patches.npy", count).flush()
         array = np.load(Path(folder) / "patches.npy", mmap_mode="r", allow_pickle=False)
-        part = make_loader(MmapReader(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
+        loader = make_loader(MmapReader(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
         network = build_network(ModelConfig(arch="mobilenet_v2", weights="none", image_size=SIZE), 0, quiet=True)
         state = create_train_state(network.to(device).train(), layer_lr_multipliers(10), device, ComputeConfig())
-        order, max_lr = part.epoch_order(0, 1, 0), dict[str, float]()
+        order, peak = loader.epoch_order(0, 1, 0), dict[str, float]()
         every = max(1, count // BATCH // steps)
         for k, start in enumerate(range(0, count - BATCH + 1, BATCH)):
             which = order[start : start + BATCH]
             if k % every == 0:
                 key = StepKey(0, 1, 0, k)
-                train_step(state, *part.augmented_batch(which, *key), 1e-4, 0.9, key)
-                max_lr = {name: max(value, max_lr.get(name, 0)) for name, value in resident().items()}
+                train_step(state, *loader.augmented_batch(which, *key), 1e-4, 0.9, key)
+                peak = {name: max(value, peak.get(name, 0)) for name, value in resident().items()}
             else:
-                part.gather(which)
-            part.prefetch(order[start + BATCH : start + 2 * BATCH])
-    return {name: round(value, 1) for name, value in max_lr.items()}
+                loader.gather(which)
+            loader.prefetch(order[start + BATCH : start + 2 * BATCH])
+    return {name: round(value, 1) for name, value in peak.items()}
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--counts", nargs="+", type=int, default=[20_000, 200_000])
-    words.add_argument("--steps", type=int, default=60)
-    words.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    asked = words.parse_args()
-    if asked.one:
-        print(json.dumps(one(asked.one, asked.steps)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", nargs="+", type=int, default=[20_000, 200_000])
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(peak_resident(args.one, args.steps)))
         return
     figures: dict[str, object] = {"unit": "MB", "threads": torch.get_num_threads()}
-    max_lr = []
-    for count in asked.counts:
-        command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), "--steps", str(asked.steps)]
+    peaks = []
+    for count in args.counts:
+        command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), "--steps", str(args.steps)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        figures[f"{count:,} patches"] = found
-        max_lr.append(found["resident"])
-        print(count, found, flush=True)
-    figures["growth"] = round(max_lr[-1] / max_lr[0] - 1, 4)
-    counts = " ".join(map(str, asked.counts))
-    write_result("memory", f"python -m benchmarks.memory --counts {counts} --steps {asked.steps}", figures)
+        result = json.loads(done.stdout.splitlines()[-1])
+        figures[f"{count:,} patches"] = result
+        peaks.append(result["resident"])
+        print(count, result, flush=True)
+    figures["growth"] = round(peaks[-1] / peaks[0] - 1, 4)
+    counts = " ".join(map(str, args.counts))
+    write_result("memory", f"python -m benchmarks.memory --counts {counts} --steps {args.steps}", figures)
 
 
 if __name__ == "__main__":

@@ -1,61 +1,64 @@
 """What Prefect adds: `pcam train` as a flow on a running server, less the same steps called as plain functions.
 
-python -m benchmarks.orchestration [--patches 400]      about 3 minutes; writes benchmarks/results/orchestration.json
+    python -m benchmarks.orchestration [--patches 400]
+
+About 3 minutes; writes benchmarks/results/orchestration.json.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
 from benchmarks.machine import write_result
+from pcam_model.config import TrainConfig
+from pcam_model.config_reader import read_config
 
 COMMAND = "python -m benchmarks.orchestration"
 ROUNDS = 3
 LIMIT = 10.0  # seconds
 
 
-def config(patches: int, run: str) -> dict[str, Any]:
-    from pcam_model.config_reader import read_config
+def make_config(patches: int, run: str) -> TrainConfig:
 
     keys = f"source.max_patches={patches} model.arch=resnet18 model.weights=none model.image_size=32 run={run}"
-    return dict(read_config(None, [*keys.split(), "lr_finder.steps=30", "frozen.epochs=1", "finetune.epochs=2"]))
+    return read_config(None, [*keys.split(), "lr_finder.steps=30", "frozen.epochs=1", "finetune.epochs=2"])
 
 
-def timed(work: Any, asked: dict[str, Any]) -> float:
-    begun = time.monotonic()
-    work(**asked)
-    return time.monotonic() - begun
+def timed(flow: Callable[..., Any], config: TrainConfig) -> float:
+    start = time.monotonic()
+    flow(config)
+    return time.monotonic() - start
 
 
-def plain(asked: dict[str, Any]) -> float:
+def plain(config: TrainConfig) -> float:
     """The flow's own body, with every task replaced by the function that it wraps."""
     from flows.full_train import full_train
     from tasks import checking, data, publishing, scoring, training
 
-    with mock.patch("tasks.progress._show"), without_tasks(checking, data, publishing, scoring, training):
-        return timed(full_train.fn, asked)
+    with mock.patch("tasks.progress.ARTIFACTS.put"), without_tasks(checking, data, publishing, scoring, training):
+        return timed(full_train.fn, config)
 
 
 @contextmanager
 def without_tasks(*modules: ModuleType) -> Iterator[None]:
     from prefect.tasks import Task
 
-    found = [(module, name, getattr(module, name)) for module in modules for name in dir(module)]
+    members = [(module, name, getattr(module, name)) for module in modules for name in dir(module)]
     with ExitStack() as stack:
-        for module, name, task in found:
+        for module, name, task in members:
             if isinstance(task, Task):
                 stack.enter_context(mock.patch.object(module, name, task.fn))
         yield
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patches", type=int, default=400)
     patches = parser.parse_args().patches
     with tempfile.TemporaryDirectory() as home:
@@ -64,10 +67,13 @@ def main() -> None:
 
         from flows.full_train import full_train
 
-        plain(config(patches, "warm-up"))
+        plain(make_config(patches, "warm-up"))
         with prefect_test_harness(server_startup_timeout=120):
             rounds = [
-                (timed(full_train, config(patches, f"flow-{number}")), plain(config(patches, f"plain-{number}")))
+                (
+                    timed(full_train, make_config(patches, f"flow-{number}")),
+                    plain(make_config(patches, f"plain-{number}")),
+                )
                 for number in range(ROUNDS)
             ]
     figures = {

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import pandas as pd
 from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.pack import Pack, build_pack, load_patches, load_table, open_pack
+from pcam_model.data.pack_identity import VERSION
 from pcam_model.data.pack_verification import verify_pack
 from pcam_model.data.pack_writer import npy_header
 from pcam_model.data.source import SourceConfig, fetch
@@ -40,23 +42,31 @@ def peak_memory() -> float:
 def pack_once(archive: str, limit: int | None, packs: Path) -> None:
     """Pack, and print the figures of this process."""
     config = SourceConfig(kind="path", path=archive, max_patches=limit)
-    found = fetch(config, 2)
+    source = fetch(config, 2)
     wall, cpu = time.perf_counter(), time.process_time()
-    pack = build_pack(found, config, packs, 2)
+    pack = build_pack(source, config, packs, 2)
     seconds, used = time.perf_counter() - wall, time.process_time() - cpu
     size = sum(path.stat().st_size for path in Path(pack.folder).iterdir())
-    print(json.dumps({
-        "patches": pack.count, "seconds": seconds, "cpu_seconds": used, "patches_per_second": pack.count / seconds,
-        "peak_mb": peak_memory(),
-        "disk_share": size / (pack.count * PATCH_BYTES), "folder": pack.folder,
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "patches": pack.count,
+                "seconds": seconds,
+                "cpu_seconds": used,
+                "patches_per_second": pack.count / seconds,
+                "peak_mb": peak_memory(),
+                "disk_share": size / (pack.count * PATCH_BYTES),
+                "folder": pack.folder,
+            }
+        )
+    )
 
 
 def in_a_process(archive: str, limit: int | None, packs: Path) -> dict[str, Any]:
     """The figures of one packing, by a fresh process into an empty folder."""
     shutil.rmtree(packs, ignore_errors=True)
-    asked = [sys.executable, "-m", "benchmarks.pack", archive, "--once", "--folder", str(packs)]
-    done = subprocess.run([*asked, "--limit", str(limit or 0)], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.pack", archive, "--once", "--folder", str(packs)]
+    done = subprocess.run([*command, "--limit", str(limit or 0)], check=True, capture_output=True, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
@@ -73,18 +83,18 @@ def large_pack(folder: Path) -> Path:
     sizes = {name: (folder / name).stat().st_size for name in (packing.PATCHES, packing.TABLE)}
     zero = (0.0, 0.0, 0.0)
     pack = Pack(folder="", digest="", count=LARGE, labelled=LARGE, mean=zero, std=zero, source="benchmark")
-    record = {**pack.model_dump(exclude={"folder"}), "version": packing.VERSION, "bytes": sizes}
+    record = {**pack.model_dump(exclude={"folder"}), "version": VERSION, "bytes": sizes}
     (folder / packing.RECORD).write_text(json.dumps(record))
     return folder
 
 
-def timed(what: Any, rounds: int = 5, before: Any = lambda: None) -> float:
+def timed(work: Callable[[], Any], rounds: int = 5, before: Callable[[], Any] = lambda: None) -> float:
     """The median seconds of a call; `before` is called before each, and not counted."""
     seconds = []
     for _ in range(rounds):
         before()
         start = time.perf_counter()
-        what()
+        work()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
@@ -109,15 +119,15 @@ def verifying(pack: Pack) -> dict[str, float]:
             while file.read(1 << 22):
                 pass
 
-    def forgotten() -> None:
+    def drop_page_cache() -> None:
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     return {
         "verify_mb_per_second": size / timed(lambda: verify_pack(pack), 3),
         "read_mb_per_second": size / timed(read, 3),
-        "verify_from_disk_mb_per_second": size / timed(lambda: verify_pack(pack), 3, forgotten),
-        "read_from_disk_mb_per_second": size / timed(read, 3, forgotten),
+        "verify_from_disk_mb_per_second": size / timed(lambda: verify_pack(pack), 3, drop_page_cache),
+        "read_from_disk_mb_per_second": size / timed(read, 3, drop_page_cache),
     }
 
 
@@ -133,15 +143,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--limit", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.once:
-        return pack_once(asked.archive, asked.limit or None, asked.folder)
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    args = parser.parse_args()
+    if args.once:
+        return pack_once(args.archive, args.limit or None, args.folder)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         from benchmarks.machine import write_result
 
         packs = Path(folder, "packs")
-        small = in_a_process(asked.archive, 2000, packs)
-        rounds = [in_a_process(asked.archive, None, packs) for _ in range(asked.rounds)]
+        small = in_a_process(args.archive, 2000, packs)
+        rounds = [in_a_process(args.archive, None, packs) for _ in range(args.rounds)]
         figures: dict[str, Any] = {
             "packing": sorted(rounds, key=lambda figures: figures["seconds"])[len(rounds) // 2],
             "rounds_patches_per_second": [figures["patches_per_second"] for figures in rounds],
@@ -149,9 +159,9 @@ def main() -> None:
             "verifying": verifying(open_pack(Path(rounds[-1]["folder"]))),
             "opening_200000": opening(Path(folder, "large")),
         }
-        for part in ("packing", "packing_2000"):
-            figures[part].pop("folder", None)
-        name = Path(asked.archive).name
+        for title in ("packing", "packing_2000"):
+            figures[title].pop("folder", None)
+        name = Path(args.archive).name
         write_result(
             "pack", f"python -m benchmarks.pack {name}", {"archive": name, "real_time": real_time(), **figures}
         )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.predict --patches ../shared/data/pcam/train.zip --model MODEL [--limit 3000] [--rounds 3]
 
-MODEL is a run, a channel or a folder (`pcam train` with deployments/configs/quick.yaml makes one). A bare pass sees one
+MODEL is a run, a channel or a folder (`pcam train --preset quick` makes one). A bare pass sees one
 resident batch, decoded beforehand (for torch resized and normalised too, as model.onnx does itself); all take turns, in
 float32. "predict" is what `pcam predict` does unless it is told otherwise. Memory is the peak of the whole command, on
 the first 2,000 and the first 20,000 (--memory) patches.
@@ -16,6 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from pcam_model.inference.backends import Backend, TorchBackend
 from pcam_model.inference.predictor import load
 from pcam_model.inference.streaming import predict_to_csv
 
-# The kernel's own mark of this program: what `resource` tells begins with the peak of the process that started it.
-WATCHED = """
+# The kernel's own peak of this program: that of `resource` begins with the peak of the process that started it.
+PEAK_MEMORY_SCRIPT = """
 import sys
 from pcam_model.cli.main import main
 try:
@@ -39,16 +40,16 @@ finally:
 """
 
 
-class First(Images):
-    """The first so many images of a place."""
+class FirstImages(Images):
+    """The first `limit` images of the inputs."""
 
-    most = 0
+    limit = 0
 
     def __len__(self) -> int:
-        return min(self.most, super().__len__())
+        return min(self.limit, super().__len__())
 
 
-def seconds(work: Callable[[], object]) -> float:
+def measure_seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -76,24 +77,24 @@ def peak_memory(model: str, patches: Path, count: int) -> float:
                 raise SystemExit(f"{patches} holds {len(images):,} patches, --memory asks for {count:,}")
             for name in images:
                 some.writestr(name, all_of_them.read(name))
-        words = ["predict", model, str(few), "--no-tta", "--out", str(Path(folder, "predictions.csv"))]
-        done = subprocess.run([sys.executable, "-c", WATCHED, *words], capture_output=True, text=True)
+        arguments = ["predict", model, str(few), "--no-tta", "--out", str(Path(folder, "predictions.csv"))]
+        done = subprocess.run([sys.executable, "-c", PEAK_MEMORY_SCRIPT, *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"pcam {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+        raise SystemExit(f"pcam {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
     return round(int(done.stderr.split()[-2]) / 1024, 1)
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--patches", required=True, type=Path)
-    words.add_argument("--model", required=True)
-    words.add_argument("--limit", type=int, default=3000)
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--memory", nargs=2, type=int, default=[2_000, 20_000])
-    asked = words.parse_args()
-    First.most = asked.limit
-    images, default = First([asked.patches]), load(asked.model, backend="auto", tta=False)
-    ours, onnx = (load(asked.model, backend=name, tta=False) for name in ("torch", "onnx"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patches", required=True, type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--limit", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", nargs=2, type=int, default=[2_000, 20_000])
+    args = parser.parse_args()
+    FirstImages.limit = args.limit
+    images, default = FirstImages([args.patches]), load(args.model, backend="auto", tta=False)
+    ours, onnx = (load(args.model, backend=name, tta=False) for name in ("torch", "onnx"))
     pixels = np.stack([images.patch(row) for row in range(len(images))])
     difference = float(np.abs(ours.logits(pixels) - onnx.logits(pixels)).max())
     batches = -(-len(images) // ours.backend.batch_size)
@@ -102,18 +103,19 @@ def main() -> None:
     took: dict[str, list[float]] = {name: [] for name in works}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "predictions.csv")
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             for name, predictor in works.items():
                 if name.startswith("bare"):
-                    spent = seconds(lambda of=predictor.backend: bare(of, first, batches)) / (batches * len(first))
+                    spent = measure_seconds(partial(bare, predictor.backend, first, batches)) / (batches * len(first))
                 else:
-                    spent = seconds(lambda by=predictor: predict_to_csv(out, by, images)) / len(images)
+                    spent = measure_seconds(partial(predict_to_csv, out, predictor, images)) / len(images)
                 took[name].append(spent)
-    memory = {f"{count:,} patches": peak_memory(asked.model, asked.patches, count) for count in asked.memory}
+    memory = {f"{count:,} patches": peak_memory(args.model, args.patches, count) for count in args.memory}
+    small, large = memory.values()
     about = ours.model
     write_result(
         "predict",
-        f"python -m benchmarks.predict --patches {asked.patches.name} --model MODEL --limit {asked.limit}",
+        f"python -m benchmarks.predict --patches {args.patches.name} --model MODEL --limit {args.limit}",
         {
             "network": f"{about.arch} at {about.image_size} px, float32, batch {ours.backend.batch_size}",
             "patches": len(images),
@@ -126,7 +128,7 @@ def main() -> None:
             },
             "largest_difference_of_a_logit_onnx_torch": difference,
             "peak_memory_mb": memory,
-            "growth_of_memory": round(list(memory.values())[1] / list(memory.values())[0] - 1, 4),
+            "growth_of_memory": round(large / small - 1, 4),
         },
     )
 

@@ -3,8 +3,8 @@
     python -m benchmarks.random_or_slides --train ../shared/data/pcam/train.zip --valid ../shared/data/pcam/valid.zip \
         --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--limit 20000] [--seed 2]
 
-The quick config trains on the first archive, of which a fifth is drawn at random and only reported on; the second archive
-shares no slide with it, and is only reported on too. Nothing is chosen on either.
+The preset quick trains on the first archive, of which a fifth is drawn at random and only reported on; the second
+archive shares no slide with it, and is only reported on too. Nothing is chosen on either.
 """
 
 import argparse
@@ -14,22 +14,27 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import write_result
-from benchmarks.real_patches import PLANS, pcam
+from benchmarks.real_patches import pcam
 
 FIGURES = ("auc", "average_precision", "accuracy", "sensitivity", "specificity")
 
 
-def measured(home: Path, asked: argparse.Namespace) -> dict[str, object]:
+def measured(home: Path, args: argparse.Namespace) -> dict[str, object]:
     keys = {
-        "model.weights": asked.weights, "source.max_patches": asked.limit, "split.kind": "random",
-        "split.valid": 0.2, "split.test": 0.2, "seed": asked.seed, "split.seed": asked.seed,
-    }  # fmt: skip
-    words = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+        "model.weights": args.weights,
+        "source.max_patches": args.limit,
+        "split.kind": "random",
+        "split.valid": 0.2,
+        "split.test": 0.2,
+        "seed": args.seed,
+        "split.seed": args.seed,
+    }
+    settings = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     start = time.perf_counter()
-    pcam(home, "train", "--source", asked.train, "--config", str(PLANS / "quick.yaml"), "--run", "random", *words)
+    pcam(home, "train", "--source", args.train, "--preset", "quick", "--run", "random", *settings)
     seconds = time.perf_counter() - start
     shown = json.loads(pcam(home, "show", "random", "--json"))
-    scored = json.loads(pcam(home, "score", "random", asked.valid, "--json"))
+    scored = json.loads(pcam(home, "score", "random", args.valid, "--json"))
     held_out = {
         name: [each[key] for key in ("value", "low", "high")] for name, each in shown["figures"]["test"].items()
     }
@@ -50,16 +55,16 @@ def rounded(figure: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--train", "--valid", "--weights"):
-        words.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
-    words.add_argument("--limit", type=int, default=20_000)
-    words.add_argument("--seed", type=int, default=2)
-    asked = words.parse_args()
+        parser.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
+    parser.add_argument("--limit", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=2)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measured(Path(folder), asked)
+        figures = measured(Path(folder), args)
     command = "python -m benchmarks.random_or_slides --train train.zip --valid valid.zip --weights WEIGHTS"
-    write_result("random_or_slides", f"{command} --limit {asked.limit} --seed {asked.seed}", figures)
+    write_result("random_or_slides", f"{command} --limit {args.limit} --seed {args.seed}", figures)
 
 
 if __name__ == "__main__":

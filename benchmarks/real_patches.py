@@ -1,9 +1,9 @@
-"""A config on real patches, as a user runs it: seconds to a published model, and AUC on other slides.
+"""A preset on real patches, as a user runs it: seconds to a published model, and AUC on other slides.
 
     python -m benchmarks.real_patches --train ../shared/data/pcam/train.zip --valid ../shared/data/pcam/valid.zip \
-        --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--config pcam] [--seeds 2 3 4]
+        --weights ../shared/data/weights/mobilenet_v2-imagenet-features.pth [--preset pcam] [--seeds 2 3 4]
 
-Everything is chosen on a part of the first archive; the second is only reported on.
+Everything is chosen on the first archive; the second is only reported on.
 """
 
 import argparse
@@ -15,33 +15,32 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
 from benchmarks.machine import write_result
+from pcam_model.config_reader import PRESETS
+from pcam_model.presets import preset_keys
 
-PLANS = Path(__file__).parents[1] / "deployments" / "configs"
 PCAM = [sys.executable, "-c", "from pcam_model.cli.main import main; main()"]
 
 
-def pcam(home: Path, *words: str) -> str:
-    places = {"PCAM_CACHE": str(home / "cache"), "PCAM_STORE": (home / "store").as_uri()}
-    done = subprocess.run([*PCAM, *words], env=os.environ | places, capture_output=True, text=True, check=False)
+def pcam(home: Path, *arguments: str) -> str:
+    addresses = {"PCAM_CACHE": str(home / "cache"), "PCAM_STORE": (home / "store").as_uri()}
+    done = subprocess.run([*PCAM, *arguments], env=os.environ | addresses, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stdout
 
 
-def one(home: Path, asked: argparse.Namespace, seed: int) -> dict[str, float]:
+def train_and_score(home: Path, args: argparse.Namespace, seed: int) -> dict[str, float]:
     start = time.perf_counter()
-    words = ["--source", asked.train, "--config", str(PLANS / f"{asked.config}.yaml"), "--run", f"seed-{seed}"]
-    pcam(home, "train", *words, "--set", f"model.weights={asked.weights}", "--set", f"seed={seed}")
+    options = ["--source", args.train, "--preset", args.preset, "--run", f"seed-{seed}"]
+    pcam(home, "train", *options, "--set", f"model.weights={args.weights}", "--set", f"seed={seed}")
     seconds = time.perf_counter() - start
-    scored = json.loads(pcam(home, "score", f"seed-{seed}", asked.valid, "--json"))
+    scored = json.loads(pcam(home, "score", f"seed-{seed}", args.valid, "--json"))
     own = json.loads(pcam(home, "show", f"seed-{seed}", "--json"))["figures"]["valid"]["auc"]["value"]
     report = json.loads((home / "store" / "runs" / f"seed-{seed}" / "report" / "report.json").read_bytes())
-    found = {"seconds to published": round(seconds, 1), "AUC, random hold-out": round(own, 4)}
-    found |= {f"{name}, other slides": round(scored["figures"][name], 4) for name in ("auc", "accuracy", "nll")}
-    return found | {
+    result = {"seconds to published": round(seconds, 1), "AUC, random hold-out": round(own, 4)}
+    result |= {f"{name}, other slides": round(scored["figures"][name], 4) for name in ("auc", "accuracy", "nll")}
+    return result | {
         "nll, other slides, before calibration": round(scored["uncalibrated"]["nll"], 4),
         "auc, other slides, gain of 8 views": round(scored["tta_gain"]["value"], 4),
         "heat inside the decisive centre (chance 0.111)": round(report["heat_in_centre"]["mean_share"], 3),
@@ -49,22 +48,22 @@ def one(home: Path, asked: argparse.Namespace, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--train", "--valid", "--weights"):
-        words.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
-    words.add_argument("--config", default="quick", choices=sorted(path.stem for path in PLANS.glob("*.yaml")))
-    words.add_argument("--seeds", nargs="+", type=int, default=[2])
-    asked = words.parse_args()
+        parser.add_argument(name, required=True, type=lambda path: str(Path(path).resolve()))
+    parser.add_argument("--preset", default="quick", choices=PRESETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2])
+    args = parser.parse_args()
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        for seed in asked.seeds:
-            figures[f"seed {seed}"] = one(Path(folder), asked, seed)
+        for seed in args.seeds:
+            figures[f"seed {seed}"] = train_and_score(Path(folder), args, seed)
             print(seed, figures[f"seed {seed}"], flush=True)
     command = "python -m benchmarks.real_patches --train train.zip --valid valid.zip --weights WEIGHTS"
-    config = {"config": yaml.safe_load((PLANS / f"{asked.config}.yaml").read_text())}
+    config = {"config": preset_keys(args.preset)}
     write_result(
-        f"real_patches_{asked.config}",
-        f"{command} --config {asked.config} --seeds {' '.join(map(str, asked.seeds))}",
+        f"real_patches_{args.preset}",
+        f"{command} --preset {args.preset} --seeds {' '.join(map(str, args.seeds))}",
         config | figures,
     )
 

@@ -32,13 +32,14 @@ TURNS = 10
 
 def some_patches(path: Path, count: int) -> np.ndarray:
     """A memory map of random patches, with a dark centre where the row is odd."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, 96, 96, 3))
     for start in range(0, count, 500):
-        array[start : start + 500] = draw.integers(0, 256, array[start : start + 500].shape, dtype=np.uint8)
+        array[start : start + 500] = rng.integers(0, 256, array[start : start + 500].shape, dtype=np.uint8)
     array[1::2, 32:64, 32:64] //= 2
     array.flush()
-    return np.load(path, mmap_mode="r")
+    patches: np.ndarray = np.load(path, mmap_mode="r")
+    return patches
 
 
 def own_memory() -> float:
@@ -56,37 +57,37 @@ def bare(network: PatchNetwork, images: torch.Tensor, count: int) -> float:
     return count * len(images) / (time.perf_counter() - start)
 
 
-def turns(network: PatchNetwork, part: PatchLoader, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
-    batch = BATCH_SIZE.get(part.device.type, 64)
-    images, found, logits, memory = part.without_augmentation(0, batch), dict[str, list[float]](), [], []
-    forward(network, some(part, rows[: 2 * batch]), tta=False)
+def turns(network: PatchNetwork, loader: PatchLoader, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
+    batch = BATCH_SIZE.get(loader.device.type, 64)
+    images, result, logits, memory = loader.without_augmentation(0, batch), dict[str, list[float]](), [], []
+    forward(network, select(loader, rows[: 2 * batch]), tta=False)
     bare(network, images, 2)
     for chosen in np.array_split(rows, TURNS):
-        here = some(part, chosen)
-        found.setdefault("bare", []).append(bare(network, images, max(1, len(chosen) // batch)))
+        here = select(loader, chosen)
+        result.setdefault("bare", []).append(bare(network, images, max(1, len(chosen) // batch)))
         start = time.perf_counter()
         logits.append(forward(network, here, tta=False)[1])
-        found.setdefault("scoring", []).append(len(chosen) / (time.perf_counter() - start))
+        result.setdefault("scoring", []).append(len(chosen) / (time.perf_counter() - start))
         memory.append(own_memory())
-    shares = [one / other for one, other in zip(found["scoring"], found["bare"], strict=True)]
+    shares = [one / other for one, other in zip(result["scoring"], result["bare"], strict=True)]
     figures = {
-        "bare forward, patches/s": round(statistics.median(found["bare"]), 1),
-        "scoring, patches/s": round(statistics.median(found["scoring"]), 1),
+        "bare forward, patches/s": round(statistics.median(result["bare"]), 1),
+        "scoring, patches/s": round(statistics.median(result["scoring"]), 1),
         "share of the bare rate": round(statistics.median(shares), 3),
         "memory after each tenth, MB": [round(each, 1) for each in memory],
     }
     return figures, torch.cat(logits)
 
 
-def some(part: PatchLoader, rows: np.ndarray) -> PatchLoader:
-    return make_loader(part.patches, rows, rows % 2, part.image_size, part.device)
+def select(loader: PatchLoader, rows: np.ndarray) -> PatchLoader:
+    return make_loader(loader.patches, rows, rows % 2, loader.image_size, loader.device)
 
 
 def report_seconds(folder: Path, logits: torch.Tensor, rows: np.ndarray, slides: int) -> float:
-    people = pd.DataFrame({"id": [f"p{row:06d}" for row in rows], "label": rows % 2, "pixels": ""})
-    people["slide"] = [f"slide{row % slides:03d}" for row in rows] if slides else None
+    patch_table = pd.DataFrame({"id": [f"p{row:06d}" for row in rows], "label": rows % 2, "pixels": ""})
+    patch_table["slide"] = [f"slide{row % slides:03d}" for row in rows] if slides else None
     noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
-    table = predictions_table(people, rows, logits + noise)
+    table = predictions_table(patch_table, rows, logits + noise)
     split = SplitSummary(meaning="generated patches", kind="slide")
     predictions = {"valid": SplitPredictions(table)}
     start = time.perf_counter()
@@ -95,25 +96,25 @@ def report_seconds(folder: Path, logits: torch.Tensor, rows: np.ndarray, slides:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--patches", type=int, default=20_000)
-    words.add_argument("--network", default="mobilenet_v2")
-    words.add_argument("--size", type=int, default=96)
-    asked = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patches", type=int, default=20_000)
+    parser.add_argument("--network", default="mobilenet_v2")
+    parser.add_argument("--size", type=int, default=96)
+    args = parser.parse_args()
     tune_malloc()
-    device, rows = best_device(), np.arange(asked.patches)
-    config = ModelConfig.model_validate({"name": asked.network, "weights": "none", "size": asked.size})
+    device, rows = best_device(), np.arange(args.patches)
+    config = ModelConfig.model_validate({"arch": args.network, "weights": "none", "image_size": args.size})
     network = build_network(config, 0, quiet=True).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        array = some_patches(Path(folder, "patches.npy"), asked.patches)
-        part = make_loader(on_device(array, device), rows, rows % 2, asked.size, device)
-        figures, logits = turns(network, part, rows)
+        array = some_patches(Path(folder, "patches.npy"), args.patches)
+        loader = make_loader(on_device(array, device), rows, rows % 2, args.size, device)
+        figures, logits = turns(network, loader, rows)
         for over, slides in (("100 slides", 100), ("patches", 0)):
             figures[f"report, intervals over {over}, seconds"] = report_seconds(
                 Path(folder, over), logits, rows, slides
             )
-    about = {"patches": asked.patches, "network": asked.network, "size": asked.size, "threads": torch.get_num_threads()}
-    write_result("scoring", f"python -m benchmarks.scoring --patches {asked.patches}", about | figures)
+    about = {"patches": args.patches, "network": args.network, "size": args.size, "threads": torch.get_num_threads()}
+    write_result("scoring", f"python -m benchmarks.scoring --patches {args.patches}", about | figures)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,13 +27,13 @@ PATCHES, ROUNDS = 2048, 3
 
 
 def some_patches(size: int) -> PatchLoader:
-    draw = np.random.default_rng(0)
-    array = draw.integers(0, 256, (PATCHES, 96, 96, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (PATCHES, 96, 96, 3), dtype=np.uint8)
     device = best_device()
     return make_loader(on_device(array, device), np.arange(PATCHES), np.arange(PATCHES) % 2, size, device)
 
 
-def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
+def measure_rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
     """Images a second of `work(k)`, which handles batch k; one call goes before the clock starts."""
     work(0)
     synchronize()
@@ -46,55 +47,58 @@ def rate(work: Callable[[int], object], batch: int, seconds: float) -> float:
 
 def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float]:
     tune_malloc()
-    part = some_patches(size)
-    network = build_network(ModelConfig.model_validate({"name": name, "weights": "none", "size": size}), 0)
-    network = network.to(part.device)
-    images, labels = part.augmented_batch(torch.arange(batch), 0, 0)
+    loader = some_patches(size)
+    network = build_network(ModelConfig.model_validate({"arch": name, "weights": "none", "image_size": size}), 0)
+    network = network.to(loader.device)
+    images, labels = loader.augmented_batch(torch.arange(batch), 0, 0)
 
     def which(k: int) -> torch.Tensor:
-        return (torch.arange(batch) + k * batch) % len(part)
+        return (torch.arange(batch) + k * batch) % len(loader)
 
-    def stage(frozen: bool) -> TrainState:
+    def make_state(frozen: bool) -> TrainState:
         network.freeze() if frozen else network.unfreeze()
         return TrainState(
             network.train(), make_optimizer(network, FROZEN_LR_MULTIPLIERS if frozen else layer_lr_multipliers(10))
         )
 
-    found: dict[str, list[float]] = {}
+    def augment_only(k: int) -> None:
+        loader.augmented_batch(which(k), 0, k)
+
+    def bare_step(state: TrainState, k: int) -> None:
+        train_step(state, images, labels, 1e-4, 0.9, StepKey(0, 0, 0, k))
+
+    def full_step(state: TrainState, k: int) -> None:
+        train_step(state, *loader.augmented_batch(which(k), 0, k), 1e-4, 0.9, StepKey(0, 0, 0, k))
+
+    result: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        data = rate(lambda k: part.augmented_batch(which(k), 0, k), batch, seconds / 3)
-        found.setdefault("data path", []).append(data)
+        data = measure_rate(augment_only, batch, seconds / 3)
+        result.setdefault("data path", []).append(data)
         for title, frozen in (("frozen", True), ("fine-tuning", False)):
-            state = stage(frozen)
-            bare = rate(
-                lambda k, s=state: train_step(s, images, labels, 1e-4, 0.9, StepKey(0, 0, 0, k)), batch, seconds
-            )  # type: ignore[misc]
-            whole = rate(
-                lambda k, s=state: train_step(s, *part.augmented_batch(which(k), 0, k), 1e-4, 0.9, StepKey(0, 0, 0, k)),
-                batch,
-                seconds,
-            )  # type: ignore[misc]
-            found.setdefault(title, []).append(whole)
-            found.setdefault(f"{title}, share of the bare step", []).append(whole / bare)
-    return {name: round(statistics.median(values), 3) for name, values in found.items()}
+            state = make_state(frozen)
+            bare = measure_rate(partial(bare_step, state), batch, seconds)
+            whole = measure_rate(partial(full_step, state), batch, seconds)
+            result.setdefault(title, []).append(whole)
+            result.setdefault(f"{title}, share of the bare step", []).append(whole / bare)
+    return {name: round(statistics.median(values), 3) for name, values in result.items()}
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--networks", nargs="+", default=["resnet50:224", "resnet50:96", "mobilenet_v2:96"])
-    words.add_argument("--batch", type=int, default=64)
-    words.add_argument("--seconds", type=float, default=15)
-    asked = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["resnet50:224", "resnet50:96", "mobilenet_v2:96"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=15)
+    args = parser.parse_args()
     figures = {}
-    for one in asked.networks:
+    for one in args.networks:
         name, _, size = one.partition(":")
-        figures[f"{name} at {size}"] = measure(name, int(size), asked.batch, asked.seconds)
+        figures[f"{name} at {size}"] = measure(name, int(size), args.batch, args.seconds)
         print(one, figures[f"{name} at {size}"], flush=True)
     numbers = str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch.")
     write_result(
         "throughput",
-        f"python -m benchmarks.throughput --batch {asked.batch} --seconds {asked.seconds:g}",
-        {"unit": "images/s", "batch": asked.batch, "numbers": numbers, "threads": torch.get_num_threads()} | figures,
+        f"python -m benchmarks.throughput --batch {args.batch} --seconds {args.seconds:g}",
+        {"unit": "images/s", "batch": args.batch, "numbers": numbers, "threads": torch.get_num_threads()} | figures,
     )
 
 

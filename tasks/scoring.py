@@ -46,16 +46,15 @@ def score(
     config: TrainConfig,
     context: TrainingContext,
     curves: list[LrCurve | None],
-    trained: list[Checkpoint | None],
+    trained: Checkpoint,
 ) -> Report:
     """Score the validation split, and the test split where there is one; write the report."""
-    last = trained[-1] or trained[0]
 
     def make(folder: Path) -> Report:
         with progress("scoring") as on_progress:
-            return write_report(folder, _evidence(workspace, config, context, curves, last, on_progress))
+            return write_report(folder, _evidence(workspace, config, context, curves, trained, on_progress))
 
-    report = workspace.run_step("report", Report, make, {"model": last.digest if last else "", **context.inputs()})
+    report = workspace.run_step("report", Report, make, {"model": trained.digest, **context.inputs()})
     _show(report)
     return report
 
@@ -65,11 +64,11 @@ def _evidence(
     config: TrainConfig,
     context: TrainingContext,
     curves: list[LrCurve | None],
-    last: Checkpoint | None,
+    trained: Checkpoint,
     on_progress: Callable[[int, int], None],
 ) -> Evidence:
     """Predictions of all splits but train, and what else the report is made of."""
-    data, network = load_split_data(context), load_network(context, last)
+    data, network = load_split_data(context), load_network(context, trained)
     start = time.monotonic()
     predictions = {
         split: predict_split(network, data.loaders[split], data.table, rows, config.score.tta, on_progress)

@@ -93,9 +93,12 @@ def train_frozen(
 
 def finetune(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
-) -> Checkpoint | None:
+) -> Checkpoint:
     """Train the whole network; `start` where the stage has no epochs."""
-    return start if stage.config.epochs == 0 else run_finetune_stage(workspace, context, stage, curve, start)
+    if stage.config.epochs == 0:
+        assert start is not None, "TrainConfig refuses a run without any epochs"
+        return start
+    return run_finetune_stage(workspace, context, stage, curve, start)
 
 
 @step("frozen training", hours=96)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from patch_sets import make_patch_set
 
-from benchmarks import gpu, machine, memory, readers
+from benchmarks import gpu, lr_finder, machine, memory, readers
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -14,16 +14,18 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
     gpu.main(["--network", "resnet18", "--size", "32", "--batches", "4", "--seconds", "0.01"])
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["finetune, batch 4"]["images/s"] > 0 and found["frozen, batch 4"]["share of the bare step"] > 0
+    assert found["finetune, batch 4"]["images/s"] > 0
+    assert found["frozen, batch 4"]["share of the bare step"] > 0
 
 
 def test_fit_is_measured_beside_a_bare_loop() -> None:
     found = beside_bare("resnet18", 32, stage_of("finetune", 4), 0.01, 1)
-    assert found["fit"] > 0 and found["seconds a checkpoint"] >= 0
+    assert found["fit"] > 0
+    assert found["seconds a checkpoint"] >= 0
 
 
 def test_memory_is_measured_over_a_whole_pass() -> None:
-    assert memory.one(192, 2)["resident"] > 50
+    assert memory.peak_resident(192, 2)["resident"] > 50
 
 
 def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +35,16 @@ def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monk
     for way in ("one_thread", "packing"):
         assert figures[way]["zipfile and Pillow"]["ratio"] == 1
         assert figures[way]["our zip reader and decoder"]["ratio"] > 0
+
+
+def test_suggested_rates_are_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(lr_finder, "VALID", 16)
+    sizes = "--train 64 --batch 16 --epochs 1 --steps 40 --size 32 --before"
+    lr_finder.main(["--networks", "resnet18", "--seeds", "0", *sizes.split()])
+    found = json.loads((tmp_path / "lr_finder.json").read_text())["resnet18"]
+    assert set(found["summary"]) == {"frozen", "finetune"}
+    assert all(
+        found["seed 0"][stage]["lr"] > 0 and "diverged" in found["seed 0"][stage]["before"]
+        for stage in found["summary"]
+    )

@@ -48,10 +48,11 @@ class FinetuneConfig(StageConfig):
     lr_ratio: float = Field(10, ge=1, le=10_000)
     """The first layer group's learning rate is lr / lr_ratio; the middle one's lies between, geometrically."""
     no_warp_fraction: float = Field(0.3, ge=0, le=1)
-    """Fraction of the steps, at the end, that sees patches without warp and rotation, as sharp as in prediction; the recipe
-    has 0."""
+    """Fraction of the steps, at the end, that sees patches without warp and rotation, as sharp as in prediction; the
+    recipe has 0."""
     ema_fraction: float = Field(0.2, ge=0, le=1)
-    """Fraction of the steps over which the weights are averaged (exponential moving average); the recipe has 0: none."""
+    """Fraction of the steps over which the weights are averaged (exponential moving average); the recipe has 0:
+    none."""
     progressive_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = ()
     """Progressive resizing: image sizes, in pixels, with which the stage begins, each for an equal number of steps; the
     last steps have model.image_size. [96, 96] at model.image_size=160 trains two thirds of the steps at 96."""

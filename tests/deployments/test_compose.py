@@ -53,7 +53,8 @@ def test_the_stack_is_read_as_it_is_meant(settings: Path) -> None:
 def test_what_is_not_filled_in_is_asked_for(settings: Path) -> None:
     settings.write_text("\n".join(line for line in settings.read_text().splitlines() if "POSTGRES" not in line))
     done = config(settings)
-    assert done.returncode != 0 and "POSTGRES_PASSWORD" in done.stderr
+    assert done.returncode != 0
+    assert "POSTGRES_PASSWORD" in done.stderr
 
 
 def test_versions_are_pinned_and_no_secret_has_a_default() -> None:
@@ -63,4 +64,5 @@ def test_versions_are_pinned_and_no_secret_has_a_default() -> None:
     for line in (FOLDER / ".env.example").read_text().splitlines():
         if line.startswith(("POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "KAGGLE_API_TOKEN")):
             assert line.endswith("=")
-    assert "${POSTGRES_PASSWORD:?" in text and "${S3_SECRET_KEY:?" in text
+    assert "${POSTGRES_PASSWORD:?" in text
+    assert "${S3_SECRET_KEY:?" in text

@@ -37,7 +37,8 @@ def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path
 def test_what_up_exports_is_its_own_server_and_not_somebody_elses(project: Path, server: str) -> None:
     done = local(project, "train", RUN="exported", SET="finetune.epochs=0", PREFECT_API_URL=server)
     assert done.returncode == 0, done.stderr
-    assert deployments(server) >= {"full-train", "retrain"} and "full-train-local" not in deployments(server)
+    assert deployments(server) >= {"full-train", "retrain"}
+    assert "full-train-local" not in deployments(server)
 
 
 def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_password(tmp_path: Path) -> None:
@@ -48,27 +49,34 @@ def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_pass
     try:
         assert until(lambda: is_healthy(url))
         refused = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING="user:wrong")
-        assert refused.returncode == 1 and f"{url} answers 401" in refused.stderr
+        assert refused.returncode == 1
+        assert f"{url} answers 401" in refused.stderr
         asked = {"RUN": "two", "SET": "seed=13 finetune.epochs=1"}
         done = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=password, **home, **asked)
-        assert done.returncode == 1 and "ended as Failed" in done.stderr and "exit code 1" in done.stderr
-        assert done.stdout.count("Traceback") == 1 and "an unlucky seed" in done.stdout
+        assert done.returncode == 1
+        assert "ended as Failed" in done.stderr
+        assert "exit code 1" in done.stderr
+        assert done.stdout.count("Traceback") == 1
+        assert "an unlucky seed" in done.stdout
         assert [each["name"] for each in ask(f"{url}/deployments/filter", {}, auth=password)] == ["full-train-local"]
-        assert processes_of(project) == [] and users.poll() is None
+        assert processes_of(project) == []
+        assert users.poll() is None
     finally:
         stop(users, grace=10)
 
 
 def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, server: str) -> None:
     with start_local(project, "train", RUN="three", SET="finetune.epochs=300") as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert any("epoch 0" in line for line in iter(process.stdout.readline, ""))
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         said = process.stderr.read()
         out, err = process.communicate()
     assert process.returncode == 75, err
-    assert "run three is cancelled; `make train RUN=three` goes on" in said and "exit code 75" in said
+    assert "run three is cancelled; `make train RUN=three` goes on" in said
+    assert "exit code 75" in said
     runs = ask(f"{server}/flow_runs/filter", {"flow_runs": {"name": {"any_": ["three"]}}})
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 
@@ -92,7 +100,8 @@ def test_two_at_once_share_a_server_which_the_last_one_ends_and_none_of_the_user
         assert len(processes_of(project)) >= 3  # server, runner and the first one's run
         first.terminate()
         out, err = first.communicate()
-    assert first.returncode == 75 and "run long is cancelled" in err
+    assert first.returncode == 75
+    assert "run long is cancelled" in err
     assert out.split("/runs/")[0].split()[-1] == second.stdout.split("/runs/")[0].split()[-1]  # the same server
     assert processes_of(project) == []
 
@@ -161,8 +170,10 @@ def test_a_refusal_is_one_sentence_within_seconds(
     url = "http://127.0.0.1:9/api" if path is None else refusing + path
     started = time.monotonic()
     done = local(project, "up", PREFECT_API_URL=url)
-    assert done.returncode == 1 and time.monotonic() - started < 30
-    assert done.stderr.startswith(f"PREFECT_API_URL={url} {found}") and remedy in done.stderr
+    assert done.returncode == 1
+    assert time.monotonic() - started < 30
+    assert done.stderr.startswith(f"PREFECT_API_URL={url} {found}")
+    assert remedy in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -63,7 +63,8 @@ def test_a_path_that_is_there_is_taken_and_a_run_without_a_name_gets_one(ask: As
         str(tmp_path / "w.pth"),
         str(tmp_path / "slides.csv"),
     )
-    assert asked["run"] and asked["store"]["uri"] == (tmp_path / ".pcam" / "store").as_uri()
+    assert asked["run"]
+    assert asked["store"]["uri"] == (tmp_path / ".pcam" / "store").as_uri()
 
 
 def test_names_that_are_no_paths_stay_as_they_are(ask: Ask) -> None:
@@ -87,7 +88,8 @@ def test_a_mistake_is_one_sentence_that_names_it(
 ) -> None:
     with pytest.raises(kind, match=".") as caught:
         ask(**variables)
-    assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("words", "code"), [(("down",), 0), (("sideways",), 2), ((), 2)])
@@ -99,5 +101,6 @@ def test_down_is_quick_and_wrong_usage_is_told_so(tmp_path: Path, words: tuple[s
         cwd=make_project(tmp_path / "clone"),
         capture_output=True,
     )
-    assert done.returncode == code and time.monotonic() - started < 10
+    assert done.returncode == code
+    assert time.monotonic() - started < 10
     assert not {b"torch", b"prefect"} & {line.split()[-1] for line in done.stderr.splitlines() if b"|" in line}

@@ -56,7 +56,8 @@ def test_a_schedule_makes_runs_that_complete(server: str, pool: str, project: Pa
     deploy(server, project, tmp_path, "minutely", schedules=[{"cron": "* * * * *"}])
     which = {"deployments": {"name": {"any_": ["minutely"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     completed = until(lambda: ask(f"{server}/flow_runs/filter", which), 200)
-    assert completed and all(run["auto_scheduled"] for run in completed)
+    assert completed
+    assert all(run["auto_scheduled"] for run in completed)
     deployment = ask(f"{server}/deployments/name/pcam/minutely")["id"]
     ask(f"{server}/deployments/{deployment}/pause_deployment", {})
 
@@ -76,7 +77,8 @@ def test_the_files_are_deployed_as_they_are_but_for_the_image(server: str, tmp_p
     assert [(each["schedule"]["cron"], each["active"]) for each in weekly["schedules"]] == [("0 3 * * 0", False)]
     nightly = ask(f"{server}/deployments/name/pcam-score/nightly")
     assert [(each["schedule"]["cron"], each["active"]) for each in nightly["schedules"]] == [("0 1 * * *", False)]
-    assert weekly["work_pool_name"] == "gpu" and weekly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert weekly["work_pool_name"] == "gpu"
+    assert weekly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
 def test_the_kubernetes_template_is_accepted_and_keeps_its_word(server: str, tmp_path: Path) -> None:
@@ -139,7 +141,8 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
     block += f"Hook(name='pcam', url={url!r}, json_data={{'text': '{{{{subject}}}} {{{{body}}}}'}}).save('pcam')"
     subprocess.run([sys.executable, "-c", block], env=env, check=True, capture_output=True)
     refused = automations("--alert", "custom-webhook/none")
-    assert refused.returncode != 0 and "no notification block" in refused.stderr
+    assert refused.returncode != 0
+    assert "no notification block" in refused.stderr
     for _ in range(2):  # the second time nothing is made twice
         done = automations("--alert", "custom-webhook/pcam")
         assert done.returncode == 0, done.stderr

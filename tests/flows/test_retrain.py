@@ -70,14 +70,16 @@ def weak(home: Path) -> Decision:
 def test_the_first_run_becomes_champion(weak: Decision, store: Store) -> None:
     assert (weak.verdict, weak.champion) == ("promoted", "")
     channel = channels.read_channel(store)
-    assert channel is not None and channel.run == weak.challenger
+    assert channel is not None
+    assert channel.run == weak.challenger
     assert RunStore(store, weak.challenger).find_published()
 
 
 def test_nothing_new_is_nothing_to_do_in_seconds(home: Path, weak: Decision, store: Store) -> None:
     runs, before = list(store.folders("runs/")), time.monotonic()
     same = again(home, LEARNS_NOTHING)
-    assert same.verdict == "unchanged" and weak.challenger in same.reason
+    assert same.verdict == "unchanged"
+    assert weak.challenger in same.reason
     assert time.monotonic() - before < 20
     assert list(store.folders("runs/")) == runs
 
@@ -103,13 +105,19 @@ def test_a_better_challenger_takes_over_with_its_figures_and_reason(
 ) -> None:
     assert (better.verdict, better.champion) == ("promoted", weak.challenger)
     gap = better.difference
-    assert gap is not None and gap.value > 0.2 and gap.low > -better.margin
-    assert better.patches >= EACH and "95 % interval" in better.reason
+    assert gap is not None
+    assert gap.value > 0.2
+    assert gap.low > -better.margin
+    assert better.patches >= EACH
+    assert "95 % interval" in better.reason
     channel = channels.read_channel(store)
-    assert channel is not None and channel.run == better.challenger and channel.history[-1].why == better.reason
+    assert channel is not None
+    assert channel.run == better.challenger
+    assert channel.history[-1].why == better.reason
     assert find_decision(store, better.challenger, weak.challenger) == better.model_dump(mode="json")
     shown = Artifact.get("decision")
-    assert shown is not None and better.reason in str(shown.data)
+    assert shown is not None
+    assert better.reason in str(shown.data)
 
 
 def shuffled(home: Path, champion: str, store: Store) -> None:
@@ -136,9 +144,12 @@ def test_a_challenger_of_shuffled_labels_is_rejected_and_stays_published(
     shuffled(home, better.challenger, store)
     worse = again(home, archive="shuffled.zip")
     assert (worse.verdict, worse.champion) == ("rejected", better.challenger)
-    assert worse.difference is not None and worse.difference.value < -0.2 and worse.left_out == 0
+    assert worse.difference is not None
+    assert worse.difference.value < -0.2
+    assert worse.left_out == 0
     channel = channels.read_channel(store)
-    assert channel is not None and channel.run == better.challenger
+    assert channel is not None
+    assert channel.run == better.challenger
     assert RunStore(store, worse.challenger).find_published()
     monkeypatch.setattr("flows.retrain.full_train", lambda **_: pytest.fail("was trained again"))
     assert again(home, archive="shuffled.zip") == worse

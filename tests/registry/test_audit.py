@@ -80,24 +80,29 @@ def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
     assert list(verify(folder_store)) == []
     folder_store.write("scores/november/predictions.csv", b"id\n")
     faults = {fault.place: fault.what for fault in verify(folder_store)}
-    assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of") and len(faults) == 1
+    assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of")
+    assert len(faults) == 1
 
 
 def test_old_shards_and_tables_may_go_and_new_ones_stay(store: Store, tmp_path: Path) -> None:
     rows = PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))
     write_shard(store, "a" * 64, rows)
     publish_scores(store, "november", {}, [rows], tmp_path / "scores")
-    assert old_shards(store, days=1) == [] and old_scores(store, days=1) == []
+    assert old_shards(store, days=1) == []
+    assert old_scores(store, days=1) == []
     assert [entry.key for entry in old_shards(store, days=0)] == ["shards/" + "a" * 64 + ".json"]
     found = old_scores(store, days=0)
     assert [(each.room, each.name, each.published) for each in found] == [("scores", "november", True)]
     prune(store, found[0])
-    assert list(store.folders("scores/")) == [] and list(store.folders("shards/")) == []
-    assert len(list(store.entries("shards/"))) == 1 and list(verify(store)) == []
+    assert list(store.folders("scores/")) == []
+    assert list(store.folders("shards/")) == []
+    assert len(list(store.entries("shards/"))) == 1
+    assert list(verify(store)) == []
 
 
 def test_what_is_pruned_is_gone_and_the_rest_is_whole(three: Store) -> None:
     promote(three, "a")
     for leftover in prune_candidates(three, days=0):
         prune(three, leftover)
-    assert list(three.folders("runs/")) == ["a"] and list(verify(three)) == []
+    assert list(three.folders("runs/")) == ["a"]
+    assert list(verify(three)) == []

@@ -28,7 +28,8 @@ def runs(store: Store) -> str:
     channel = read_channel(store)
     assert channel is not None
     moves = whole_history(store, channel)
-    assert channel.moves == len(moves) and moves[::-1] == list(newest_first(store, channel))
+    assert channel.moves == len(moves)
+    assert moves[::-1] == list(newest_first(store, channel))
     return "".join(move.run for move in moves)
 
 
@@ -61,11 +62,14 @@ def test_the_line_goes_on_through_its_pages(three: Store) -> None:
     asked = "abc" * 5
     for name in asked:
         promote(three, name)
-    assert runs(three) == asked and len(list(three.entries("history/champion/"))) == 6
+    assert runs(three) == asked
+    assert len(list(three.entries("history/champion/"))) == 6
     assert [channel.name for channel in list_channels(three)] == ["champion"]
     assert list(verify(three)) == []
     channel = read_channel(three)
-    assert channel is not None and len(channel.history) <= 4 and channel.before == "b"
+    assert channel is not None
+    assert len(channel.history) <= 4
+    assert channel.before == "b"
 
 
 def test_a_promotion_costs_the_same_after_many(folder_store: Store, tmp_path: Path) -> None:
@@ -80,7 +84,8 @@ def test_a_promotion_costs_the_same_after_many(folder_store: Store, tmp_path: Pa
     most = max(moved for _, moved in late)
     assert most <= 1.05 * max(moved for _, moved in early) < 100_000
     counting = Counting(folder_store)
-    assert read_channel(counting) is not None and (counting.requests, counting.bytes < 30_000) == (1, True)  # type: ignore[arg-type]
+    assert read_channel(counting) is not None
+    assert (counting.requests, counting.bytes < 30_000) == (1, True)
 
 
 def test_rollbacks_lead_back_through_pages(three: Store) -> None:
@@ -91,7 +96,8 @@ def test_rollbacks_lead_back_through_pages(three: Store) -> None:
         rollback(three)
     promote(three, "c")
     assert rollback(three).run == "a"
-    assert runs(three) == "abcabacbaca" and list(verify(three)) == []
+    assert runs(three) == "abcabacbaca"
+    assert list(verify(three)) == []
 
 
 def test_a_store_of_before_there_were_pages_goes_on(three: Store) -> None:
@@ -102,10 +108,13 @@ def test_a_store_of_before_there_were_pages_goes_on(three: Store) -> None:
     moves = [move.model_dump(mode="json") for move in channel.history]
     three.write("channels/champion.json", json_bytes({"name": "champion", "history": moves * 7}))
     assert runs(three) == "abc" * 7
-    assert rollback(three).run == "b" and promote(three, "a").before == "b"
-    assert runs(three) == "abc" * 7 + "ba" and list(verify(three)) == []
+    assert rollback(three).run == "b"
+    assert promote(three, "a").before == "b"
+    assert runs(three) == "abc" * 7 + "ba"
+    assert list(verify(three)) == []
     found = read_channel(three)
-    assert found is not None and len(found.history) <= 4
+    assert found is not None
+    assert len(found.history) <= 4
 
 
 def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: Store) -> None:
@@ -116,12 +125,15 @@ def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: St
     for damage in (lambda: three.delete(pages[0].key), lambda: three.write(pages[0].key, content[:-2] + b" \n")):
         damage()
         faults = list(verify(three))
-        assert [fault.place for fault in faults] == ["channels/champion.json"] and pages[0].key in faults[0].what
+        assert [fault.place for fault in faults] == ["channels/champion.json"]
+        assert pages[0].key in faults[0].what
         with pytest.raises(ModelError, match="bring it back from a backup"):
             prune_candidates(three, days=0)
-    assert promote(three, "a").run == "a" and rollback(three).run == "c"
+    assert promote(three, "a").run == "a"
+    assert rollback(three).run == "c"
     three.write(pages[0].key, content)
-    assert list(verify(three)) == [] and prune_candidates(three, days=0) == []
+    assert list(verify(three)) == []
+    assert prune_candidates(three, days=0) == []
 
 
 def test_what_is_only_in_a_page_is_needed(three: Store) -> None:
@@ -135,7 +147,9 @@ def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:
         promote(three, name)
         promote(three, name, "beta")
     channel, other = read_channel(three), read_channel(three, "beta")
-    assert channel is not None and other is not None and other.older is not None
+    assert channel is not None
+    assert other is not None
+    assert other.older is not None
     strange = Channel(name="champion", history=channel.history, older=other.older)
     three.write(
         f"history/champion/{other.older.moves:08d}-{other.older.sha256[:16]}.json",

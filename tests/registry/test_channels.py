@@ -25,12 +25,15 @@ def test_a_channel_points_to_what_was_promoted_last(three: Store) -> None:
     assert read_channel(three) is None
     promote(three, "a", message="first", who="ada")
     channel = promote(three, "b")
-    assert channel == read_channel(three) and channel.run == "b" and channel.before == "a"
+    assert channel == read_channel(three)
+    assert channel.run == "b"
+    assert channel.before == "a"
     assert [(move.run, move.kind, move.why) for move in channel.history] == [
         ("a", "promote", "first"),
         ("b", "promote", ""),
     ]
-    assert channel.history[0].who == "ada" and "@" in channel.history[1].who
+    assert channel.history[0].who == "ada"
+    assert "@" in channel.history[1].who
     assert [found.name for found in list_channels(three)] == ["champion"]
 
 
@@ -75,8 +78,11 @@ def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -
 
     together(4, work)
     channel = read_channel(three)
-    assert channel is not None and len(told) == 12 and channel.older is None
-    assert len(channel.history) == 1 + told.count("won") and told.count("won") >= 3
+    assert channel is not None
+    assert len(told) == 12
+    assert channel.older is None
+    assert len(channel.history) == 1 + told.count("won")
+    assert told.count("won") >= 3
     assert len({move.token for move in channel.history}) == len(channel.history)
 
 

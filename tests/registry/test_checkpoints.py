@@ -90,9 +90,11 @@ def test_best_final_and_numbers_are_fetched_and_verified(run: RunStore, tmp_path
     if finished:
         finish(run, tmp_path / "work", 4)
         run.publish()
-        assert listed(run) == [(2, 0.9, True, False), (4, 0.85, False, True)] and list(verify(run.store)) == []
+        assert listed(run) == [(2, 0.9, True, False), (4, 0.85, False, True)]
+        assert list(verify(run.store)) == []
     kept, path = fetch_checkpoint(run, "best", tmp_path / "got")
-    assert kept.epoch == 2 and path == tmp_path / "got" / "finetune-epoch-0002.safetensors"
+    assert kept.epoch == 2
+    assert path == tmp_path / "got" / "finetune-epoch-0002.safetensors"
     assert path.read_bytes() == safetensors(b"weights 2" * 40)
     for wanted in ("4", "finetune/4", *["final"] * finished):
         assert fetch_checkpoint(run, wanted, tmp_path / "got")[1].read_bytes() == safetensors(b"weights 4" * 40)
@@ -114,6 +116,5 @@ def test_the_command_says_what_it_brought(run: RunStore, tmp_path: Path) -> None
     train(tmp_path / "work", LiveSync(run, "checkpoints/finetune", tmp_path / "work"), 3)
     words = ["pull", "a", str(tmp_path / "got"), "--checkpoint", "best", "--store", run.store.uri]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert (
-        done.exit_code == 0 and "finetune-epoch-0002.safetensors: weights after epoch 2 of the finetune" in done.output
-    )
+    assert done.exit_code == 0
+    assert "finetune-epoch-0002.safetensors: weights after epoch 2 of the finetune" in done.output

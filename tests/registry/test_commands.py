@@ -33,7 +33,9 @@ def test_promote_pull_rollback_and_the_history_of_it(two: Store, tmp_path: Path)
     assert (tmp_path / "pulled" / "model" / "model.safetensors").is_file()
     assert pcam(two, "rollback", "--message", "worse abroad") == "champion: back to a\n"
     lines = pcam(two, "channels").splitlines()
-    assert lines[0] == "champion: a" and "rollback a" in lines[1] and lines[1].endswith(": worse abroad")
+    assert lines[0] == "champion: a"
+    assert "rollback a" in lines[1]
+    assert lines[1].endswith(": worse abroad")
     assert len(lines) == 4
 
 
@@ -57,16 +59,23 @@ def test_prune_takes_old_shards_and_only_where_it_is_asked_for_tables(two: Store
         write_shard(two, digest * 64, rows)
     publish_scores(two, "november", {}, [rows], tmp_path / "scores")
     words = ("prune", "--days", "0", "--keep", "3")
-    assert "0 runs would go" in pcam(two, *words, "--days", "9") and "shards" not in pcam(two, *words, "--days", "9")
+    assert "0 runs would go" in pcam(two, *words, "--days", "9")
+    assert "shards" not in pcam(two, *words, "--days", "9")
     said = pcam(two, *words)
-    assert "would delete 2 shards (" in said and "0 runs and 2 shards would go" in said and "november" not in said
+    assert "would delete 2 shards (" in said
+    assert "0 runs and 2 shards would go" in said
+    assert "november" not in said
     said = pcam(two, *words, "--scores")
-    assert "would delete scores/november (published" in said and "0 runs, 1 tables of scores and 2 shards" in said
-    assert len(list(two.entries("shards/"))) == 2 and two.stat("scores/november/manifest.json")
+    assert "would delete scores/november (published" in said
+    assert "0 runs, 1 tables of scores and 2 shards" in said
+    assert len(list(two.entries("shards/"))) == 2
+    assert two.stat("scores/november/manifest.json")
     pcam(two, *words, "--delete")
-    assert list(two.entries("shards/")) == [] and two.stat("scores/november/manifest.json")
+    assert list(two.entries("shards/")) == []
+    assert two.stat("scores/november/manifest.json")
     pcam(two, *words, "--scores", "--delete")
-    assert list(two.entries("scores/")) == [] and list(two.folders("runs/")) == ["a", "b"]
+    assert list(two.entries("scores/")) == []
+    assert list(two.folders("runs/")) == ["a", "b"]
 
 
 def test_publish_finishes_what_waits_and_says_where_nothing_does(
@@ -81,4 +90,5 @@ def test_publish_finishes_what_waits_and_says_where_nothing_does(
     (room / "model.json").write_text("{}")
     (room / ".step.json").write_text('{"made": {}, "inputs": {}}')
     assert "runs/d" in pcam(two, "publish", "d", "--timeout", "0")
-    assert two.stat("runs/d/manifest.json") is not None and not room.exists()
+    assert two.stat("runs/d/manifest.json") is not None
+    assert not room.exists()

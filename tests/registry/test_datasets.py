@@ -30,7 +30,8 @@ def check(folder):
 def test_what_was_kept_comes_back(tmp_path, store, made):
     assert find_dataset(store, ASKED) is None
     upload_dataset(store, ASKED, DIGEST, made)
-    assert find_dataset(store, ASKED) == DIGEST and find_dataset(store, {**ASKED, "limit": 4}) is None
+    assert find_dataset(store, ASKED) == DIGEST
+    assert find_dataset(store, {**ASKED, "limit": 4}) is None
     fetch_dataset(store, DIGEST, tmp_path / "back", check)
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["pack.json", "patches.npy"]
     assert (tmp_path / "back" / "patches.npy").read_bytes() == (made / "patches.npy").read_bytes()
@@ -42,7 +43,8 @@ def test_keeping_again_sends_nothing_again(folder_store, made):
     key = f"datasets/{DIGEST}/patches.npy"
     before = folder_store.stat(key).modified
     upload_dataset(folder_store, {**ASKED, "limit": 9}, DIGEST, made)
-    assert folder_store.stat(key).modified == before and find_dataset(folder_store, {**ASKED, "limit": 9}) == DIGEST
+    assert folder_store.stat(key).modified == before
+    assert find_dataset(folder_store, {**ASKED, "limit": 9}) == DIGEST
 
 
 def test_a_pack_whose_keeping_broke_off_is_not_there(tmp_path, folder_store, made):
@@ -109,4 +111,5 @@ def test_two_at_once_make_one_folder(tmp_path, folder_store, made):
         thread.start()
     for thread in both:
         thread.join()
-    assert faults == [] and (tmp_path / "back" / "pack.json").read_text() == "{}"
+    assert faults == []
+    assert (tmp_path / "back" / "pack.json").read_text() == "{}"

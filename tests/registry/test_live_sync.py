@@ -29,7 +29,8 @@ def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: S
         beside.look()
     assert store.read("runs/a/checkpoints/finetune/metrics.jsonl").endswith(b'{"turn": "three"}\n')
     live = [entry.key for entry in store.entries("runs/a/checkpoints/finetune/live/")]
-    assert len(live) == 2 and live[-1].endswith("live.json")
+    assert len(live) == 2
+    assert live[-1].endswith("live.json")
     assert restore(run, "checkpoints/finetune", tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere/latest.safetensors").read_bytes() == safetensors(b"three" * 50)
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["latest.safetensors", "metrics.jsonl"]

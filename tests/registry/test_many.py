@@ -108,6 +108,7 @@ def test_a_killed_publisher_leaves_a_whole_run_or_none(address: str, tmp_path: P
     store = open_store(address)
     assert list(verify(store)) == []
     publish_large(address, str(folder), str(begun))
-    assert RunStore(store, "killed").published() is not None and list(verify(store)) == []
+    assert RunStore(store, "killed").published() is not None
+    assert list(verify(store)) == []
     pull(store, "killed", tmp_path / "pulled")
     assert (tmp_path / "pulled/model/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

@@ -152,7 +152,8 @@ def test_a_model_is_found_by_folder_channel_run_and_address(store: Store, tmp_pa
     found = {find_model(name, store.uri, cache) for name in ("a", "champion", published.uri, f"{published.uri}/model")}
     assert found == {cache / "models" / published.digest / "model"}
     folder = found.pop()
-    assert find_model(str(folder), "", cache) == folder and find_model(str(folder.parent), "", cache) == folder
+    assert find_model(str(folder), "", cache) == folder
+    assert find_model(str(folder.parent), "", cache) == folder
     for name in ("b", "no/such/folder"):
         with pytest.raises(ModelError):
             find_model(name, store.uri, cache)

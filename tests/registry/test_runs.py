@@ -61,7 +61,8 @@ def test_a_damaged_file_is_found_when_fetched_and_not_left(store: Store, tmp_pat
     store.write("runs/a/model/model.json", bytes(content))
     with pytest.raises(ModelError, match=r"runs/a/model/model\.json: size or SHA-256"):
         run.fetch("model", tmp_path / "back")
-    assert not list((tmp_path / "back").glob("*.json*")) and not list((tmp_path / "back").glob(".*json*"))
+    assert not list((tmp_path / "back").glob("*.json*"))
+    assert not list((tmp_path / "back").glob(".*json*"))
 
 
 def test_nothing_is_sent_twice(store: Store, tmp_path: Path) -> None:
@@ -74,7 +75,8 @@ def test_nothing_is_sent_twice(store: Store, tmp_path: Path) -> None:
     run.commit("model", folder, {"x": 1})
     run.commit("model", folder, {"x": 1})
     first = run.publish()
-    assert run.publish() == first and counting.sent == []
+    assert run.publish() == first
+    assert counting.sent == []
 
 
 def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: Path) -> None:
@@ -85,7 +87,8 @@ def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: P
     run.commit("model", model_folder(tmp_path / "model"), {})
     published = run.publish({"metrics.jsonl": metrics})
     manifest, same = read_manifest(store, "a")
-    assert same == published and published.uri == f"{store.uri}/runs/a"
+    assert same == published
+    assert published.uri == f"{store.uri}/runs/a"
     assert published.digest == sha256_hex(store.read("runs/a/manifest.json"))
     there = {entry.key.removeprefix("runs/a/") for entry in store.entries("runs/a/")} - {"manifest.json"}
     assert set(manifest.files) == there
@@ -105,7 +108,8 @@ def test_a_published_run_does_not_change(store: Store, tmp_path: Path) -> None:
     extra.write_text("{}")
     with pytest.raises(StoreError, match=r"extra\.json would change"):
         run.publish({"extra.json": extra})
-    assert store.read("runs/a/model/model.json") == before and store.stat("runs/a/extra.json") is None
+    assert store.read("runs/a/model/model.json") == before
+    assert store.stat("runs/a/extra.json") is None
 
 
 def test_what_is_not_whole_is_not_published(store: Store, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def test_what_is_written_is_read(store: Store, content: bytes) -> None:
     assert b"".join(store.blocks("a/b.json")) == content
     assert b"".join(store.blocks("a/b.json", 1)) == content[1:]
     entry = store.stat("a/b.json")
-    assert entry is not None and (entry.key, entry.size, entry.etag) == ("a/b.json", len(content), etag)
+    assert entry is not None
+    assert (entry.key, entry.size, entry.etag) == ("a/b.json", len(content), etag)
 
 
 def test_what_is_not_there_is_said_to_be_so(store: Store, tmp_path: Path) -> None:
@@ -63,7 +64,8 @@ def test_only_if_takes_the_etag_that_is_there_and_no_other(store: Store) -> None
         store.write("key", b"3", only_if=first)
     with pytest.raises((Conflict, StoreError)):
         store.write("absent", b"3", only_if=second)
-    assert store.read("key") == b"2" and store.stat("absent") is None
+    assert store.read("key") == b"2"
+    assert store.stat("absent") is None
 
 
 def test_of_many_writers_at_once_one_wins(store: Store) -> None:
@@ -77,7 +79,8 @@ def test_of_many_writers_at_once_one_wins(store: Store) -> None:
             pass
 
     together(8, work)
-    assert len(won) == 1 and store.read("key") == str(won[0]).encode()
+    assert len(won) == 1
+    assert store.read("key") == str(won[0]).encode()
 
 
 def test_swaps_by_many_at_once_lose_nothing(store: Store) -> None:
@@ -129,13 +132,15 @@ def test_a_listing_has_all_keys_in_order(store: Store) -> None:
     ]
     assert list(store.folders("runs/")) == ["a", "ab", "b"]
     assert list(store.folders()) == ["channels", "runs"]
-    assert list(store.folders("nothing/")) == [] and list(store.entries("nothing/")) == []
+    assert list(store.folders("nothing/")) == []
+    assert list(store.entries("nothing/")) == []
 
 
 def test_what_is_deleted_is_gone(store: Store) -> None:
     store.write("runs/a/x", b"1")
     store.delete("runs/a/x")
-    assert store.stat("runs/a/x") is None and list(store.folders("runs/")) == []
+    assert store.stat("runs/a/x") is None
+    assert list(store.folders("runs/")) == []
 
 
 @pytest.mark.parametrize(

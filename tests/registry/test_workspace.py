@@ -64,7 +64,8 @@ def test_the_work_goes_on_while_the_store_is_away_and_is_published_when_it_is_ba
     (Path(place.folder) / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(StoreUnavailable, match="`pcam publish a` finishes it"):
         place.publish(patience=0.0)
-    assert "Going on" in capsys.readouterr().out and (Path(place.folder) / "model" / "model.json").exists()
+    assert "Going on" in capsys.readouterr().out
+    assert (Path(place.folder) / "model" / "model.json").exists()
     away.undo()
     published = place.publish(patience=0.0)
     manifest, same = read_manifest(open_store(place.store), "a")

@@ -31,12 +31,15 @@ def test_kaggle_is_asked_for_the_download_itself(config, kaggle: Standin, signed
     assert (found.level, found.found) == ("fine", "the download is allowed")
     kaggle.answers.append((403, {}))
     (found,) = look_at_kaggle(config)
-    assert found.level == "failed" and "rules" in found.found and not found.transient
+    assert found.level == "failed"
+    assert "rules" in found.found
+    assert not found.transient
 
 
 def test_no_credentials_are_found_out_without_a_request(config, home: Path) -> None:
     (found,) = look_at_kaggle(config)
-    assert found.level == "failed" and "KAGGLE_API_TOKEN" in found.found
+    assert found.level == "failed"
+    assert "KAGGLE_API_TOKEN" in found.found
 
 
 def test_versions_must_match_to_the_minor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +52,8 @@ def test_clocks_that_are_apart_fail() -> None:
     now = float(int(time.time()))  # a header gives whole seconds
     assert prefect_server.clock(formatdate(now, usegmt=True), now).level == "fine"
     found = prefect_server.clock(formatdate(now - 90, usegmt=True), now)
-    assert found.level == "failed" and "90 s ahead" in found.found
+    assert found.level == "failed"
+    assert "90 s ahead" in found.found
 
 
 def test_a_server_that_forgets_who_holds_a_slot_is_warned_of() -> None:
@@ -87,4 +91,5 @@ def test_the_command_says_what_it_found_and_its_exit_code_says_whether_the_job_c
     assert {each["what"] for each in json.loads(good.stdout)} >= {"GPU", "memory", "cache", "store", "Prefect"}
     bad = check("--store", "ftp://nowhere")
     assert bad.returncode == 1
-    assert "ftp://nowhere" in bad.stdout.replace("\n", "") and "Traceback" not in bad.stderr
+    assert "ftp://nowhere" in bad.stdout.replace("\n", "")
+    assert "Traceback" not in bad.stderr

@@ -44,7 +44,8 @@ def nothing_left(tmp_path):
 
 def test_the_archive_arrives_whole_and_is_asked_for_once(tmp_path, signed_in, kaggle):
     archive = download(tmp_path)
-    assert archive.sha256 == hashlib.sha256(kaggle.content).hexdigest() and whole(tmp_path, kaggle)
+    assert archive.sha256 == hashlib.sha256(kaggle.content).hexdigest()
+    assert whole(tmp_path, kaggle)
     assert kaggle.user.startswith("Basic ")
     assert download(tmp_path) == archive
     assert kaggle.requests == ["start", ""]
@@ -53,7 +54,8 @@ def test_the_archive_arrives_whole_and_is_asked_for_once(tmp_path, signed_in, ka
 def test_a_token_is_as_good(tmp_path, home, monkeypatch, kaggle):
     monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
     download(tmp_path)
-    assert kaggle.user == "Bearer token" and os.environ["KAGGLE_API_TOKEN"] == "token"
+    assert kaggle.user == "Bearer token"
+    assert os.environ["KAGGLE_API_TOKEN"] == "token"
 
 
 def test_credentials_in_a_closed_file_are_used(tmp_path, home, kaggle):
@@ -76,7 +78,8 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_
     kaggle.cuts, kaggle.silence = [PIECE + 100], 60.0
     begun = time.monotonic()
     download(tmp_path)
-    assert whole(tmp_path, kaggle) and time.monotonic() - begun < 30
+    assert whole(tmp_path, kaggle)
+    assert time.monotonic() - begun < 30
     assert kaggle.requests == ["start", "", f"bytes={PIECE}-"]
 
 
@@ -104,14 +107,16 @@ def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, signed_
 
     kaggle.cuts, kaggle.after_cut = [PIECE + 100], change
     download(tmp_path)
-    assert kaggle.content == other and whole(tmp_path, kaggle)
+    assert kaggle.content == other
+    assert whole(tmp_path, kaggle)
 
 
 def test_401_is_said_and_not_tried_again(tmp_path, signed_in, kaggle):
     kaggle.answers = [(401, {})] * 5
     with pytest.raises(SourceError, match="does not accept the credentials"):
         download(tmp_path)
-    assert kaggle.requests == ["start"] and nothing_left(tmp_path)
+    assert kaggle.requests == ["start"]
+    assert nothing_left(tmp_path)
 
 
 def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
@@ -120,19 +125,22 @@ def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
         SourceError, match=f"rules are not accepted.*https://www.kaggle.com/competitions/{COMPETITION}/rules"
     ):
         download(tmp_path)
-    assert kaggle.requests == ["start"] and nothing_left(tmp_path)
+    assert kaggle.requests == ["start"]
+    assert nothing_left(tmp_path)
 
 
 def test_429_is_waited_for_as_long_as_it_asks(tmp_path, signed_in, kaggle):
     kaggle.answers, waits = [(429, {"Retry-After": "7"}), (429, {})], Waits()
     download(tmp_path, waits)
-    assert waits == [7.0, 2.0] and whole(tmp_path, kaggle)
+    assert waits == [7.0, 2.0]
+    assert whole(tmp_path, kaggle)
 
 
 def test_503_for_a_while_is_waited_for(tmp_path, signed_in, kaggle):
     kaggle.answers, waits = [(503, {})] * 4, Waits()
     download(tmp_path, waits)
-    assert waits == [1.0, 2.0, 4.0, 8.0] and whole(tmp_path, kaggle)
+    assert waits == [1.0, 2.0, 4.0, 8.0]
+    assert whole(tmp_path, kaggle)
 
 
 def test_503_for_ever_ends(tmp_path, signed_in, kaggle):
@@ -151,7 +159,8 @@ def test_a_broken_body_of_the_right_length_is_asked_for_again_and_then_refused(t
     kaggle.content = bytes(content)
     with pytest.raises(SourceError, match="truncated or damaged|members are broken"):
         download(tmp_path)
-    assert kaggle.requests == ["start", ""] * 2 and nothing_left(tmp_path)
+    assert kaggle.requests == ["start", ""] * 2
+    assert nothing_left(tmp_path)
 
 
 def test_a_set_that_is_not_whole_is_refused(tmp_path, signed_in, kaggle):
@@ -164,7 +173,8 @@ def test_a_changed_file_is_not_believed(tmp_path, signed_in, kaggle):
     archive = download(tmp_path)
     with open(archive.path, "r+b") as file:
         file.write(b"PK\0\0")
-    assert download(tmp_path) == archive and whole(tmp_path, kaggle)
+    assert download(tmp_path) == archive
+    assert whole(tmp_path, kaggle)
 
 
 def test_no_credentials_say_where_to_get_them(tmp_path, home):

@@ -38,15 +38,19 @@ def test_both_scores_come_back_when_kaggle_has_them(signed_in: None, kaggle: Sta
     found = submit(file, "run first", wait=waits.append)
     assert (found.public, found.private, found.scored, found.ref) == (0.9621, 0.9587, True, 42)
     (sent,) = kaggle.submitted
-    assert sent["content"] == file.read_bytes() and sent["competitionName"] == COMPETITION
-    assert sent["submissionDescription"] == "run first" and sent["blobFileTokens"] == "a-token"
+    assert sent["content"] == file.read_bytes()
+    assert sent["competitionName"] == COMPETITION
+    assert sent["submissionDescription"] == "run first"
+    assert sent["blobFileTokens"] == "a-token"
     assert waits == [2.0, 4.0]
 
 
 def test_what_is_not_scored_in_time_is_not_lost(signed_in: None, kaggle: Standin, file: Path) -> None:
     kaggle.scores = [PENDING]
     found = submit(file, "m", patience=10, wait=no_wait)
-    assert not found.scored and found.public is None and found.ref == 42
+    assert not found.scored
+    assert found.public is None
+    assert found.ref == 42
 
 
 def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle: Standin, file: Path) -> None:

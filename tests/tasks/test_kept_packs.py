@@ -43,7 +43,8 @@ def test_a_new_machine_takes_the_pack_from_the_store(given, kaggle, cache, place
     asked = list(kaggle.requests)
     found = data.kept.fn(place, KAGGLE, 5)
     assert found.model_copy(update={"folder": ""}) == given.model_copy(update={"folder": ""})
-    assert np.array_equal(load_patches(found), pixels) and kaggle.requests == asked
+    assert np.array_equal(load_patches(found), pixels)
+    assert kaggle.requests == asked
 
 
 def test_the_machine_that_packed_uses_its_own(given, cache, place):
@@ -70,4 +71,5 @@ def test_a_damaged_pack_in_the_store_is_said_and_made_good(given, cache, place, 
 def test_own_patches_do_not_go_to_the_store(tmp_path, cache, place, kaggle_zip):
     config = SourceConfig(kind="path", path=str(kaggle_zip))
     data.keep.fn(place, data.pack.fn(data.download.fn(config, 2), config, 2), config, 2)
-    assert data.kept.fn(place, config, 2) is None and not (tmp_path / "store").exists()
+    assert data.kept.fn(place, config, 2) is None
+    assert not (tmp_path / "store").exists()

@@ -33,14 +33,16 @@ def test_only_a_run_that_has_begun_and_is_not_published_has_an_ending(store: Sto
     assert not write_status(store, "unknown", "Failed", "why")
     assert write_status(store, "begun", "Failed", "why", "job")
     ending = read_status(store, "begun")
-    assert ending is not None and (ending.state, ending.message, ending.flow_run_id) == ("Failed", "why", "job")
+    assert ending is not None
+    assert (ending.state, ending.message, ending.flow_run_id) == ("Failed", "why", "job")
     assert describe_run(store.uri, "begun")["status"]["message"] == "why"
     clear_status(store, "begun")
     assert read_status(store, "begun") is None
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "file").write_text("x")
     RunStore(store, "begun").publish(files={"file": tmp_path / "work" / "file"})
-    assert not write_status(store, "begun", "Failed", "why") and read_status(store, "begun") is None
+    assert not write_status(store, "begun", "Failed", "why")
+    assert read_status(store, "begun") is None
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,9 @@ def test_a_flow_leaves_its_state(server: None, store: Store, fault: BaseExceptio
     with pytest.raises(type(fault)):
         decides({"uri": store.uri})
     ending = read_status(store, "begun")
-    assert ending is not None and ending.state == state and ending.flow_run_id
+    assert ending is not None
+    assert ending.state == state
+    assert ending.flow_run_id
 
 
 def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,14 +56,14 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     first = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4)
     assert (first.counts.patches, first.counts.unreadable, first.model) == (10, 1, "made")
     rows = table(store, first.published.uri)
-    assert (
-        sorted(row["id"] for row in rows) == sorted(made.ids)
-        and len(table(store, first.published.uri, "predictions.errors.csv")) == 1
-    )
+    assert sorted(row["id"] for row in rows) == sorted(made.ids)
+    assert len(table(store, first.published.uri, "predictions.errors.csv")) == 1
     about = json.loads(store.read(f"scores/{first.published.uri.rpartition('/')[2]}/metadata.json"))
-    assert about["source"] == "new" and about["tumour"] == sum(int(row["label"]) for row in rows)
+    assert about["source"] == "new"
+    assert about["tumour"] == sum(int(row["label"]) for row in rows)
     shards = [entry.key for entry in store.entries("shards/")]
-    assert len(shards) == 3 and list(verify(store)) == []
+    assert len(shards) == 3
+    assert list(verify(store)) == []
 
     monkeypatch.setattr(scoring, "predict_rows", never)
     assert score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4) == first
@@ -71,7 +71,8 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "new" / "train" / "zz.png").write_bytes(made.files[f"train/{made.ids[0]}.png"])
     second = score(str(tmp_path / "new"), store=StoreConfig(uri=store.uri), shard_size=4)
-    assert second.counts.patches == 11 and second.published.uri != first.published.uri
+    assert second.counts.patches == 11
+    assert second.published.uri != first.published.uri
     assert len([entry.key for entry in store.entries("shards/")]) == 4
 
 
@@ -90,10 +91,12 @@ def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
     found, expected = (table(store, each.published.uri) for each in (parts, whole))
     for row, other in zip(found, expected, strict=True):
         chances = float(row.pop("probability")), float(other.pop("probability"))
-        assert row == other and chances[0] == pytest.approx(chances[1], abs=1e-5)
+        assert row == other
+        assert chances[0] == pytest.approx(chances[1], abs=1e-5)
     assert scored(kaggle_zip, 7, tta=False).published.uri != parts.published.uri
     named = scored(kaggle_zip, 7, "november")
-    assert named.published.uri.endswith("/scores/november") and scored(kaggle_zip, 7, "november") == named
+    assert named.published.uri.endswith("/scores/november")
+    assert scored(kaggle_zip, 7, "november") == named
     with pytest.raises(StoreError, match="does not change .*choose another run name"):
         scored(patch_set(5, seed=8).zip(tmp_path / "other.zip"), 7, "november")
 
@@ -114,7 +117,8 @@ def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
 ) -> None:
     config = plan_scoring(str(kaggle_zip), "champion", store.uri, 30, None)
     done = score_shard(config, 0)
-    assert not done.cached and score_shard(config, 0).cached
+    assert not done.cached
+    assert score_shard(config, 0).cached
     store.write(f"shards/{done.digest}.json", b"{")
     with pytest.raises(ModelError, match="is gone or damaged; run the scoring again"):
         gather(config, [done])
@@ -133,7 +137,8 @@ def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle
         store.delete(entry.key)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         dask = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8, cluster=cluster.scheduler_address)
-    assert dask == threads and len(list(store.entries("shards/"))) == 3
+    assert dask == threads
+    assert len(list(store.entries("shards/"))) == 3
 
 
 def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
@@ -143,7 +148,8 @@ def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_
         store.delete(entry.key)
     with ray_cluster() as address:
         ray = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8, cluster=address)
-    assert ray == threads and len(list(store.entries("shards/"))) == 3
+    assert ray == threads
+    assert len(list(store.entries("shards/"))) == 3
 
 
 def test_an_address_that_is_no_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_memory_decides_then_the_number_of_patches(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_batch_size_that_was_not_chosen_is_refused() -> None:
-    with pytest.raises(ConfigError, match="finetune.batch_size is auto"):
+    with pytest.raises(ConfigError, match=r"finetune\.batch_size is auto"):
         AUTO.steps_per_epoch(100)
     assert AUTO.with_batch_size(32).steps_per_epoch(100) == 3
 

@@ -108,7 +108,7 @@ def test_a_dead_process_ends_the_stage_in_seconds_and_another_number_goes_on(
 def test_the_error_of_a_process_is_raised_again(context: TrainingContext, tmp_path: Path) -> None:
     config = STAGE.config.model_copy(update={"batch_size": 64})
     wrong = job(context, tmp_path).model_copy(update={"stage": STAGE.model_copy(update={"config": config})})
-    with pytest.raises(ConfigError, match="finetune.batch_size is 64, but the training split has only 43 patches"):
+    with pytest.raises(ConfigError, match=r"finetune\.batch_size is 64, but the training split has only 43 patches"):
         run_distributed(wrong, 1, Callbacks())
 
 

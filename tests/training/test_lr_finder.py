@@ -64,13 +64,13 @@ def test_steep_is_the_largest_fall_and_minimum_a_tenth_of_the_best() -> None:
 
 def test_a_curve_that_ends_at_once_asks_for_a_rate() -> None:
     lrs, losses = curve([1.0, 2.0])
-    with pytest.raises(ConfigError, match="frozen.lr"):
+    with pytest.raises(ConfigError, match=r"frozen\.lr"):
         suggest(lrs, losses, "frozen")
 
 
 def test_a_network_that_gives_no_numbers_asks_for_a_rate(tmp_path: Path, network: PatchNetwork) -> None:
     network.head[3].weight.data.fill_(float("nan"))  # type: ignore[union-attr, operator]
-    with pytest.raises(ConfigError, match="set frozen.lr yourself"):
+    with pytest.raises(ConfigError, match=r"set frozen\.lr yourself"):
         find_lr(network, small_loader(48), setup(tmp_path, 20))
 
 

@@ -131,7 +131,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_the_training_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="finetune.batch_size is 64, but the training split has only 32 patches"):
+    with pytest.raises(ConfigError, match=r"finetune\.batch_size is 64, but the training split has only 32 patches"):
         trainer(tmp_path, finetune(batch_size=64))
 
 

@@ -1,0 +1,206 @@
+"""Whether the learning rate that the LR finder suggests trains: seeds x networks x stages, then a short cycle each.
+
+    python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS [--seeds 0 1 ...] [--networks resnet18 ...]
+
+Three networks: ResNet-18 from random weights on the generated sample (the preset sample), MobileNetV2 from ImageNet's
+weights and ResNet-34 from random weights, both on real patches. The range test does not end here where the evaluation
+loss explodes, so that the suggestion of the training loss alone (`before`) follows from the same steps; with `--before`
+it is trained with, too. Everything is small: the figures of one row say only whether training diverged.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.beside_fastai import packed
+from benchmarks.machine import write_result
+from pcam_model.core.errors import DivergenceError
+from pcam_model.core.stage_names import STAGE_NAMES
+from pcam_model.data.pack import Pack, build_pack, load_patches, load_table
+from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
+from pcam_model.data.source import SourceConfig, fetch
+from pcam_model.training.device import best_device
+from pcam_model.training.lr_curve import LrCurve, exploded_at, read_curve
+from pcam_model.training.lr_finder import LrFinder, LrFinderConfig, LrFinderSetup
+from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
+from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
+from pcam_model.training.trainer import Trainer
+
+DIVERGED_LOSS = 4.0  # nats of validation loss after some epoch
+VALID = 200
+Loaders = tuple[PatchLoader, PatchLoader]
+"""Training and validation split."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a network is tried.
+
+    Attributes:
+        image_size: in pixels.
+        real: on real patches; else on the generated sample.
+        pretrained: from given weights; else from random ones.
+        lr_ratio: of fine-tuning.
+    """
+
+    image_size: int
+    real: bool
+    pretrained: bool
+    lr_ratio: float
+
+
+NETWORKS = {
+    "resnet18": Setting(64, False, False, 1),
+    "mobilenet_v2": Setting(96, True, True, 10),
+    "resnet34": Setting(48, True, False, 1),
+}
+
+
+def make_stages(setting: Setting, batch_size: int, epochs: int) -> list[Stage]:
+    """Both stages: one epoch frozen, `epochs` of fine-tuning."""
+    finetune = FinetuneConfig(epochs=epochs, batch_size=batch_size, lr_ratio=setting.lr_ratio)
+    return [
+        Stage(name="frozen", config=FrozenConfig(epochs=1, batch_size=batch_size)),
+        Stage(name="finetune", config=finetune),
+    ]
+
+
+def make_loaders(pack: Pack, image_size: int, seed: int, train: int) -> Loaders:
+    """Loaders of `train` patches and of `VALID` others, drawn by the seed."""
+    device, labels = best_device(), load_table(pack)["label"].to_numpy(int)
+    rows = np.random.default_rng(seed).permutation(pack.count)[: train + VALID]
+    patches = on_device(load_patches(pack), device)
+    first, second = (
+        make_loader(patches, split, labels[split], image_size, device) for split in (rows[VALID:], rows[:VALID])
+    )
+    return first, second
+
+
+def range_test(network: PatchNetwork, train: PatchLoader, stage: Stage, seed: int, steps: int) -> list[LrCurve]:
+    """The curve, and that of the same steps without the evaluation losses; the network's weights are restored."""
+    config, weights = LrFinderConfig(steps=steps), deepcopy(network.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        finder = LrFinder(network, train, LrFinderSetup(stage, config, seed, Path(folder)))
+        while finder.state.step < steps and exploded_at(finder.losses, []) is None:
+            finder._step()
+            finder._flush()
+    network.load_state_dict(weights)
+    path = Path("lr.json")
+    return [
+        read_curve(finder.losses, finder.starts, evaluations, stage.name, config.method, steps, path)
+        for evaluations in (finder.evaluations, list[float]())
+    ]
+
+
+def train_at(lr: float, network: PatchNetwork, loaders: Loaders, stage: Stage, seed: int) -> dict[str, Any]:
+    """Metrics of one cycle with this maximum learning rate; the network is changed in place."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(network, *loaders, stage, lr, seed, Path(folder))
+        try:
+            trainer.run()
+        except DivergenceError:
+            return {"lr": lr, "diverged": True}
+        rows = trainer.metrics_log.rows()
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    worst = max(row["valid_loss"] for row in epochs)
+    return {
+        "lr": float(f"{lr:.3g}"),
+        "valid_auc": round(epochs[-1]["valid_auc"], 4),
+        "valid_loss": round(epochs[-1]["valid_loss"], 4),
+        "worst_valid_loss": float(f"{worst:.5g}"),
+        "skipped_steps": sum(row["kind"] == "skipped" for row in rows),
+        "diverged": not worst < DIVERGED_LOSS,
+    }
+
+
+def measure(name: str, pack: Pack, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Figures of both stages of one network and seed."""
+    setting, start, result = NETWORKS[name], time.process_time(), dict[str, Any]()
+    image_size, weights = args.size or setting.image_size, args.weights if setting.pretrained else "none"
+    config = ModelConfig.model_validate({"arch": name, "weights": weights, "image_size": image_size})
+    network = build_network(config, seed, quiet=True).to(best_device())
+    loaders = make_loaders(pack, image_size, seed, args.train)
+    for stage in make_stages(setting, args.batch, args.epochs):
+        curve, before = range_test(stage.prepare(network), loaders[0], stage, seed, args.steps)
+        earlier = before.suggestions["valley"]
+        row: dict[str, Any] = {"method": curve.method, "reason": curve.reason}
+        row["stable_lr"] = float(f"{curve.stable_lr:.3g}")
+        row["before"] = {"lr": float(f"{earlier:.3g}")}
+        if args.before:
+            row["before"] = train_at(earlier, deepcopy(network), loaders, stage, seed)
+        result[stage.name] = row | train_at(curve.suggestion, network, loaders, stage, seed)
+    return result | {"cpu_seconds": round(time.process_time() - start, 1)}
+
+
+def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Figures over the seeds of one network, by stage."""
+    result = {}
+    for stage in STAGE_NAMES:
+        stages = [row[stage] for row in rows.values()]
+        lrs, lrs_before = ([row["lr"] for row in some] for some in (stages, [row["before"] for row in stages]))
+        result[stage] = {
+            "informative": sum(row["method"] != "default" for row in stages),
+            "of": len(stages),
+            "lr": [min(lrs), statistics.median(lrs), max(lrs)],
+            "lr_before": [min(lrs_before), statistics.median(lrs_before), max(lrs_before)],
+            "diverged": sum(row["diverged"] for row in stages),
+            "diverged_before": sum(row["before"].get("diverged", False) for row in stages),
+            "skipped_steps": sum(row.get("skipped_steps", 0) for row in stages),
+            "worst_valid_loss": max(row.get("worst_valid_loss", float("inf")) for row in stages),
+            "worst_valid_loss_before": max(row["before"].get("worst_valid_loss", 0.0) for row in stages),
+            "median_auc": statistics.median(row.get("valid_auc", 0.0) for row in stages),
+            "median_auc_before": statistics.median(row["before"].get("valid_auc", 0.0) for row in stages),
+        }
+    return result
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patches", type=Path, help="a Kaggle-layout .zip, for all networks but resnet18")
+    parser.add_argument("--weights", type=lambda path: str(Path(path).resolve()), help="of MobileNetV2's body")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--train", type=int, default=640, help="patches to learn from")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; the frozen stage has one")
+    parser.add_argument("--steps", type=int, default=LrFinderConfig().steps, help="of each range test")
+    parser.add_argument("--size", type=int, default=0, help="of all networks, for a slow machine")
+    parser.add_argument("--before", action="store_true", help="train at the rate of the training loss alone, too")
+    args = parser.parse_args(argv)
+    if args.patches is None and any(NETWORKS[name].real for name in args.networks):
+        parser.error("--patches is missing; only resnet18 is tried on generated patches")
+    if args.weights is None and any(NETWORKS[name].pretrained for name in args.networks):
+        parser.error("--weights is missing; only mobilenet_v2 needs it")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    figures: dict[str, Any] = {"patches": args.train, "batch": args.batch, "epochs": [1, args.epochs]}
+    with tempfile.TemporaryDirectory() as folder:
+        packs = Path(folder, "packs")
+        sample = SourceConfig(kind="sample", max_patches=args.train + VALID)
+        generated = build_pack(fetch(sample, 2), sample, packs, 2)
+        real = packed(args.patches, packs) if args.patches else generated
+        for name in args.networks:
+            rows = {}
+            for seed in args.seeds:
+                rows[f"seed {seed}"] = measure(name, real if NETWORKS[name].real else generated, seed, args)
+                print(name, seed, rows[f"seed {seed}"], flush=True)
+            figures[name] = {"size": args.size or NETWORKS[name].image_size, "summary": summary(rows), **rows}
+    command = "python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS"
+    command += f" --networks {' '.join(args.networks)} --seeds {' '.join(map(str, args.seeds))}"
+    command += f" --train {args.train} --batch {args.batch} --epochs {args.epochs} --steps {args.steps}"
+    command += f"{f' --size {args.size}' if args.size else ''}{' --before' if args.before else ''}"
+    write_result("lr_finder", command, figures)
+
+
+if __name__ == "__main__":
+    main()
