@@ -7,7 +7,7 @@ from pcam_model.registry.config import StoreConfig
 from tasks import inference, process_setup
 
 
-@flow(name="pcam-score", log_prints=True, **process_setup.RELEASE_HOOKS)
+@flow(name="pcam-score", log_prints=True)
 def score(
     source: str = "",
     model: str = "champion",

@@ -2,11 +2,8 @@
 
 import logging
 import sys
-from typing import Any
-from uuid import UUID
+import weakref
 
-from prefect import Flow
-from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
@@ -42,18 +39,26 @@ class RunLogHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flow_run_loggers: dict[UUID, RunLogger] = {}
+        self.flow_runs: list[tuple[weakref.ref[FlowRunContext], RunLogger]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record's message by the run's logger."""
         try:
-            logger = _run_logger() or next(reversed(self.flow_run_loggers.values()), None)
+            logger = _run_logger() or self._last_flow_run_logger()
             if logger is not None:
                 logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info, extra={FORWARDED: True})
             elif log.handlers == [self]:
                 print(self.format(record), file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)
+
+    def add_flow_run(self, context: FlowRunContext, logger: RunLogger) -> None:
+        """Log lines of threads to this flow run, until it ends and its context is gone."""
+        self.flow_runs = [(run, log) for run, log in self.flow_runs if run() not in (None, context)]
+        self.flow_runs.append((weakref.ref(context), logger))
+
+    def _last_flow_run_logger(self) -> RunLogger | None:
+        return next((logger for context, logger in reversed(self.flow_runs) if context() is not None), None)
 
 
 class ConsoleFilter(logging.Filter):
@@ -85,21 +90,9 @@ def setup_process() -> None:
         if log.level == logging.NOTSET:
             log.setLevel(logging.INFO)
         requeue_dropped_signals()
-    context = FlowRunContext.get()
-    if context and context.flow_run and (logger := _run_logger()):
-        _handler.flow_run_loggers[context.flow_run.id] = logger
-
-
-def release_process(_flow: Flow[..., Any], flow_run: FlowRun, _state: State[Any]) -> None:
-    """Prefect's hook at a flow's end: stop forwarding log lines to it."""
-    _handler.flow_run_loggers.pop(flow_run.id, None)
-    if not _handler.flow_run_loggers:
-        log.removeHandler(_handler)
-
-
-RELEASE_HOOKS: dict[str, Any] = {
-    name: [release_process] for name in ("on_completion", "on_failure", "on_crashed", "on_cancellation")
-}
+    context, logger = FlowRunContext.get(), _run_logger()
+    if context and logger:
+        _handler.add_flow_run(context, logger)
 
 
 def _run_logger() -> RunLogger | None:

@@ -13,7 +13,6 @@ from pcam_model.core.errors import PcamError
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.run_status import write_status
-from tasks.process_setup import RELEASE_HOOKS
 
 
 def default_run_name(flow_run_name: str, flow_run_id: str) -> str:
@@ -53,6 +52,4 @@ def _training_runs(flow_run: FlowRun) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
 
 
-STATUS_HOOKS: dict[str, Any] = {
-    name: ([] if name == "on_completion" else [record_status]) + hooks for name, hooks in RELEASE_HOOKS.items()
-}
+STATUS_HOOKS: dict[str, Any] = {name: [record_status] for name in ("on_failure", "on_crashed", "on_cancellation")}

@@ -95,10 +95,13 @@ def finetune(
     workspace: Workspace, context: TrainingContext, stage: Stage, curve: LrCurve | None, start: Checkpoint | None
 ) -> Checkpoint:
     """Train the whole network; `start` where the stage has no epochs."""
-    if stage.config.epochs == 0:
-        assert start is not None, "TrainConfig refuses a run without any epochs"
-        return start
-    return run_finetune_stage(workspace, context, stage, curve, start)
+    if stage.config.epochs > 0:
+        return run_finetune_stage(workspace, context, stage, curve, start)
+    if start is None:
+        raise ConfigError(
+            "frozen.epochs and finetune.epochs are both 0, so nothing would be trained; raise one of them"
+        )
+    return start
 
 
 @step("frozen training", hours=96)
