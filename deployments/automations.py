@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from prefect.automations import Automation
@@ -38,7 +38,7 @@ def make_automations(silence: int | None = None, alert: str = "") -> list[str]:
         if silence is not None and automation.name == SILENT:
             automation.trigger.within = timedelta(seconds=silence)  # type: ignore[union-attr]
         try:
-            automation.id = Automation.read(name=automation.name).id
+            automation.id = cast(Automation, Automation.read(name=automation.name)).id
             automation.update()
         except (ValueError, ObjectNotFound):
             automation.create()

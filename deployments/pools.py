@@ -10,7 +10,7 @@ from typing import Any
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
-from prefect_docker.worker import DockerWorker
+from prefect_docker.worker import DockerWorker  # type: ignore[import-untyped]
 
 FORWARDED_VARIABLES = (
     "PCAM_STORE",
@@ -32,7 +32,7 @@ def docker_template(network: str = "") -> dict[str, Any]:
     Args:
         network: a network of the engine that containers join, or `host`; empty: the engine's default.
     """
-    template = DockerWorker.get_default_base_job_template()
+    template: dict[str, Any] = DockerWorker.get_default_base_job_template()
     fields = template["variables"]["properties"]
     fields["env"]["default"] = {name: f"{{{{ ${name} }}}}" for name in FORWARDED_VARIABLES}
     if network == "host":

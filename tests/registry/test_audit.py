@@ -35,7 +35,7 @@ def test_every_kind_of_damage_is_found(three: Store) -> None:
     three.write("runs/a/model/model.json", b"short")
     three.delete("runs/b/model/model.json")
     three.write("runs/c/manifest.json", b"{")
-    faults = {fault.place: fault.what for fault in verify(three)}
+    faults = {fault.place: fault.problem for fault in verify(three)}
     assert faults["runs/a/model/model.safetensors"] == "another SHA-256 than published"
     assert faults["runs/a/model/model.json"].startswith("5 bytes instead of")
     assert faults["runs/b/model/model.json"] == "missing"
@@ -49,7 +49,7 @@ def test_a_channel_whose_run_was_replaced_is_found(three: Store, tmp_path: Path)
     for entry in list(three.entries("runs/a/")):
         three.delete(entry.key)
     publish_run(three, tmp_path, "a", b"an impostor")
-    assert [fault.place for fault in verify(three)] == ["channels/champion.json"]
+    assert [fault.key for fault in verify(three)] == ["channels/champion.json"]
 
 
 def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
@@ -57,7 +57,7 @@ def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
     promote(three, "b")
     rollback(three)
     found = prune_candidates(three, days=0)
-    assert [(run.name, run.published) for run in found] == [("c", True)]
+    assert [(run.name, run.published_at) for run in found] == [("c", True)]
     assert prune_candidates(three, days=1) == []
     promote(three, "c", "late")
     prune(three, found[0])
@@ -79,7 +79,7 @@ def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
     publish_scores(folder_store, "november", {}, [PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))], tmp_path / "scores")
     assert list(verify(folder_store)) == []
     folder_store.write("scores/november/predictions.csv", b"id\n")
-    faults = {fault.place: fault.what for fault in verify(folder_store)}
+    faults = {fault.place: fault.problem for fault in verify(folder_store)}
     assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of")
     assert len(faults) == 1
 
@@ -92,7 +92,7 @@ def test_old_shards_and_tables_may_go_and_new_ones_stay(store: Store, tmp_path: 
     assert old_scores(store, days=1) == []
     assert [entry.key for entry in old_shards(store, days=0)] == ["shards/" + "a" * 64 + ".json"]
     found = old_scores(store, days=0)
-    assert [(each.room, each.name, each.published) for each in found] == [("scores", "november", True)]
+    assert [(each.namespace, each.name, each.published) for each in found] == [("scores", "november", True)]
     prune(store, found[0])
     assert list(store.folders("scores/")) == []
     assert list(store.folders("shards/")) == []

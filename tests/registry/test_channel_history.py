@@ -10,7 +10,7 @@ from pcam_model.registry import channel_history as history
 from pcam_model.registry.audit import verify
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.capabilities import probe
-from pcam_model.registry.channel_history import Channel, newest_first, whole_history
+from pcam_model.registry.channel_history import Channel, newest_first, full_history
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
 from pcam_model.registry.manifest import json_bytes
 from pcam_model.registry.pruning import prune_candidates
@@ -18,7 +18,7 @@ from pcam_model.registry.pruning import prune_candidates
 
 @pytest.fixture
 def three(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(history, "PAGE", 2)
+    monkeypatch.setattr(history, "PAGE_SIZE", 2)
     for name in "abc":
         publish_run(store, tmp_path, name, name.encode() * 50)
     return store
@@ -27,7 +27,7 @@ def three(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 def runs(store: Store) -> str:
     channel = read_channel(store)
     assert channel is not None
-    moves = whole_history(store, channel)
+    moves = full_history(store, channel)
     assert channel.moves == len(moves)
     assert moves[::-1] == list(newest_first(store, channel))
     return "".join(move.run for move in moves)
@@ -54,7 +54,7 @@ class Counting:
 
 def cost(store: Store, name: str) -> tuple[int, int]:
     counting = Counting(store)
-    promote(counting, name, who="ada")  # type: ignore[arg-type]
+    promote(counting, name, author="ada")  # type: ignore[arg-type]
     return counting.requests, counting.bytes
 
 
@@ -76,10 +76,10 @@ def test_a_promotion_costs_the_same_after_many(folder_store: Store, tmp_path: Pa
     for name in "ab":
         publish_run(folder_store, tmp_path, name)
     probe(folder_store)  # once a process
-    early = [cost(folder_store, "ab"[turn % 2]) for turn in range(3 * history.PAGE)]
+    early = [cost(folder_store, "ab"[turn % 2]) for turn in range(3 * history.PAGE_SIZE)]
     for turn in range(600 - len(early)):
-        promote(folder_store, "ab"[turn % 2], who="ada")
-    late = [cost(folder_store, "ab"[turn % 2]) for turn in range(history.PAGE)]
+        promote(folder_store, "ab"[turn % 2], author="ada")
+    late = [cost(folder_store, "ab"[turn % 2]) for turn in range(history.PAGE_SIZE)]
     assert max(late)[0] <= max(early)[0] <= 5  # one more where a page is laid down
     most = max(moved for _, moved in late)
     assert most <= 1.05 * max(moved for _, moved in early) < 100_000
@@ -125,8 +125,8 @@ def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: St
     for damage in (lambda: three.delete(pages[0].key), lambda: three.write(pages[0].key, content[:-2] + b" \n")):
         damage()
         faults = list(verify(three))
-        assert [fault.place for fault in faults] == ["channels/champion.json"]
-        assert pages[0].key in faults[0].what
+        assert [fault.key for fault in faults] == ["channels/champion.json"]
+        assert pages[0].key in faults[0].problem
         with pytest.raises(ModelError, match="bring it back from a backup"):
             prune_candidates(three, days=0)
     assert promote(three, "a").run == "a"
@@ -156,4 +156,4 @@ def test_a_page_of_another_line_is_no_part_of_this_one(three: Store) -> None:
         three.read(next(iter(three.entries("history/beta/"))).key),
     )
     with pytest.raises(ModelError, match="of another channel"):
-        whole_history(three, strange)
+        full_history(three, strange)

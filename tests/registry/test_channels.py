@@ -23,17 +23,17 @@ def three(store: Store, tmp_path: Path) -> Store:
 
 def test_a_channel_points_to_what_was_promoted_last(three: Store) -> None:
     assert read_channel(three) is None
-    promote(three, "a", message="first", who="ada")
+    promote(three, "a", message="first", author="ada")
     channel = promote(three, "b")
     assert channel == read_channel(three)
     assert channel.run == "b"
     assert channel.before == "a"
-    assert [(move.run, move.kind, move.why) for move in channel.history] == [
+    assert [(move.run, move.kind, move.message) for move in channel.history] == [
         ("a", "promote", "first"),
         ("b", "promote", ""),
     ]
-    assert channel.history[0].who == "ada"
-    assert "@" in channel.history[1].who
+    assert channel.history[0].author == "ada"
+    assert "@" in channel.history[1].author
     assert [found.name for found in list_channels(three)] == ["champion"]
 
 
@@ -70,7 +70,7 @@ def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -
     def work(number: int) -> None:
         for _ in range(3):
             try:
-                promote(three, "ab"[number % 2], who=str(number))
+                promote(three, "ab"[number % 2], author=str(number))
                 told.append("won")
             except BusyError as error:
                 assert "just now" in str(error)
@@ -108,9 +108,9 @@ def test_a_store_that_ignores_conditions_is_found_out_and_refused(
     with pytest.raises(StoreError, match="--unsafe-single-writer"):
         promote(deaf, "a")  # type: ignore[arg-type]
     assert read_channel(folder_store) is None
-    assert promote(deaf, "a", alone=True).run == "a"  # type: ignore[arg-type]
+    assert promote(deaf, "a", single_writer=True).run == "a"  # type: ignore[arg-type]
 
 
 def test_the_probe_finds_conditions_kept_and_leaves_nothing(store: Store) -> None:
-    assert probe(store).kept
+    assert probe(store).conditional_writes
     assert list(store.entries()) == []

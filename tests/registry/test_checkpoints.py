@@ -15,7 +15,7 @@ from pcam_model.registry.audit import verify
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.checkpoints import fetch_checkpoint, list_checkpoints
 from pcam_model.registry.describe import describe_run
-from pcam_model.registry.live_sync import LiveSync, restore
+from pcam_model.registry.live_sync import LiveSync, restore_checkpoint
 from pcam_model.registry.runs import RunStore
 
 AUCS = {1: 0.7, 2: 0.9, 3: 0.8, 4: 0.85}
@@ -40,7 +40,7 @@ def train(folder: Path, beside: LiveSync, epochs: int) -> None:
         best = max(range(1, epoch + 1), key=AUCS.__getitem__)
         for old in set(range(1, epoch)) - {best}:
             (folder / epoch_file(old)).unlink(missing_ok=True)
-        beside.look()
+        beside.sync()
 
 
 def finish(run: RunStore, folder: Path, epoch: int) -> None:
@@ -60,7 +60,7 @@ def test_old_ones_go_as_new_ones_come_but_never_what_is_gone_on_from(run: RunSto
     assert listed(run) == [(2, 0.9, True, False), (4, 0.85, False, False)]
     kinds = [entry.key.removeprefix(LIVE).split("-")[0] for entry in run.store.entries(LIVE)]
     assert sorted(kinds) == ["epoch", "epoch", "latest", "live.json"]
-    assert restore(run, "checkpoints/finetune", tmp_path / "elsewhere")
+    assert restore_checkpoint(run, "checkpoints/finetune", tmp_path / "elsewhere")
     assert {path.name: path.read_bytes() for path in (tmp_path / "elsewhere").iterdir()} == {
         path.name: path.read_bytes() for path in (tmp_path / "work").iterdir()
     }
@@ -68,10 +68,10 @@ def test_old_ones_go_as_new_ones_come_but_never_what_is_gone_on_from(run: RunSto
 
 def test_a_machine_that_goes_on_keeps_the_best_of_the_one_before(run: RunStore, tmp_path: Path) -> None:
     train(tmp_path / "one", LiveSync(run, "checkpoints/finetune", tmp_path / "one"), 3)
-    assert restore(run, "checkpoints/finetune", tmp_path / "two")
+    assert restore_checkpoint(run, "checkpoints/finetune", tmp_path / "two")
     beside = LiveSync(run, "checkpoints/finetune", tmp_path / "two")
     write_atomic(tmp_path / "two" / "latest.safetensors", safetensors(b"later" * 40))
-    beside.look()
+    beside.sync()
     assert listed(run) == [(2, 0.9, True, False), (3, 0.8, False, False)]
 
 
@@ -79,7 +79,7 @@ def test_without_an_epochs_weights_training_goes_on_all_the_same(run: RunStore, 
     train(tmp_path / "work", LiveSync(run, "checkpoints/finetune", tmp_path / "work"), 3)
     for entry in list(run.store.entries(LIVE + "epoch-0002")):
         run.store.delete(entry.key)
-    assert restore(run, "checkpoints/finetune", tmp_path / "elsewhere")
+    assert restore_checkpoint(run, "checkpoints/finetune", tmp_path / "elsewhere")
     names = sorted(path.name for path in (tmp_path / "elsewhere").glob("[!.]*"))
     assert names == [epoch_file(3), "latest.safetensors", "metrics.jsonl"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from pcam_model.core.errors import ModelError, SourceError
 from pcam_model.registry.audit import verify
-from pcam_model.registry.datasets import LIST, fetch_dataset, find_dataset, upload_dataset
+from pcam_model.registry.datasets import LISTING_FILE, fetch_dataset, find_dataset, upload_dataset
 
 ASKED = {"source": "kaggle", "limit": None}
 DIGEST = "a" * 64
@@ -49,7 +49,7 @@ def test_keeping_again_sends_nothing_again(folder_store, made):
 
 def test_a_pack_whose_keeping_broke_off_is_not_there(tmp_path, folder_store, made):
     upload_dataset(folder_store, ASKED, DIGEST, made)
-    folder_store.delete(f"datasets/{DIGEST}/{LIST}")
+    folder_store.delete(f"datasets/{DIGEST}/{LISTING_FILE}")
     with pytest.raises(ModelError, match="has no whole pack"):
         fetch_dataset(folder_store, DIGEST, tmp_path / "back", check)
     assert not (tmp_path / "back").exists()
@@ -68,8 +68,8 @@ def test_verifying_the_store_reads_its_packs_too(folder_store, made):
     upload_dataset(folder_store, ASKED, DIGEST, made)
     assert list(verify(folder_store)) == []
     folder_store.write(f"datasets/{DIGEST}/patches.npy", b"short")
-    assert [fault.place for fault in verify(folder_store)] == [f"datasets/{DIGEST}/patches.npy"]
-    folder_store.delete(f"datasets/{DIGEST}/{LIST}")
+    assert [fault.key for fault in verify(folder_store)] == [f"datasets/{DIGEST}/patches.npy"]
+    folder_store.delete(f"datasets/{DIGEST}/{LISTING_FILE}")
     assert list(verify(folder_store)) == []
 
 

@@ -46,7 +46,7 @@ def test_a_server_that_is_killed_and_comes_back_takes_the_whole_run(real_setting
         back.set()
 
     place.run_step("model", Made, make, {})
-    published = place.publish(patience=240.0)
+    published = place.publish(timeout_s=240.0)
     assert killed.is_set()
     assert back.wait(60)
     store = open_store(real_settings)

@@ -10,7 +10,7 @@ from a_run import safetensors
 from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Store, StoreUnavailable
-from pcam_model.registry.live_sync import LiveSync, restore
+from pcam_model.registry.live_sync import LiveSync, restore_checkpoint
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.workspace import Workspace
 
@@ -26,25 +26,25 @@ def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: S
         write_atomic(folder / "latest.safetensors", safetensors(turn * 50))
         with (folder / "metrics.jsonl").open("ab") as file:
             file.write(b'{"turn": "%s"}\n{"half' % turn)
-        beside.look()
+        beside.sync()
     assert store.read("runs/a/checkpoints/finetune/metrics.jsonl").endswith(b'{"turn": "three"}\n')
     live = [entry.key for entry in store.entries("runs/a/checkpoints/finetune/live/")]
     assert len(live) == 2
     assert live[-1].endswith("live.json")
-    assert restore(run, "checkpoints/finetune", tmp_path / "elsewhere")
+    assert restore_checkpoint(run, "checkpoints/finetune", tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere/latest.safetensors").read_bytes() == safetensors(b"three" * 50)
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["latest.safetensors", "metrics.jsonl"]
     assert (tmp_path / "elsewhere/metrics.jsonl").read_bytes().count(b"\n") == 3
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
-    assert not restore(run, "checkpoints/frozen", tmp_path / "none")
+    assert not restore_checkpoint(run, "checkpoints/frozen", tmp_path / "none")
 
 
 def test_a_checkpoint_of_this_machine_is_not_replaced(store: Store, tmp_path: Path) -> None:
     run = RunStore(store, "a")
     write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"old"))
-    LiveSync(run, "finetune", tmp_path / "work").look()
+    LiveSync(run, "finetune", tmp_path / "work").sync()
     write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"newer"))
-    assert not restore(run, "finetune", tmp_path / "work")
+    assert not restore_checkpoint(run, "finetune", tmp_path / "work")
     assert (tmp_path / "work" / "latest.safetensors").read_bytes() == safetensors(b"newer")
 
 
@@ -54,7 +54,7 @@ def test_another_machine_goes_on_and_nothing_of_the_way_is_left(tmp_path: Path) 
 
     def killed(folder: Path) -> Made:
         write_atomic(folder / "latest.safetensors", safetensors(b"so far"))
-        LiveSync(place.run_store, "finetune", folder).look()
+        LiveSync(place.run_store, "finetune", folder).sync()
         raise KeyboardInterrupt
 
     def go_on(folder: Path) -> Made:

@@ -13,7 +13,7 @@ from a_run import model_folder, publish_run
 
 from pcam_model.core.errors import BusyError
 from pcam_model.registry.audit import verify
-from pcam_model.registry.channel_history import whole_history
+from pcam_model.registry.channel_history import full_history
 from pcam_model.registry.channels import promote, read_channel
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import pull, verify_folder
@@ -45,7 +45,7 @@ def publish_and_promote(address: str, folder: str, number: int, rounds: int) -> 
         publish_run(store, Path(folder) / name, name, name.encode() * 300)
         while True:
             try:
-                promote(store, name, who=str(number))
+                promote(store, name, author=str(number))
                 break
             except BusyError:
                 time.sleep(random.random() * 0.05)
@@ -78,19 +78,19 @@ def test_many_publish_and_promote_at_once_and_the_history_is_a_line(address: str
     store = open_store(address)
     channel = read_channel(store)
     assert channel is not None
-    moves = whole_history(store, channel)
+    moves = full_history(store, channel)
     assert sorted(move.run for move in moves) == sorted(
         f"p{number}-{turn}" for number in range(PROCESSES) for turn in range(ROUNDS)
     )
     for number in range(PROCESSES):
-        own = [move.run for move in moves if move.who == str(number)]
+        own = [move.run for move in moves if move.author == str(number)]
         assert own == [f"p{number}-{turn}" for turn in range(ROUNDS)]
     assert list(verify(store)) == []
 
 
-def publish_large(address: str, folder: str, begun: str) -> None:
+def publish_large(address: str, folder: str, exists_in_store: str) -> None:
     run = RunStore(open_store(address), "killed")
-    Path(begun).touch()
+    Path(exists_in_store).touch()
     run.reserve_run({"seed": 1})
     run.commit("model", Path(folder), {"made": "it"})
     run.publish()
@@ -98,17 +98,17 @@ def publish_large(address: str, folder: str, begun: str) -> None:
 
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_killed_publisher_leaves_a_whole_run_or_none(address: str, tmp_path: Path, number: int) -> None:
-    folder, begun = model_folder(tmp_path / "model", os.urandom(20 << 20)), tmp_path / "begun"
-    publisher = process(publish_large, address, str(folder), str(begun))
-    while not begun.exists():
+    folder, exists_in_store = model_folder(tmp_path / "model", os.urandom(20 << 20)), tmp_path / "begun"
+    publisher = process(publish_large, address, str(folder), str(exists_in_store))
+    while not exists_in_store.exists():
         time.sleep(0.005)
     time.sleep(random.random() * 0.6)
     publisher.kill()
     publisher.join()
     store = open_store(address)
     assert list(verify(store)) == []
-    publish_large(address, str(folder), str(begun))
-    assert RunStore(store, "killed").published() is not None
+    publish_large(address, str(folder), str(exists_in_store))
+    assert RunStore(store, "killed").find_published() is not None
     assert list(verify(store)) == []
     pull(store, "killed", tmp_path / "pulled")
     assert (tmp_path / "pulled/model/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

@@ -122,7 +122,7 @@ def test_what_is_not_whole_is_not_published(store: Store, tmp_path: Path) -> Non
     store.delete("runs/a/model/model.json")
     with pytest.raises(StoreError, match="unfinished: model"):
         run.publish()
-    assert run.published() is None
+    assert run.find_published() is None
 
 
 def test_another_plan_under_the_same_name_is_refused_by_its_keys(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_another_plan_under_the_same_name_is_refused_by_its_keys(store: Store) -
     run.reserve_run({"seed": 2, "finetune": {"epochs": 3, "rates": [1, 2]}}, {"python": "3.12"})
     with pytest.raises(ConfigError, match=r"finetune\.epochs was 3, is now 4; choose another run name"):
         run.reserve_run({"seed": 2, "finetune": {"epochs": 4, "rates": [1, 2]}})
-    assert json.loads(store.read("runs/a/config.json"))["about"] == {"python": "3.11"}
+    assert json.loads(store.read("runs/a/config.json"))["environment"] == {"python": "3.11"}
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a/b", "a b", "../a", "a" * 101, "ä", "a\n"])
@@ -162,7 +162,7 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
     ],
 )
 def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object], said: str) -> None:
-    good = {"format": 1, "run": "a", "published": "2026-01-01", "files": {}}
+    good = {"format": 1, "run": "a", "published_at": "2026-01-01", "files": {}}
     assert parse_manifest(json.dumps(good).encode(), "place", "a").run == "a"
     with pytest.raises(ModelError, match=said):
         parse_manifest(json.dumps(good | change).encode(), "place", "a")

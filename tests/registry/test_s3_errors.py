@@ -107,7 +107,7 @@ def test_a_refused_upload_speaks_the_same(serving: Callable[..., str], tmp_path:
 def test_a_store_that_may_not_be_written_is_said_before_a_run_begins(serving: Callable[..., str]) -> None:
     serving(403, "AccessDenied")
     place = Workspace(run="a", store="s3://models/here", folder="/nonexistent")
-    assert "may not write there; ask the bucket's owner" in said(place.begun)
+    assert "may not write there; ask the bucket's owner" in said(place.exists_in_store)
 
 
 def test_a_proxy_is_honoured(serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_step_is_made_once_and_known_on_another_machine(place: Workspace, tmp_path: Path) -> None:
     first = place.run_step("model", Made, make, {"seed": 1})
     assert place.run_step("model", Made, never, {"seed": 1}) == first
-    place.forget()
+    place.cleanup()
     elsewhere = place.model_copy(update={"folder": str(tmp_path / "elsewhere")})
     assert elsewhere.run_step("model", Made, never, {"seed": 1}) == Made(
         folder=str(tmp_path / "elsewhere/model"), number=3
@@ -63,13 +63,13 @@ def test_the_work_goes_on_while_the_store_is_away_and_is_published_when_it_is_ba
     assert place.run_step("model", Made, never, {"seed": 1}) == first
     (Path(place.folder) / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(StoreUnavailable, match="`pcam publish a` finishes it"):
-        place.publish(patience=0.0)
+        place.publish(timeout_s=0.0)
     assert "Going on" in capsys.readouterr().out
     assert (Path(place.folder) / "model" / "model.json").exists()
     away.undo()
-    published = place.publish(patience=0.0)
+    published = place.publish(timeout_s=0.0)
     manifest, same = read_manifest(open_store(place.store), "a")
     assert same == published
     assert sorted(manifest.files) == ["metrics.jsonl", "model/model.json", "model/model.safetensors", "model/step.json"]
     pull(open_store(place.store), "a", tmp_path / "pulled")
-    assert place.publish(patience=0.0) == published
+    assert place.publish(timeout_s=0.0) == published

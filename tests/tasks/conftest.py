@@ -6,7 +6,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from kaggle_standin import PORT, Standin, archive
+from kaggle_standin import Standin, archive
+from prefect_server import prefect, server_url
+
+from pcam_model.core import retry
+
+__all__ = ["prefect", "server_url"]
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +45,34 @@ def signed_in(home, monkeypatch):
 
 
 @pytest.fixture
-def kaggle(content):
-    standin, end = Standin(content), time.monotonic() + 30
-    while True:
-        try:
-            server = standin.serve(PORT)
-            break
-        except OSError as error:
-            if time.monotonic() > end:
-                pytest.skip(f"port {PORT}, the only one where Kaggle's SDK looks for a stand-in, is taken: {error}")
-            time.sleep(0.2)
+def kaggle(content, monkeypatch):
+    """The stand-in, on a port of its own, to which the address of Kaggle's test environment leads."""
+    from kagglesdk import kaggle_env
+
+    standin = Standin(content)
+    server = standin.serve()
+    standin.port = server.server_port
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, f"http://localhost:{standin.port}")
     yield standin
     server.shutdown()
     server.server_close()
     gc.collect()
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds of each wait before a retry, in order; time passes without waiting."""
+    clock = FakeClock()
+    monkeypatch.setattr(retry, "CLOCK", clock)
+    return clock.waits
+
+
+class FakeClock(retry.Clock):
+    def __init__(self):
+        self.waits = []
+
+    def monotonic(self):
+        return sum(self.waits)
+
+    def sleep(self, seconds):
+        self.waits.append(seconds)

@@ -1,4 +1,4 @@
-"""A stand-in for Kaggle's server on loopback: signs in, sends to where the archive lies, and takes submissions."""
+"""A stand-in for Kaggle's server on loopback: signs in, redirects to the archive, and takes submissions."""
 
 import json
 import zipfile
@@ -9,7 +9,6 @@ from typing import Any
 import web_standin
 from patch_sets import make_patch_set
 
-PORT = 7777  # where Kaggle's SDK looks with KAGGLE_API_ENVIRONMENT=TEST
 COUNTS = {"labelled": 100, "unlabelled": 6}
 
 
@@ -21,16 +20,18 @@ def archive(path: Path, seed: int) -> bytes:
 
 @dataclass
 class Standin(web_standin.Standin):
-    """`asked` also says "start" for each request to download, and each other method's name."""
+    """`requests` also has "start" for each request to download, and each other method's name."""
 
+    port: int = 0
+    """Where it listens."""
     user: str = ""
     """What the client signed in with."""
     refusal: bytes = b"no"
     """The body of what is in `answers`."""
     submitted: list[dict[str, Any]] = field(default_factory=list)
-    """What the client said of each submission, with the file's bytes under "content"."""
+    """The client's description of each submission, with the file's bytes under "content"."""
     scores: list[dict[str, Any]] = field(default_factory=list)
-    """What is said of the last submission each time that it is asked for; the last one stays."""
+    """The status of the last submission for each request in turn; the last one stays."""
     upload: int = 200
     """Status that an upload is answered with."""
 
@@ -51,7 +52,7 @@ class Handler(web_standin.Handler):
             status, headers = kaggle.answers.pop(0)
             return self.reply(status, headers, kaggle.refusal)
         if method == "DownloadDataFiles":
-            return self.reply(302, {"Location": f"http://localhost:{PORT}/files/archive.zip?signature=abc"}, b"")
+            return self.reply(302, {"Location": f"http://localhost:{kaggle.port}/files/archive.zip?signature=abc"}, b"")
         answers = {"StartSubmissionUpload": start, "CreateSubmission": create, "ListSubmissions": listed}
         self.say(answers[method](kaggle, json.loads(body)))
 
@@ -66,19 +67,19 @@ class Handler(web_standin.Handler):
         self.reply(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
 
 
-def start(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+def start(kaggle: Standin, fields: dict[str, Any]) -> dict[str, Any]:
     """An upload begins."""
-    kaggle.submitted.append(asked)
-    return {"token": "a-token", "createUrl": f"http://localhost:{PORT}/upload"}
+    kaggle.submitted.append(fields)
+    return {"token": "a-token", "createUrl": f"http://localhost:{kaggle.port}/upload"}
 
 
-def create(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+def create(kaggle: Standin, fields: dict[str, Any]) -> dict[str, Any]:
     """What was uploaded becomes a submission."""
-    kaggle.submitted[-1] |= asked
+    kaggle.submitted[-1] |= fields
     return {"message": "Successfully submitted", "ref": 42}
 
 
-def listed(kaggle: Standin, asked: dict[str, Any]) -> dict[str, Any]:
+def listed(kaggle: Standin, fields: dict[str, Any]) -> dict[str, Any]:
     """An older submission, and the last one as it is by now."""
     now = kaggle.scores.pop(0) if len(kaggle.scores) > 1 else kaggle.scores[0]
     last = {"ref": 42, "date": "2026-01-02T03:04:05.678Z", **now}

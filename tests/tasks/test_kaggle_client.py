@@ -16,30 +16,27 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 PIECE = 1 << 20  # the client keeps what arrives in pieces of this size
 
 
-class Waits(list):
-    """The pauses that were asked for, without pausing."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
+@pytest.fixture(autouse=True)
+def no_waiting(waits):
+    """No test waits."""
 
 
-def download(tmp_path, waits=None, **counts):
-    return download_competition(
-        tmp_path / "downloads", **{**COUNTS, **counts}, wait=Waits() if waits is None else waits
-    )
+def download(tmp_path, **counts):
+    return download_competition(tmp_path / "downloads", **{**COUNTS, **counts})
 
 
 def whole(tmp_path, kaggle):
     path = tmp_path / "downloads" / f"{COMPETITION}.zip"
-    return path.read_bytes() == kaggle.content and sorted(p.name for p in path.parent.iterdir()) == [
-        f"{COMPETITION}.json",
-        f"{COMPETITION}.zip",
-    ]
+    return path.read_bytes() == kaggle.content and files(path.parent) == [f"{COMPETITION}.json", f"{COMPETITION}.zip"]
 
 
 def nothing_left(tmp_path):
-    folder = tmp_path / "downloads"
-    return not folder.exists() or not list(folder.iterdir())
+    return files(tmp_path / "downloads") == []
+
+
+def files(folder):
+    """The names of a folder's files, without lock files."""
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def test_the_archive_arrives_whole_and_is_asked_for_once(tmp_path, signed_in, kaggle):
@@ -74,7 +71,7 @@ def test_three_cuts_are_gone_on_from(tmp_path, signed_in, kaggle):
 
 
 def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, signed_in, kaggle, monkeypatch):
-    monkeypatch.setattr(kaggle_session, "SILENCE", (5.0, 0.5))
+    monkeypatch.setattr(kaggle_session, "TIMEOUTS_S", (5.0, 0.5))
     kaggle.cuts, kaggle.silence = [PIECE + 100], 60.0
     begun = time.monotonic()
     download(tmp_path)
@@ -129,16 +126,16 @@ def test_403_says_where_to_accept_the_rules(tmp_path, signed_in, kaggle):
     assert nothing_left(tmp_path)
 
 
-def test_429_is_waited_for_as_long_as_it_asks(tmp_path, signed_in, kaggle):
-    kaggle.answers, waits = [(429, {"Retry-After": "7"}), (429, {})], Waits()
-    download(tmp_path, waits)
+def test_429_is_waited_for_as_long_as_it_asks(tmp_path, signed_in, kaggle, waits):
+    kaggle.answers = [(429, {"Retry-After": "7"}), (429, {})]
+    download(tmp_path)
     assert waits == [7.0, 2.0]
     assert whole(tmp_path, kaggle)
 
 
-def test_503_for_a_while_is_waited_for(tmp_path, signed_in, kaggle):
-    kaggle.answers, waits = [(503, {})] * 4, Waits()
-    download(tmp_path, waits)
+def test_503_for_a_while_is_waited_for(tmp_path, signed_in, kaggle, waits):
+    kaggle.answers = [(503, {})] * 4
+    download(tmp_path)
     assert waits == [1.0, 2.0, 4.0, 8.0]
     assert whole(tmp_path, kaggle)
 

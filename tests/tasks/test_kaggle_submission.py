@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from kaggle_standin import Standin
-from tasks.kaggle.answers import COMPETITION
+from tasks.kaggle.errors import COMPETITION
 
 from pcam_model.core.errors import SourceError, SubmissionError
 from tasks.kaggle.submission import submit
@@ -28,14 +28,16 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def no_wait(_: float) -> None:
-    """Time passes of itself."""
+@pytest.fixture(autouse=True)
+def no_waiting(waits: list[float]) -> None:
+    """No test waits."""
 
 
-def test_both_scores_come_back_when_kaggle_has_them(signed_in: None, kaggle: Standin, file: Path) -> None:
+def test_both_scores_come_back_when_kaggle_has_them(
+    signed_in: None, kaggle: Standin, file: Path, waits: list[float]
+) -> None:
     kaggle.scores = [PENDING, PENDING, DONE]
-    waits: list[float] = []
-    found = submit(file, "run first", wait=waits.append)
+    found = submit(file, "run first")
     assert (found.public, found.private, found.scored, found.ref) == (0.9621, 0.9587, True, 42)
     (sent,) = kaggle.submitted
     assert sent["content"] == file.read_bytes()
@@ -47,7 +49,7 @@ def test_both_scores_come_back_when_kaggle_has_them(signed_in: None, kaggle: Sta
 
 def test_what_is_not_scored_in_time_is_not_lost(signed_in: None, kaggle: Standin, file: Path) -> None:
     kaggle.scores = [PENDING]
-    found = submit(file, "m", patience=10, wait=no_wait)
+    found = submit(file, "m", timeout=10)
     assert not found.scored
     assert found.public is None
     assert found.ref == 42
@@ -55,7 +57,7 @@ def test_what_is_not_scored_in_time_is_not_lost(signed_in: None, kaggle: Standin
 
 def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle: Standin, file: Path) -> None:
     kaggle.scores = [{"status": "COMPLETE", "privateScore": "0.9", "publicScore": ""}]
-    found = submit(file, "m", wait=no_wait)
+    found = submit(file, "m")
     assert (found.public, found.private) == (None, 0.9)
 
 
@@ -71,7 +73,7 @@ def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle
             SubmissionError,
             "refuses it .The deadline has",
         ),
-        (503, b"busy", SubmissionError, "Nothing was submitted: Kaggle answered 503"),
+        (503, b"busy", SubmissionError, "Nothing was submitted: Kaggle answers 503"),
     ],
 )
 def test_a_refusal_is_one_sentence(
@@ -79,7 +81,7 @@ def test_a_refusal_is_one_sentence(
 ) -> None:
     kaggle.answers, kaggle.refusal = [(status, {})] * 9, body
     with pytest.raises(error, match=said):
-        submit(file, "m", wait=no_wait)
+        submit(file, "m")
     assert kaggle.submitted == []
 
 
@@ -88,10 +90,10 @@ def test_an_upload_that_fails_and_a_score_that_cannot_be_made_are_said(
 ) -> None:
     kaggle.upload = 410
     with pytest.raises(SubmissionError, match="did not take the file submission.csv"):
-        submit(file, "m", wait=no_wait)
+        submit(file, "m")
     kaggle.upload, kaggle.scores = 200, [{"status": "ERROR", "errorDescription": "Missing ids"}]
     with pytest.raises(SubmissionError, match="could not score the submission .Missing ids"):
-        submit(file, "m", wait=no_wait)
+        submit(file, "m")
 
 
 def test_nothing_but_a_submission_is_sent(signed_in: None, kaggle: Standin, tmp_path: Path) -> None:
