@@ -40,7 +40,7 @@ def train(folder: Path, beside: LiveSync, epochs: int) -> None:
         best = max(range(1, epoch + 1), key=AUCS.__getitem__)
         for old in set(range(1, epoch)) - {best}:
             (folder / epoch_file(old)).unlink(missing_ok=True)
-        beside.sync()
+        beside.sync_now()
 
 
 def finish(run: RunStore, folder: Path, epoch: int) -> None:
@@ -71,7 +71,7 @@ def test_a_machine_that_goes_on_keeps_the_best_of_the_one_before(run: RunStore, 
     assert restore_checkpoint(run, "checkpoints/finetune", tmp_path / "two")
     beside = LiveSync(run, "checkpoints/finetune", tmp_path / "two")
     write_atomic(tmp_path / "two" / "latest.safetensors", safetensors(b"later" * 40))
-    beside.sync()
+    beside.sync_now()
     assert listed(run) == [(2, 0.9, True, False), (3, 0.8, False, False)]
 
 

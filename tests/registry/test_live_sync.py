@@ -26,7 +26,7 @@ def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: S
         write_atomic(folder / "latest.safetensors", safetensors(turn * 50))
         with (folder / "metrics.jsonl").open("ab") as file:
             file.write(b'{"turn": "%s"}\n{"half' % turn)
-        beside.sync()
+        beside.sync_now()
     assert store.read("runs/a/checkpoints/finetune/metrics.jsonl").endswith(b'{"turn": "three"}\n')
     live = [entry.key for entry in store.entries("runs/a/checkpoints/finetune/live/")]
     assert len(live) == 2
@@ -42,7 +42,7 @@ def test_a_watcher_reads_whole_lines_and_the_last_checkpoint_can_be_had(store: S
 def test_a_checkpoint_of_this_machine_is_not_replaced(store: Store, tmp_path: Path) -> None:
     run = RunStore(store, "a")
     write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"old"))
-    LiveSync(run, "finetune", tmp_path / "work").sync()
+    LiveSync(run, "finetune", tmp_path / "work").sync_now()
     write_atomic(tmp_path / "work" / "latest.safetensors", safetensors(b"newer"))
     assert not restore_checkpoint(run, "finetune", tmp_path / "work")
     assert (tmp_path / "work" / "latest.safetensors").read_bytes() == safetensors(b"newer")
@@ -54,7 +54,7 @@ def test_another_machine_goes_on_and_nothing_of_the_way_is_left(tmp_path: Path) 
 
     def killed(folder: Path) -> Made:
         write_atomic(folder / "latest.safetensors", safetensors(b"so far"))
-        LiveSync(place.run_store, "finetune", folder).sync()
+        LiveSync(place.run_store, "finetune", folder).sync_now()
         raise KeyboardInterrupt
 
     def go_on(folder: Path) -> Made:
