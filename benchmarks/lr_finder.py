@@ -141,7 +141,7 @@ def measure(name: str, pack: Pack, seed: int, args: argparse.Namespace) -> dict[
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Figures over the seeds of one network, by stage."""
-    result = {}
+    result: dict[str, Any] = {}
     for stage in STAGE_NAMES:
         stages = [row[stage] for row in rows.values()]
         lrs, lrs_before = ([row["lr"] for row in some] for some in (stages, [row["before"] for row in stages]))

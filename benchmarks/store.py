@@ -1,11 +1,12 @@
 """How fast the store moves a large file, beside boto3's own transfer on the same server, and how fast it checks.
 
-    AWS_ENDPOINT_URL_S3=... python benchmarks/store.py s3://bucket/bench      (any store's address will do)
+    AWS_ENDPOINT_URL_S3=... python benchmarks/store.py s3://bucket/bench      (any S3 server will do)
 
 Writes benchmarks/results/store.json: MB/s of both, interleaved, the ratio of the medians, peak memory of our side, and
 seconds for the check of a manifest of 1,000 files.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -95,11 +96,15 @@ def manifest_check(store: S3Store) -> float:
 
 
 def main() -> None:
-    store = open_store(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("uri", help="s3://bucket/prefix")
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    store = open_store(args.uri)
     if not isinstance(store, S3Store):
         raise SystemExit("name an s3:// store")
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
-        if "--memory" in sys.argv:
+        if args.memory:
             measure_memory(store, Path(folder))
             return
         rates = moved(store, Path(folder))
@@ -112,7 +117,7 @@ def main() -> None:
         "median": median,
         "upload_ratio": round(median["upload_ours"] / median["upload_boto3"], 3),
         "download_ratio": round(median["download_ours"] / median["download_boto3"], 3),
-        "peak_memory_mb": memory(sys.argv[1]),
+        "peak_memory_mb": memory(args.uri),
         "manifest_of_1000_files_seconds": manifest_check(store),
         "machine": {"cores": os.cpu_count(), "load": os.getloadavg(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), "boto3": boto3.__version__},

@@ -1,5 +1,6 @@
 """The check before a run, which `pcam check` shows too: the library's findings, Kaggle's and Prefect's."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +23,10 @@ def check_run(config: TrainConfig) -> None:
         MachineCheckError: the run would fail here.
     """
     validate_config(config.model_dump())
+    level = logging.INFO if config.source.kind == "sample" else logging.WARNING  # any machine can do the sample
     for finding in raise_for_failures([*check_machine(config), *check_kaggle(config)]):
         if finding.level == "warning":
-            log.warning("Check: %s: %s; %s", finding.what, finding.found, finding.remedy)
+            log.log(level, "Check: %s: %s; %s", finding.what, finding.found, finding.remedy)
 
 
 def check_kaggle(config: TrainConfig) -> Iterator[Finding]:
