@@ -7,7 +7,7 @@ Keys of a store, in the order in which a run writes them:
     sources/<digest of the request>.json    the digest of the pack that a source's configuration gave
     runs/<run>/config.json                  the configuration that decides the result, and the versions that ran it
     runs/<run>/status.json                  how a run ended that is not published; deleted when it resumes
-    runs/<run>/<step>/<file>                a step's files, such as `split`, `lr/frozen`, `checkpoints/finetune`, `report`
+    runs/<run>/<step>/<file>                a step's files; steps are `split`, `lr/frozen`, `checkpoints/finetune`, ...
     runs/<run>/<step>/live/                 a running step's last checkpoint; deleted when the step is done
     runs/<run>/<step>/live/live.json        its name, size and SHA-256; written last
     runs/<run>/<step>/step.json             the step's record, and its files with size and SHA-256; written last

@@ -1,4 +1,4 @@
-"""Files that were pulled before, by SHA-256, and the manifests that names stood for; used while a store is unavailable."""
+"""Files that were pulled before, by SHA-256, and the manifests of names; used while a store is unavailable."""
 
 import os
 import shutil

@@ -1,7 +1,7 @@
 """The moves of a channel: the last ones are part of the channel, older ones are in pages that never change.
 
-So a promotion, and reading where a channel points, cost the same after thousands of moves. A page is known by its digest
-and names the page before it: no move can be missing, and writing a page twice is writing it once.
+So a promotion, and reading where a channel points, cost the same after thousands of moves. A page is known by its
+digest and names the page before it: no move can be missing, and writing a page twice is writing it once.
 """
 
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def full_history(store: Store, channel: Channel) -> list[Move]:
 
 
 def rollback_target(store: Store, channel: Channel) -> str | None:
-    """The run that a rollback leads to: the last promoted one below those that were rolled back; None: there is none."""
+    """The run that a rollback leads to: the last promoted one below those that were rolled back, or None."""
     promotions_above = 1
     for move in newest_first(store, channel):
         if promotions_above == 0:

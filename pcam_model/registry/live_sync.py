@@ -1,4 +1,4 @@
-"""Upload of a running step's checkpoints and metrics while it works, and their download where it is resumed elsewhere."""
+"""Upload of a running step's checkpoints and metrics, and their download where it is resumed elsewhere."""
 
 import os
 import threading
@@ -41,9 +41,9 @@ class LiveState(Record):
 class LiveSync:
     """Context in which a thread uploads each new checkpoint and all complete lines of the metrics in a folder.
 
-    Metrics go to `<step>/<name>`, for readers elsewhere. A checkpoint goes to a name of its own below `<step>/live/`, and
-    `live/live.json` names it once it is complete; the same holds for the weights of single epochs, for as long as they
-    are in the folder. Files have to be replaced, not rewritten. A store that is unavailable is logged once.
+    Metrics go to `<step>/<name>`, for readers elsewhere. A checkpoint goes to a name of its own below `<step>/live/`,
+    and `live/live.json` names it once it is complete; the same holds for the weights of single epochs, for as long as
+    they are in the folder. Files have to be replaced, not rewritten. A store that is unavailable is logged once.
 
     Left by an interruption (an exception that is no `Exception`), it uploads what is new once more.
     """

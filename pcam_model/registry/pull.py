@@ -1,6 +1,5 @@
 """Download of a published run: verified, resumed where it broke off, and complete or not there."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +95,7 @@ def materialize(
     """Download folders of a resolved run; see `pull`."""
     files = {path: file for path, file in run.manifest.files.items() if not folders or path.split("/")[0] in folders}
     refuse_unsafe_names(run.published.uri, list(files))
-    target = Path(os.path.abspath(folder))
+    target = folder.resolve()
 
     def is_complete(path: Path) -> bool:
         return _has_run(path, run, files)

@@ -133,8 +133,8 @@ class RunStore:
         unfinished = [step for step, manifest in manifests.items() if manifest is None]
         if unfinished or not (manifests or files):
             raise StoreError(
-                f"{self.uri} cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}; run the flow again "
-                "under this run's name"
+                f"{self.uri} cannot be published, unfinished: {', '.join(unfinished) or 'all steps'}; run the flow "
+                "again under this run's name"
             )
         finished = {step: manifest for step, manifest in manifests.items() if manifest is not None}
         content = self._contents(finished) | _describe_files(files or {})

@@ -21,7 +21,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path) -> None:
         """`root` is made when the first object is written."""
-        self.root = Path(os.path.abspath(root))  # as an address has it: without `..`, symbolic links kept
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 (symbolic links stay)
 
     @property
     def uri(self) -> str:
@@ -142,7 +142,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 
 def _etag(file: BinaryIO) -> str:
-    """The SHA-256 of a small file, as only small ones are written conditionally; size, time and inode of a large one."""
+    """The SHA-256 of a small file; size, time and inode of a large one, which is never written conditionally."""
     status = os.fstat(file.fileno())
     if status.st_size > BLOCK_BYTES:
         return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"

@@ -93,8 +93,8 @@ def _from_boto_error(error: BotoCoreError, address: str, endpoint: str) -> Store
         )
     if isinstance(error, boto_errors.SSLError):
         return StoreError(
-            f"{endpoint}: its certificate is not trusted ({_root_message(error)}); set AWS_CA_BUNDLE to the file of its "
-            "certificate authority"
+            f"{endpoint}: its certificate is not trusted ({_root_message(error)}); set AWS_CA_BUNDLE to the file of "
+            "its certificate authority"
         )
     if isinstance(error, boto_errors.ProxyConnectionError):
         return StoreUnavailable(f"{endpoint}: the proxy does not answer; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
