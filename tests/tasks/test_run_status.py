@@ -1,13 +1,10 @@
 """A run that ends badly says so in the store, and no longer once it goes on."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
-from prefect.testing.utilities import prefect_test_harness
 
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import SourceError
@@ -45,27 +42,20 @@ def test_only_a_run_that_has_begun_and_is_not_published_has_an_ending(store: Sto
     assert read_status(store, "begun") is None
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-    gc.collect()  # Prefect's client leaves sockets behind; they go while their warnings are waived
-
-
 @pytest.mark.parametrize(
     ("fault", "state"), [(SourceError("no such file"), "Failed"), (KeyboardInterrupt(), "Crashed")]
 )
-def test_a_flow_leaves_its_state(server: None, store: Store, fault: BaseException, state: str) -> None:
-    @flow(name="ends", **STATUS_HOOKS)
-    def ends(run: str, store: dict[str, Any]) -> None:
+def test_a_flow_leaves_its_state(prefect: str, store: Store, fault: BaseException, state: str) -> None:
+    @flow(name="training", **STATUS_HOOKS)
+    def training(config: dict[str, Any]) -> None:
         raise fault
 
-    @flow(name="decides", **STATUS_HOOKS)
-    def decides(where: dict[str, Any]) -> None:
-        ends(run="begun", store=where)
+    @flow(name="retraining", **STATUS_HOOKS)
+    def retraining(config: dict[str, Any], promotion: dict[str, Any]) -> None:
+        training({**config, "run": "begun"})
 
     with pytest.raises(type(fault)):
-        decides({"uri": store.uri})
+        retraining({"store": {"uri": store.uri}}, {})
     ending = read_status(store, "begun")
     assert ending is not None
     assert ending.state == state
@@ -77,7 +67,7 @@ def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypa
     config = read_config(None, [f"store.uri={store.uri}", "run=again", "model.weights=none"])
     RunStore(store, "again").reserve_run(config.result_keys())
     write_status(store, "again", "Crashed", "killed")
-    publishing.begin.fn(config)
+    publishing.begin_run(config)
     assert read_status(store, "again") is None
 
 
