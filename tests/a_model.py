@@ -31,10 +31,22 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
         path=str(folder / "weights"), digest=digest, stage="finetune", epoch=1, step=1, lr=0.1, metrics={}
     )
     model = ModelMetadata(
-        run="made", arch="resnet18", image_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, tta=tta, temperature=1.7,
-        threshold=0.45, stage="finetune", weights_sha256=digest, onnx_sha256=sha256(folder / ONNX_FILE), pack_digest="", split="", config={},
+        run="made",
+        arch="resnet18",
+        image_size=SIZE,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        tta=tta,
+        temperature=1.7,
+        threshold=0.45,
+        stage="finetune",
+        weights_sha256=digest,
+        onnx_sha256=sha256(folder / ONNX_FILE),
+        pack_digest="",
+        split="",
+        config={},
         versions={"torch": torch.__version__},
-    )  # fmt: skip
+    )
     made = save_model(folder, checkpoint, model)
     (folder / "weights").unlink()
     assert sha256(folder / WEIGHTS_FILE) == digest

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def unchanged_process() -> Iterator[None]:
 def _state() -> dict[str, Any]:
     state: dict[str, Any] = {
         "os.environ": {name: value for name, value in os.environ.items() if name not in PYTEST_VARIABLES},
-        "working directory": os.getcwd(),
+        "working directory": str(Path.cwd()),
         "signal handlers": {number.name: signal.getsignal(number) for number in SIGNALS},
         "umask": _umask(),
     }

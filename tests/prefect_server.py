@@ -85,7 +85,8 @@ def start_server(folder: Path) -> dict[str, object]:
                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
     url, end = f"http://127.0.0.1:{port}/api", time.monotonic() + START_TIMEOUT_S
     while not is_healthy(url):
-        assert server.poll() is None and time.monotonic() < end, (folder / "prefect-server.log").read_text()[-3000:]
+        assert server.poll() is None, (folder / "prefect-server.log").read_text()[-3000:]
+        assert time.monotonic() < end, (folder / "prefect-server.log").read_text()[-3000:]
         time.sleep(0.2)
     return {"url": url, "pid": server.pid}
 
@@ -107,7 +108,6 @@ def clean_environment() -> dict[str, str]:
 
 def is_healthy(url: str) -> bool:
     """Whether a Prefect server answers there."""
-    with suppress(OSError, ValueError):
-        with build_opener(ProxyHandler({})).open(f"{url}/health", timeout=3) as response:
-            return json.load(response) is True
+    with suppress(OSError, ValueError), build_opener(ProxyHandler({})).open(f"{url}/health", timeout=3) as response:
+        return json.load(response) is True
     return False

@@ -73,7 +73,7 @@ def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, serve
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         said = process.stderr.read()
-        out, err = process.communicate()
+        _, err = process.communicate()
     assert process.returncode == 75, err
     assert "run three is cancelled; `make train RUN=three` goes on" in said
     assert "exit code 75" in said
@@ -125,7 +125,7 @@ def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, end: signal.S
         while not any("server start" in command for command in processes_of(project)):
             time.sleep(0.1)
         process.send_signal(end)
-        out, err = process.communicate()
+        _, err = process.communicate()
     assert process.returncode == 75, err
     assert processes_of(project) == []
 

@@ -86,7 +86,7 @@ def test_names_that_are_no_paths_stay_as_they_are(ask: Ask) -> None:
 def test_a_mistake_is_one_sentence_that_names_it(
     ask: Ask, variables: dict[str, str], kind: type[PcamError], named: str
 ) -> None:
-    with pytest.raises(kind, match=".") as caught:
+    with pytest.raises(kind, match=r".") as caught:
         ask(**variables)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)

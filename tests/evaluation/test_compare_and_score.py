@@ -40,7 +40,8 @@ def pcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert ended.value.code == (1 if fails else 0), out + err
         if not fails:
             return out
-        assert err.startswith("pcam: ") and err.count("\n") == 1, err
+        assert err.startswith("pcam: "), err
+        assert err.count("\n") == 1, err
         return err
 
     return run

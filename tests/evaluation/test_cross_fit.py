@@ -91,6 +91,6 @@ def test_too_few_slides_to_cross_fit_are_reported(make_evidence):
 
 
 def test_a_missing_column_is_named(make_evidence):
+    lacking = predictions(50, 1).drop(columns=["slide", "logit1"])
     with pytest.raises(ModelError, match="valid predictions lack slide, logit1"):
-        lacking = predictions(50, 1).drop(columns=["slide", "logit1"])
         calibrate_splits(make_evidence(predictions=split_predictions(valid=lacking)))

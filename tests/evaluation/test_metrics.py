@@ -41,7 +41,7 @@ def test_auc_ranks_logits_that_saturate_as_probabilities():
 def test_an_output_that_is_not_finite_is_refused_by_row(value):
     broken = LOGITS.copy()
     broken[3, 1] = value
-    with pytest.raises(ModelError, match="1 of 500 .* patch 3, .* lower lr"):
+    with pytest.raises(ModelError, match=r"1 of 500 .* patch 3, .* lower lr"):
         metrics.threshold_metrics(LABELS, broken)
 
 

@@ -127,7 +127,8 @@ def test_the_card_is_a_whole_markdown_document(report):
     tables = [block for block in card.split("\n\n") if block.startswith("|")]
     for block in tables:
         rows = block.strip().split("\n")
-        assert len(rows) > 3 and len({row.count("|") for row in rows}) == 1, block
+        assert len(rows) > 3, block
+        assert len({row.count("|") for row in rows}) == 1, block
 
 
 def test_a_model_of_generated_patches_says_that_it_knows_no_tissue(tmp_path, make_evidence):

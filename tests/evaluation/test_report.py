@@ -99,9 +99,10 @@ def test_the_pictures_are_small(written):
 
 
 def test_one_class_names_the_split_and_writes_nothing(tmp_path, make_evidence):
-    with pytest.raises(SplitError, match="The test patches .* 400 of class 1"):
-        one_class = predictions(400, 2).assign(label=1)
-        write_report(tmp_path, make_evidence(predictions=split_predictions(valid=predictions(400, 1), test=one_class)))
+    one_class = predictions(400, 2).assign(label=1)
+    evidence = make_evidence(predictions=split_predictions(valid=predictions(400, 1), test=one_class))
+    with pytest.raises(SplitError, match=r"The test patches .* 400 of class 1"):
+        write_report(tmp_path, evidence)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from pcam_model.registry import channel_history as history
 from pcam_model.registry.audit import verify
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.capabilities import probe
-from pcam_model.registry.channel_history import Channel, newest_first, full_history
+from pcam_model.registry.channel_history import Channel, full_history, newest_first
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
 from pcam_model.registry.manifest import json_bytes
 from pcam_model.registry.pruning import prune_candidates

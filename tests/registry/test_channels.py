@@ -73,8 +73,7 @@ def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -
                 promote(three, "ab"[number % 2], author=str(number))
                 told.append("won")
             except BusyError as error:
-                assert "just now" in str(error)
-                told.append("told")
+                told.append("told" if "just now" in str(error) else str(error))
 
     together(4, work)
     channel = read_channel(three)

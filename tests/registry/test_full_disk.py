@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_pull_onto_a_full_disk_ends_in_a_sentence_and_leaves_nothing_half(small_disk: Path, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     publish_run(store, tmp_path, payload=os.urandom(2 << 20).hex().encode())
-    with pytest.raises(DiskFullError, match="the disk is full .*free some room"):
+    with pytest.raises(DiskFullError, match=r"the disk is full .*free some room"):
         pull(store, "a", small_disk / "pulled")
     assert not (small_disk / "pulled").exists()
     assert not list(small_disk.rglob("*safetensors*"))

@@ -1,6 +1,5 @@
 """What a running step has so far can be watched, and gone on with on another machine."""
 
-import os
 import time
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def test_another_machine_goes_on_and_nothing_of_the_way_is_left(tmp_path: Path) 
 
     def go_on(folder: Path) -> Made:
         found = (folder / "latest.safetensors").read_bytes()
-        os.replace(folder / "latest.safetensors", folder / "final.safetensors")
+        (folder / "latest.safetensors").replace(folder / "final.safetensors")
         return Made(found=found.decode("latin1"))
 
     with pytest.raises(KeyboardInterrupt):

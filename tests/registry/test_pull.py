@@ -129,7 +129,7 @@ def test_a_pickle_is_refused_unread(folder_store: Store, tmp_path: Path, name: s
     run = RunStore(folder_store, "a")
     run.commit("model", folder, {})
     run.publish()
-    with pytest.raises(ModelError, match="of a kind that may run code|holds a pickle or worse"):
+    with pytest.raises(ModelError, match=r"of a kind that may run code|holds a pickle or worse"):
         pull(folder_store, "a", tmp_path / "pulled")
     assert not [path for path in tmp_path.iterdir() if "pulled" in path.name]
 

@@ -100,7 +100,7 @@ def test_the_manifest_names_every_file_with_its_digest(store: Store, tmp_path: P
 def test_a_published_run_does_not_change(store: Store, tmp_path: Path) -> None:
     publish_run(store, tmp_path)
     run, before = RunStore(store, "a"), store.read("runs/a/model/model.json")
-    with pytest.raises(StoreError, match="published and does not change .*choose another run name"):
+    with pytest.raises(StoreError, match=r"published and does not change .*choose another run name"):
         run.commit("model", model_folder(tmp_path / "a", b"others"), {"made": "a"})
     with pytest.raises(StoreError, match="published and does not change"):
         run.commit("more", model_folder(tmp_path / "a"), {})

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 from kaggle_standin import COUNTS, archive
@@ -154,7 +155,7 @@ def test_a_broken_body_of_the_right_length_is_asked_for_again_and_then_refused(t
     stop = {"tail": len(content), "middle": start + 50}[spoil]
     content[start:stop] = bytes(stop - start)
     kaggle.content = bytes(content)
-    with pytest.raises(SourceError, match="truncated or damaged|members are broken"):
+    with pytest.raises(SourceError, match=r"truncated or damaged|members are broken"):
         download(tmp_path)
     assert kaggle.requests == ["start", ""] * 2
     assert nothing_left(tmp_path)
@@ -168,7 +169,7 @@ def test_a_set_that_is_not_whole_is_refused(tmp_path, signed_in, kaggle):
 
 def test_a_changed_file_is_not_believed(tmp_path, signed_in, kaggle):
     archive = download(tmp_path)
-    with open(archive.path, "r+b") as file:
+    with Path(archive.path).open("r+b") as file:
         file.write(b"PK\0\0")
     assert download(tmp_path) == archive
     assert whole(tmp_path, kaggle)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from kaggle_standin import Standin
-from tasks.kaggle.errors import COMPETITION
 
 from pcam_model.core.errors import SourceError, SubmissionError
+from tasks.kaggle.errors import COMPETITION
 from tasks.kaggle.submission import submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -89,10 +89,10 @@ def test_an_upload_that_fails_and_a_score_that_cannot_be_made_are_said(
     signed_in: None, kaggle: Standin, file: Path
 ) -> None:
     kaggle.upload = 410
-    with pytest.raises(SubmissionError, match="did not take the file submission.csv"):
+    with pytest.raises(SubmissionError, match=r"did not take the file submission.csv"):
         submit(file, "m")
     kaggle.upload, kaggle.scores = 200, [{"status": "ERROR", "errorDescription": "Missing ids"}]
-    with pytest.raises(SubmissionError, match="could not score the submission .Missing ids"):
+    with pytest.raises(SubmissionError, match=r"could not score the submission .Missing ids"):
         submit(file, "m")
 
 

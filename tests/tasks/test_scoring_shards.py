@@ -22,7 +22,7 @@ from pcam_model.registry.backends.base import Store
 from pcam_model.registry.channels import promote
 from pcam_model.registry.config import StoreConfig
 from pcam_model.registry.factory import open_store
-from tasks.inference import workers
+from tasks.inference import task_runner
 
 Make = Callable[..., PatchSet]
 
@@ -97,7 +97,7 @@ def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
     named = scored(kaggle_zip, 7, "november")
     assert named.published.uri.endswith("/scores/november")
     assert scored(kaggle_zip, 7, "november") == named
-    with pytest.raises(StoreError, match="does not change .*choose another run name"):
+    with pytest.raises(StoreError, match=r"does not change .*choose another run name"):
         scored(patch_set(5, seed=8).zip(tmp_path / "other.zip"), 7, "november")
 
 
@@ -154,7 +154,7 @@ def test_the_workers_of_a_ray_cluster_score(prefect: None, store: Store, kaggle_
 
 def test_an_address_that_is_no_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="expected tcp://host:8786"):
-        workers("http://somewhere")
+        task_runner("http://somewhere")
     monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as where it is not installed
     with pytest.raises(PcamError, match=r"needs prefect_ray; pip install 'pcam\[ray\]'"):
-        workers("ray://somewhere:10001")
+        task_runner("ray://somewhere:10001")
