@@ -12,11 +12,14 @@ from pcam_model.core.smoothing import debiased_ema
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.evaluation import style
 from pcam_model.evaluation.metrics import Confusion
+from pcam_model.evaluation.outliers import mark_outliers, visible_range
 from pcam_model.evaluation.style import STAGE_COLOURS, STAGE_TITLES
 from pcam_model.training.lr_curve import LrCurve
 
 MAX_POINTS = 600  # of a line; more do not fit on a page
 EMA_BETA = 0.95
+MIN_LR_SPAN = 0.1  # nats: an LR curve flatter than this looks flat
+STEP_MARK_HEIGHT = 0.9  # of the axes: below the marks of epochs
 History = Sequence[Mapping[str, Any]]
 
 
@@ -38,21 +41,17 @@ def lr_panel(figure: Figure, stage: str, curve: LrCurve) -> None:
 def _lr_curve(axes: Axes, stage: str, curve: LrCurve) -> None:
     lrs, losses, suggestion = np.array(curve.lrs), np.array(curve.losses), curve.suggestion
     axes.plot(lrs, losses, color=STAGE_COLOURS[stage])
-    axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=_loss_range(losses))
+    limits = visible_range(losses, 0.5, MIN_LR_SPAN)
+    axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=limits)
+    mark_outliers(axes, lrs, losses, STAGE_COLOURS[stage], limit=1)
     axes.axvline(suggestion, color=style.RED, linewidth=1)
     axes.plot(suggestion, np.interp(np.log(suggestion), np.log(lrs), losses), "o", color=style.RED, ms=5)
     left = np.log(suggestion / lrs[0]) > 0.5 * np.log(lrs[-1] / lrs[0])
     axes.annotate(f"{suggestion:.2g} ({curve.method})", (suggestion, 0.97), xycoords=("data", "axes fraction"),
                   textcoords="offset points", xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="top",
                   color=style.RED, bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
-
-
-def _loss_range(losses: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Limits of the loss axis around the descent and the first rise; an exploding loss would flatten them."""
-    finite = losses[np.isfinite(losses)]
-    low, high = float(finite.min()), float(min(finite.max(), 1.6 * finite[0]))
-    pad = 0.06 * (high - low) or 0.1
-    return low - pad, high + pad
+    if not curve.informative:
+        axes.text(0.02, 0.03, "No information in this curve", transform=axes.transAxes, color=style.RED)
 
 
 def losses(figure: Figure, history: History, columns: int = 2) -> None:
@@ -62,10 +61,17 @@ def losses(figure: Figure, history: History, columns: int = 2) -> None:
     if not starts:
         style.empty_axes(top, "No step was recorded")
         return style.empty_axes(bottom, "")
+    top.set_ylim(visible_range(_all_losses(history)))
     for stage, start in starts.items():
         _stage(top, bottom, [line for line in history if line["stage"] == stage], stage, start)
     _label(top, bottom, starts, columns)
     return None
+
+
+def _all_losses(history: History) -> np.ndarray[Any, Any]:
+    """The losses of all steps and epochs, for the limits of their axis."""
+    names = {"step": "loss", "epoch": "valid_loss"}
+    return np.array([line[names[line["kind"]]] for line in history if line["kind"] in names], float)
 
 
 def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> None:
@@ -74,11 +80,16 @@ def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> N
     if steps:
         at, loss = _thin(start, steps, "loss")
         top.plot(at, loss, color=STAGE_COLOURS[stage], alpha=0.25, linewidth=0.7)
-        top.plot(at, debiased_ema(loss, EMA_BETA), color=STAGE_COLOURS[stage], label=f"{STAGE_TITLES[stage]}, training")
+        visible = np.fmin(loss, top.get_ylim()[1])  # an exploded step does not lift the mean of the next hundred
+        title = f"{STAGE_TITLES[stage]}, training"
+        top.plot(at, debiased_ema(visible, EMA_BETA), color=STAGE_COLOURS[stage], label=title)
         bottom.plot(*_thin(start, steps, "lr"), color=STAGE_COLOURS[stage])
+        mark_outliers(top, at, loss, STAGE_COLOURS[stage], limit=1, height=STEP_MARK_HEIGHT)
     if epochs:
-        top.plot(*_thin(start, epochs, "valid_loss"), "o--", ms=4, linewidth=1, color=STAGE_COLOURS[stage],
-                 mfc=style.PAPER, label=f"{STAGE_TITLES[stage]}, validation")  # fmt: skip
+        at, loss = _thin(start, epochs, "valid_loss")
+        title = f"{STAGE_TITLES[stage]}, validation"
+        top.plot(at, loss, "o--", ms=4, linewidth=1, color=STAGE_COLOURS[stage], mfc=style.PAPER, label=title)
+        mark_outliers(top, at, loss, STAGE_COLOURS[stage])
 
 
 def _thin(start: int, lines: History, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -96,7 +107,7 @@ def _label(top: Axes, bottom: Axes, starts: Mapping[str, int], columns: int) -> 
         for axes in (top, bottom):
             axes.axvline(start, color=style.MUTED, linewidth=0.8, linestyle=":")
     top.set(ylabel="Cross-entropy (nats)")
-    top.legend(ncols=columns, loc="upper right")
+    top.legend(ncols=columns, loc="lower right", bbox_to_anchor=(1, 1.01), borderaxespad=0)
     bottom.set(xlabel="Step", ylabel="LR", yscale="log")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))

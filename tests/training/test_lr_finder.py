@@ -7,7 +7,15 @@ import torch
 from stages import small_loader
 
 from pcam_model.core.errors import ConfigError
-from pcam_model.training.lr_curve import DEFAULT_LR, exploded_at, lr_at, read_curve, suggest
+from pcam_model.training.lr_curve import (
+    DEFAULT_LR,
+    SIGNIFICANT,
+    exploded_at,
+    fall_and_error,
+    lr_at,
+    read_curve,
+    suggest,
+)
 from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.stage import FrozenConfig, Stage
@@ -87,6 +95,13 @@ def test_flat_noise_holds_no_information_and_the_default_is_suggested_aloud(seed
     assert curve.method == "default"
     assert curve.suggestion == DEFAULT_LR["finetune"]
     assert "holds no information" in curve.reason
+
+
+@pytest.mark.parametrize("scale", [np.ones(100), np.linspace(0, 1, 100), np.geomspace(1e-3, 1, 60)])
+def test_fewer_than_one_noise_curve_in_a_hundred_passes_for_informative(scale: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    results = [fall_and_error(list(rng.normal(0, 0.2, len(scale)) * scale)) for _ in range(1000)]
+    assert sum(fall > SIGNIFICANT * error for fall, error in results) < 10
 
 
 @pytest.mark.parametrize("seed", range(10))
