@@ -19,7 +19,8 @@ from pcam_model.training.lr_curve import LrCurve
 MAX_POINTS = 600  # of a line; more do not fit on a page
 EMA_BETA = 0.95
 MIN_LR_SPAN = 0.1  # nats: an LR curve flatter than this looks flat
-STEP_MARK_HEIGHT = 0.9  # of the axes: below the marks of epochs
+LOWER_MARK = 0.87  # height of a mark below another mark or label, as a fraction of the axes
+BEHIND_TEXT = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}
 History = Sequence[Mapping[str, Any]]
 
 
@@ -43,15 +44,16 @@ def _lr_curve(axes: Axes, stage: str, curve: LrCurve) -> None:
     axes.plot(lrs, losses, color=STAGE_COLOURS[stage])
     limits = visible_range(losses, 0.5, MIN_LR_SPAN)
     axes.set(xscale="log", xlabel="Learning rate", ylabel="Training loss (smoothed)", ylim=limits)
-    mark_outliers(axes, lrs, losses, STAGE_COLOURS[stage], limit=1)
+    mark_outliers(axes, lrs, losses, STAGE_COLOURS[stage], limit=1, height=LOWER_MARK)
     axes.axvline(suggestion, color=style.RED, linewidth=1)
     axes.plot(suggestion, np.interp(np.log(suggestion), np.log(lrs), losses), "o", color=style.RED, ms=5)
     left = np.log(suggestion / lrs[0]) > 0.5 * np.log(lrs[-1] / lrs[0])
     axes.annotate(f"{suggestion:.2g} ({curve.method})", (suggestion, 0.97), xycoords=("data", "axes fraction"),
                   textcoords="offset points", xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="top",
-                  color=style.RED, bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
+                  color=style.RED, bbox=BEHIND_TEXT)  # fmt: skip
     if not curve.informative:
-        axes.text(0.02, 0.03, "No information in this curve", transform=axes.transAxes, color=style.RED)
+        text = "No information in this curve"
+        axes.text(0.02, 0.03, text, transform=axes.transAxes, color=style.RED, bbox=BEHIND_TEXT)
 
 
 def losses(figure: Figure, history: History, columns: int = 2) -> None:
@@ -84,7 +86,7 @@ def _stage(top: Axes, bottom: Axes, lines: History, stage: str, start: int) -> N
         title = f"{STAGE_TITLES[stage]}, training"
         top.plot(at, debiased_ema(visible, EMA_BETA), color=STAGE_COLOURS[stage], label=title)
         bottom.plot(*_thin(start, steps, "lr"), color=STAGE_COLOURS[stage])
-        mark_outliers(top, at, loss, STAGE_COLOURS[stage], limit=1, height=STEP_MARK_HEIGHT)
+        mark_outliers(top, at, loss, STAGE_COLOURS[stage], limit=1, height=LOWER_MARK)
     if epochs:
         at, loss = _thin(start, epochs, "valid_loss")
         title = f"{STAGE_TITLES[stage]}, validation"

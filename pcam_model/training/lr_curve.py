@@ -18,8 +18,8 @@ DROP_FIRST, DROP_LAST = 10, 5
 PLATEAU = 0.5
 EVALUATE_EVERY = 2  # steps from one loss in evaluation mode to the next
 CHANCE = math.log(2)  # the loss of a coin: what is below it has not exploded
-# Standard errors that the loss has to fall by. The lowest of some 90 points is chosen, and its error is estimated from as
-# few as ten steps: 3 would take one curve of pure noise in 20 for informative, 5 takes one in 400.
+# Standard errors that the loss has to fall by. The lowest of some 90 points is chosen, and its error is estimated from
+# as few as ten steps: 3 would take one curve of pure noise in 20 for informative, 5 takes one in 400.
 SIGNIFICANT = 5.0
 # fastai's fine_tune: 2e-3 for the head, half of it for the whole network.
 DEFAULT_LR: dict[StageName, float] = {"frozen": 2e-3, "finetune": 1e-3}
