@@ -2,10 +2,10 @@
 
     python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS [--seeds 0 1 ...] [--networks resnet18 ...]
 
-Three networks: ResNet-18 from random weights on the generated sample (the preset sample), MobileNetV2 from ImageNet's
-weights and ResNet-34 from random weights, both on real patches. The range test does not end here where the evaluation
-loss explodes, so that the suggestion of the training loss alone (`before`) follows from the same steps; with `--before`
-it is trained with, too. Everything is small: the figures of one row say only whether training diverged.
+Three networks: ResNet-18 from random weights on the generated sample (as in the preset sample), MobileNetV2 from
+ImageNet's weights and EfficientNet-B0 from random weights, both on real patches. With `--before` the same range test is
+also read as if only the training loss were known, and its suggestion is trained with, too. Everything is small: the
+figures of one row say only whether training diverged.
 """
 
 import argparse
@@ -22,13 +22,14 @@ import numpy as np
 from benchmarks.beside_fastai import packed
 from benchmarks.machine import write_result
 from pcam_model.core.errors import DivergenceError
+from pcam_model.core.log import log
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.data.pack import Pack, build_pack, load_patches, load_table
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.training.device import best_device
 from pcam_model.training.lr_curve import LrCurve, exploded_at, read_curve
-from pcam_model.training.lr_finder import LrFinder, LrFinderConfig, LrFinderSetup
+from pcam_model.training.lr_finder import LrFinder, LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
 from pcam_model.training.trainer import Trainer
@@ -57,9 +58,9 @@ class Setting:
 
 
 NETWORKS = {
-    "resnet18": Setting(64, False, False, 1),
-    "mobilenet_v2": Setting(96, True, True, 10),
-    "resnet34": Setting(48, True, False, 1),
+    "resnet18": Setting(32, False, False, 1),
+    "mobilenet_v2": Setting(64, True, True, 10),
+    "efficientnet_b0": Setting(32, True, False, 1),
 }
 
 
@@ -83,20 +84,23 @@ def make_loaders(pack: Pack, image_size: int, seed: int, train: int) -> Loaders:
     return first, second
 
 
-def range_test(network: PatchNetwork, train: PatchLoader, stage: Stage, seed: int, steps: int) -> list[LrCurve]:
-    """The curve, and that of the same steps without the evaluation losses; the network's weights are restored."""
-    config, weights = LrFinderConfig(steps=steps), deepcopy(network.state_dict())
+def range_test(network: PatchNetwork, train: PatchLoader, stage: Stage, seed: int, steps: int) -> LrCurve:
+    """The curve of the LR finder; the network's weights are restored."""
     with tempfile.TemporaryDirectory() as folder:
-        finder = LrFinder(network, train, LrFinderSetup(stage, config, seed, Path(folder)))
+        return find_lr(network, train, LrFinderSetup(stage, LrFinderConfig(steps=steps), seed, Path(folder)))
+
+
+def suggestion_before(network: PatchNetwork, train: PatchLoader, stage: Stage, seed: int, steps: int) -> float:
+    """What the valley of the training loss alone suggests; the network's weights are restored."""
+    weights = deepcopy(network.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        finder = LrFinder(network, train, LrFinderSetup(stage, LrFinderConfig(steps=steps), seed, Path(folder)))
         while finder.state.step < steps and exploded_at(finder.losses, []) is None:
             finder._step()
             finder._flush()
     network.load_state_dict(weights)
-    path = Path("lr.json")
-    return [
-        read_curve(finder.losses, finder.starts, evaluations, stage.name, config.method, steps, path)
-        for evaluations in (finder.evaluations, list[float]())
-    ]
+    curve = read_curve(finder.losses, finder.starts, [], stage.name, "valley", steps, Path("lr.json"))
+    return curve.suggestions["valley"]
 
 
 def train_at(lr: float, network: PatchNetwork, loaders: Loaders, stage: Stage, seed: int) -> dict[str, Any]:
@@ -106,17 +110,18 @@ def train_at(lr: float, network: PatchNetwork, loaders: Loaders, stage: Stage, s
         try:
             trainer.run()
         except DivergenceError:
-            return {"lr": lr, "diverged": True}
+            log.warning("training at %.2g diverged", lr)
         rows = trainer.metrics_log.rows()
     epochs = [row for row in rows if row["kind"] == "epoch"]
-    worst = max(row["valid_loss"] for row in epochs)
+    finished = len(epochs) == stage.config.epochs
+    worst = max(row["valid_loss"] for row in epochs) if finished else None
     return {
         "lr": float(f"{lr:.3g}"),
-        "valid_auc": round(epochs[-1]["valid_auc"], 4),
-        "valid_loss": round(epochs[-1]["valid_loss"], 4),
-        "worst_valid_loss": float(f"{worst:.5g}"),
+        "valid_auc": round(epochs[-1]["valid_auc"], 4) if finished else 0.5,
+        "valid_loss": round(epochs[-1]["valid_loss"], 4) if finished else None,
+        "worst_valid_loss": None if worst is None else float(f"{worst:.5g}"),
         "skipped_steps": sum(row["kind"] == "skipped" for row in rows),
-        "diverged": not worst < DIVERGED_LOSS,
+        "diverged": worst is None or not worst < DIVERGED_LOSS,
     }
 
 
@@ -128,13 +133,12 @@ def measure(name: str, pack: Pack, seed: int, args: argparse.Namespace) -> dict[
     network = build_network(config, seed, quiet=True).to(best_device())
     loaders = make_loaders(pack, image_size, seed, args.train)
     for stage in make_stages(setting, args.batch, args.epochs):
-        curve, before = range_test(stage.prepare(network), loaders[0], stage, seed, args.steps)
-        earlier = before.suggestions["valley"]
-        row: dict[str, Any] = {"method": curve.method, "reason": curve.reason}
+        inputs = stage.prepare(network), loaders[0], stage, seed, args.steps
+        curve = range_test(*inputs)
+        row: dict[str, Any] = {"method": curve.method, "informative": curve.informative, "reason": curve.reason}
         row["stable_lr"] = float(f"{curve.stable_lr:.3g}")
-        row["before"] = {"lr": float(f"{earlier:.3g}")}
         if args.before:
-            row["before"] = train_at(earlier, deepcopy(network), loaders, stage, seed)
+            row["before"] = train_at(suggestion_before(*inputs), deepcopy(network), loaders, stage, seed)
         result[stage.name] = row | train_at(curve.suggestion, network, loaders, stage, seed)
     return result | {"cpu_seconds": round(time.process_time() - start, 1)}
 
@@ -144,21 +148,23 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for stage in STAGE_NAMES:
         stages = [row[stage] for row in rows.values()]
-        lrs, lrs_before = ([row["lr"] for row in some] for some in (stages, [row["before"] for row in stages]))
-        result[stage] = {
-            "informative": sum(row["method"] != "default" for row in stages),
-            "of": len(stages),
-            "lr": [min(lrs), statistics.median(lrs), max(lrs)],
-            "lr_before": [min(lrs_before), statistics.median(lrs_before), max(lrs_before)],
-            "diverged": sum(row["diverged"] for row in stages),
-            "diverged_before": sum(row["before"].get("diverged", False) for row in stages),
-            "skipped_steps": sum(row.get("skipped_steps", 0) for row in stages),
-            "worst_valid_loss": max(row.get("worst_valid_loss", float("inf")) for row in stages),
-            "worst_valid_loss_before": max(row["before"].get("worst_valid_loss", 0.0) for row in stages),
-            "median_auc": statistics.median(row.get("valid_auc", 0.0) for row in stages),
-            "median_auc_before": statistics.median(row["before"].get("valid_auc", 0.0) for row in stages),
-        }
+        result[stage] = {"informative": sum(row["informative"] for row in stages), **trained(stages)}
+        if all("before" in row for row in stages):
+            result[stage]["before"] = trained([row["before"] for row in stages])
     return result
+
+
+def trained(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures over the trainings of the seeds."""
+    lrs = [row["lr"] for row in rows]
+    return {
+        "of": len(rows),
+        "lr": [min(lrs), statistics.median(lrs), max(lrs)],
+        "diverged": sum(row["diverged"] for row in rows),
+        "skipped_steps": sum(row["skipped_steps"] for row in rows),
+        "worst_valid_loss": max((row["worst_valid_loss"] for row in rows if row["worst_valid_loss"]), default=None),
+        "median_auc": statistics.median(row["valid_auc"] for row in rows),
+    }
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -167,8 +173,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=lambda path: str(Path(path).resolve()), help="of MobileNetV2's body")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
-    parser.add_argument("--train", type=int, default=640, help="patches to learn from")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--train", type=int, default=320, help="patches to learn from")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; the frozen stage has one")
     parser.add_argument("--steps", type=int, default=LrFinderConfig().steps, help="of each range test")
     parser.add_argument("--size", type=int, default=0, help="of all networks, for a slow machine")

@@ -21,6 +21,8 @@ CHANCE = math.log(2)  # the loss of a coin: what is below it has not exploded
 # Standard errors that the loss has to fall by. The lowest of some 90 points is chosen, and its error is estimated from
 # as few as ten steps: 3 would take one curve of pure noise in 20 for informative, 5 takes one in 400.
 SIGNIFICANT = 5.0
+# Of the highest stable rate, the most that is suggested: the test spends a few steps near a rate, a cycle many.
+STABLE_FRACTION = 0.5
 # fastai's fine_tune: 2e-3 for the head, half of it for the whole network.
 DEFAULT_LR: dict[StageName, float] = {"frozen": 2e-3, "finetune": 1e-3}
 
@@ -40,7 +42,7 @@ class LrCurve(Record):
     method: SuggestionMethod | Literal["default"]
     """default: the curve is not informative, and the stage's default rate is suggested."""
     suggestions: dict[str, float]
-    """The suggestion of each method."""
+    """The suggestion of each method, half of `stable_lr` at most."""
     informative: bool = True
     """Whether the loss falls by more than its noise explains."""
     reason: str = ""
@@ -99,11 +101,13 @@ def read_curve(
     gains = [loss - start for loss, start in zip(losses[:kept], starts[:kept], strict=True)]
     lrs, curve = [lr_at(step, steps) for step in range(kept)], _smoothed_losses(gains, starts[:kept])
     drop_last = 0 if kept < _stable_count(smoothed(losses)) else DROP_LAST  # 0: cut while training still went well
-    suggestions = suggest(np.array(lrs), np.array(curve), stage, drop_last)
     stable = HIGHEST if end is None else lrs[-1]
+    highest = STABLE_FRACTION * stable
+    suggestions = suggest(np.array(lrs), np.array(curve), stage, drop_last)
+    suggestions = {name: min(lr, highest) for name, lr in suggestions.items()}
     fall, error = fall_and_error(gains)
     informative = fall > SIGNIFICANT * error
-    chosen = suggestions[method] if informative else min(DEFAULT_LR[stage], stable)
+    chosen = suggestions[method] if informative else min(DEFAULT_LR[stage], highest)
     return LrCurve(
         path=str(path),
         stage=stage,

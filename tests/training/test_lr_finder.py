@@ -10,6 +10,7 @@ from pcam_model.core.errors import ConfigError
 from pcam_model.training.lr_curve import (
     DEFAULT_LR,
     SIGNIFICANT,
+    STABLE_FRACTION,
     exploded_at,
     fall_and_error,
     lr_at,
@@ -36,7 +37,7 @@ def test_the_search_leaves_network_and_random_state_as_they_were(tmp_path: Path,
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     expected = curve.suggestions["valley"] if curve.informative else DEFAULT_LR["frozen"]
-    assert curve.suggestion == min(expected, curve.stable_lr)
+    assert curve.suggestion == min(expected, STABLE_FRACTION * curve.stable_lr)
     assert 1e-7 < curve.suggestion < 10
 
 
@@ -122,7 +123,14 @@ def test_no_rate_is_suggested_at_which_evaluation_has_exploded() -> None:
     assert end == 49
     curve = read(fall, evaluations)
     assert curve.stable_lr == lr_at(end - 1, 100)
-    assert max(curve.suggestions["valley"], curve.suggestions["steep"], curve.suggestion) <= curve.stable_lr
+    assert max(*curve.suggestions.values(), curve.suggestion) <= STABLE_FRACTION * curve.stable_lr
+
+
+def test_the_default_too_keeps_away_from_where_evaluation_has_exploded() -> None:
+    gains = np.random.default_rng(0).normal(0, 0.2, 100)
+    curve = read(gains, [0.7] * 20 + [50.0] * 30)
+    assert not curve.informative
+    assert curve.suggestion == STABLE_FRACTION * curve.stable_lr < DEFAULT_LR["finetune"]
 
 
 def test_evaluation_below_a_coins_loss_has_not_exploded() -> None:
