@@ -3,8 +3,9 @@
 import logging
 import sys
 import weakref
+from contextlib import nullcontext
 
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SettingsContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -33,20 +34,23 @@ class UserErrorFilter(logging.Filter):
 class RunLogHandler(logging.Handler):
     """Forwards records of the logger `pcam_model` to the Prefect run in which they arise.
 
-    A thread without a run's context logs to the flow run that began last. Without any run, and where no other handler
-    shows the line, it goes to standard error.
+    A thread without a run's context logs to the flow run that began last, with that run's settings: they name the
+    server. Without any run, and where no other handler shows the line, it goes to standard error.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.flow_runs: list[tuple[weakref.ref[FlowRunContext], RunLogger]] = []
+        self.flow_runs: list[tuple[weakref.ref[FlowRunContext], SettingsContext | None, RunLogger]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record's message by the run's logger."""
         try:
-            logger = _run_logger() or self._last_flow_run_logger()
-            if logger is not None:
-                logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info, extra={FORWARDED: True})
+            if logger := _run_logger():
+                _forward(record, logger)
+            elif flow_run := self._last_flow_run():
+                settings, logger = flow_run
+                with settings.model_copy() if settings else nullcontext():
+                    _forward(record, logger)
             elif log.handlers == [self]:
                 print(self.format(record), file=sys.stderr, flush=True)
         except Exception:
@@ -54,11 +58,15 @@ class RunLogHandler(logging.Handler):
 
     def add_flow_run(self, context: FlowRunContext, logger: RunLogger) -> None:
         """Log lines of threads to this flow run, until it ends and its context is gone."""
-        self.flow_runs = [(run, log) for run, log in self.flow_runs if run() not in (None, context)]
-        self.flow_runs.append((weakref.ref(context), logger))
+        self.flow_runs = [each for each in self.flow_runs if each[0]() not in (None, context)]
+        self.flow_runs.append((weakref.ref(context), SettingsContext.get(), logger))
 
-    def _last_flow_run_logger(self) -> RunLogger | None:
-        return next((logger for context, logger in reversed(self.flow_runs) if context() is not None), None)
+    def _last_flow_run(self) -> tuple[SettingsContext | None, RunLogger] | None:
+        return next(((settings, logger) for run, settings, logger in reversed(self.flow_runs) if run()), None)
+
+
+def _forward(record: logging.LogRecord, logger: RunLogger) -> None:
+    logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info, extra={FORWARDED: True})
 
 
 class ConsoleFilter(logging.Filter):

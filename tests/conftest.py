@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import isolation
 import pytest
-from isolation import unchanged_process
 from patch_sets import PatchSet, make_patch_set
 
-__all__ = ["unchanged_process"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch all tests by isolation.py; as a plugin, since session fixtures call no hook of a folder's conftest."""
+    config.pluginmanager.register(isolation)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ PYTEST_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY"}
 LIBRARY_THREADS = (
     "AnyIO worker thread",  # anyio's pool
     "GlobalEventLoopThread",  # Prefect's own event loops
-    "RunSyncLoopThread",
+    "RunSync",
     "APILogWorkerThread",
     "EventsWorker",
     "asyncio_",
@@ -33,6 +33,19 @@ LIBRARY_THREADS = (
     "tqdm",
     "pymp-",
 )
+
+
+_shared_threads = set[threading.Thread]()  # of fixtures that outlive a test, and which stop them themselves
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """Note the threads that fixtures of a wider scope than a test have started."""
+    before = set(threading.enumerate())
+    result = yield
+    if fixturedef.scope != "function":
+        _shared_threads.update(set(threading.enumerate()) - before)
+    return result
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +123,9 @@ def _threads_left(before: set[threading.Thread]) -> list[str]:
         left = [
             thread.name
             for thread in threading.enumerate()
-            if thread not in before and thread.is_alive() and not thread.name.startswith(LIBRARY_THREADS)
+            if thread not in before | _shared_threads
+            and thread.is_alive()
+            and not thread.name.startswith(LIBRARY_THREADS)
         ]
         if not left or time.monotonic() > end:
             return left

@@ -108,9 +108,9 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
     assert "first" in pcam(home, "runs").stdout
     listed: list[dict[str, Any]] = json.loads(pcam(home, "runs", "--json").stdout)
     assert [run["name"] for run in listed] == ["first"]
-    assert listed[0]["published"]
+    assert listed[0]["published_at"]
     shown = json.loads(pcam(home, "show", "first", "--json").stdout)
-    assert shown["config"]["finetune"]["rate"] == 0.001
+    assert shown["config"]["finetune"]["lr"] == 0.001
     assert 0 <= shown["figures"]["test"]["auc"]["value"] <= 1
     scored = pcam(home, "score", "first", "sample", "--json")
     assert scored.returncode == 0, scored.stderr
@@ -122,7 +122,7 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "none"], "there is no run 'none'"),
+        (["show", "none"], "has no run 'none'"),
         (["score", "none", "sample"], "'none'"),
         (["score", "first", "missing.zip"], "missing.zip"),
         (["train", "--set", "finetune.epoch=3"], "did you mean finetune.epochs?"),

@@ -1,4 +1,4 @@
-"""Use a Prefect server: see that it is one, run a deployment to its end, serve the deployments (as a program)."""
+"""Run a deployment to its end, and serve the deployments (as a program), at the Prefect server of the environment."""
 
 import logging
 import os
@@ -14,7 +14,6 @@ from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelling, Crashed
 
 from deployments.local.stack import LOGS, OWN, STATE, server_url
@@ -28,22 +27,6 @@ NAMES = {True: "full-train", False: "full-train-local"}  # at the user's server 
 CHATTER = re.compile(
     "(Beginning|Downloading) flow|View at|Created task|Finished in|Executing|Engine exec|Running hook|Hook"
 )
-
-
-def check(url: str) -> None:
-    """Raise PcamError where PREFECT_API_URL is dead, or is not the API of a Prefect server that lets us in."""
-    run_step = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
-    try:
-        with run_step, get_client(httpx_settings={"timeout": 10}, sync_client=True) as client:
-            client.read_work_pools(limit=1)
-    except (httpx.HTTPError, ValueError) as error:
-        code = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else "no JSON"
-        found, remedy = f"answers {code}", "see that it ends in /api"
-        if code in (401, 403):
-            remedy = "set PREFECT_API_AUTH_STRING=user:password or PREFECT_API_KEY"
-        elif isinstance(error, httpx.TransportError):
-            found, remedy = "does not answer", "start that server, or unset PREFECT_API_URL to use a local one"
-        raise PcamError(f"PREFECT_API_URL={url} {found}, expected a Prefect server that lets us in; {remedy}") from None
 
 
 def run_to_the_end(folder: Path, parameters: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def promote(
 
     moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, single_writer=unsafe)
     if as_json:
-        return print_json(moved.model_dump(mode="json"))
+        return print_json({"name": moved.name, "run": moved.run, "before": moved.before})
     print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
 
 
@@ -122,7 +122,7 @@ def rollback(
 
     moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, single_writer=unsafe)
     if as_json:
-        return print_json(moved.model_dump(mode="json"))
+        return print_json({"name": moved.name, "run": moved.run, "before": moved.before})
     print(f"{channel}: back to {moved.run}")
 
 

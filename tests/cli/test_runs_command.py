@@ -72,7 +72,7 @@ def test_a_published_run_is_shown_without_training(store: str, model_folder: Pat
 
 def test_the_commands_of_the_store_report_in_json(store: str, model_folder: Path, tmp_path: Path) -> None:
     publish_model(open_store(store), model_folder)
-    assert pcam_json(store, "promote", "made")["run"] == "made"
+    assert pcam_json(store, "promote", "made") == {"name": "champion", "run": "made", "before": None}
     (channel,) = pcam_json(store, "channels")
     assert (channel["name"], channel["run"], len(channel["history"])) == ("champion", "made", 1)
     assert pcam_json(store, "pull", "champion", str(tmp_path / "pulled"))["folder"] == str(tmp_path / "pulled")

@@ -34,9 +34,9 @@ def test_the_gpu_container_asks_for_all_gpus_and_shared_memory_and_one_run_at_a_
 
 
 def test_a_pool_holds_names_of_credentials_and_no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deployments.pools import HANDED_ON, docker_template
+    from deployments.pools import FORWARDED_VARIABLES, docker_template
 
-    for name in HANDED_ON:
+    for name in FORWARDED_VARIABLES:
         monkeypatch.setenv(name, "a secret")
     template = docker_template()
     assert template["variables"]["properties"]["env"]["default"]["KAGGLE_KEY"] == "{{ $KAGGLE_KEY }}"

@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.retrain import retrain
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import BusyError
-from pcam_model.evaluation.promotion_gate import Decision
+from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.registry import channels
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.decisions import find_decision
@@ -56,9 +56,8 @@ def store(home: Path) -> Store:
 
 def again(home: Path, *keys: str, archive: str = "patches.zip", **promotion: Any) -> Decision:
     source = [f"source.path={home / archive}", "source.kind=path", f"source.slides={home / 'slides.csv'}"]
-    config = dict(read_config(None, [*source, *KEYS.split(), *TRAINING.split(), *keys]))
-    del config["run"]
-    return retrain(**config, promotion=promotion)
+    config = read_config(None, [*source, *KEYS.split(), *TRAINING.split(), *keys])
+    return retrain(config, promotion=PromotionConfig(**promotion))
 
 
 @pytest.fixture(scope="module")

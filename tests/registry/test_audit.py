@@ -35,12 +35,12 @@ def test_every_kind_of_damage_is_found(three: Store) -> None:
     three.write("runs/a/model/model.json", b"short")
     three.delete("runs/b/model/model.json")
     three.write("runs/c/manifest.json", b"{")
-    faults = {fault.place: fault.problem for fault in verify(three)}
+    faults = {fault.key: fault.problem for fault in verify(three)}
     assert faults["runs/a/model/model.safetensors"] == "another SHA-256 than published"
     assert faults["runs/a/model/model.json"].startswith("5 bytes instead of")
     assert faults["runs/b/model/model.json"] == "missing"
-    assert "not to be trusted" in faults["runs/c/manifest.json"]
-    assert "not to be trusted" in faults["channels/champion.json"]
+    assert "is malformed" in faults["runs/c/manifest.json"]
+    assert "is malformed" in faults["channels/champion.json"]
     assert len(faults) == 5
 
 
@@ -57,7 +57,7 @@ def test_only_what_no_channel_ever_named_may_go(three: Store) -> None:
     promote(three, "b")
     rollback(three)
     found = prune_candidates(three, days=0)
-    assert [(run.name, run.published_at) for run in found] == [("c", True)]
+    assert [(run.name, run.published) for run in found] == [("c", True)]
     assert prune_candidates(three, days=1) == []
     promote(three, "c", "late")
     prune(three, found[0])
@@ -68,7 +68,7 @@ def test_the_last_and_the_best_stay(folder_store: Store, tmp_path: Path) -> None
     for name, auc in (("a", 0.7), ("b", 0.9), ("c", 0.8), ("d", 0.6)):
         run = RunStore(folder_store, name)
         figures = {"valid": {"auc": {"value": auc}}}
-        run.commit("report", model_folder(tmp_path / name), {"made": {"figures": figures}})
+        run.commit("report", model_folder(tmp_path / name), {"result": {"figures": figures}})
         run.publish()
     assert [run.name for run in prune_candidates(folder_store, days=0, keep=1)] == ["a", "c"]
     assert [run.name for run in prune_candidates(folder_store, days=0, keep=2)] == ["a"]
@@ -79,7 +79,7 @@ def test_scores_are_verified_too(folder_store: Store, tmp_path: Path) -> None:
     publish_scores(folder_store, "november", {}, [PredictionRows(rows=(("x", 0.5, 1, "x.tif"),))], tmp_path / "scores")
     assert list(verify(folder_store)) == []
     folder_store.write("scores/november/predictions.csv", b"id\n")
-    faults = {fault.place: fault.problem for fault in verify(folder_store)}
+    faults = {fault.key: fault.problem for fault in verify(folder_store)}
     assert faults["scores/november/predictions.csv"].startswith("3 bytes instead of")
     assert len(faults) == 1
 

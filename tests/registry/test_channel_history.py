@@ -92,7 +92,7 @@ def test_rollbacks_lead_back_through_pages(three: Store) -> None:
     for name in "abcab":
         promote(three, name)
     assert [rollback(three).run for _ in range(4)] == list("acba")
-    with pytest.raises(StoreError, match="has nothing before it"):
+    with pytest.raises(StoreError, match="has no run before it"):
         rollback(three)
     promote(three, "c")
     assert rollback(three).run == "a"
@@ -127,7 +127,7 @@ def test_a_page_that_is_lost_or_damaged_is_found_and_nothing_is_pruned(three: St
         faults = list(verify(three))
         assert [fault.key for fault in faults] == ["channels/champion.json"]
         assert pages[0].key in faults[0].problem
-        with pytest.raises(ModelError, match="bring it back from a backup"):
+        with pytest.raises(ModelError, match="restore it from a backup"):
             prune_candidates(three, days=0)
     assert promote(three, "a").run == "a"
     assert rollback(three).run == "c"

@@ -7,7 +7,7 @@ from a_run import publish_run
 from at_once import together
 
 from pcam_model.core.errors import BusyError, ConfigError, ModelError, StoreError
-from pcam_model.registry import capabilities as conditions
+from pcam_model.registry import capabilities
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channels import list_channels, promote, read_channel, rollback
@@ -42,7 +42,7 @@ def test_a_rollback_goes_back_step_by_step_and_is_kept_in_the_history(three: Sto
         promote(three, name, "beta")
     assert rollback(three, "beta").run == "b"
     assert rollback(three, "beta").run == "a"
-    with pytest.raises(StoreError, match="has nothing before it"):
+    with pytest.raises(StoreError, match="has no run before it"):
         rollback(three, "beta")
     assert promote(three, "c", "beta").before == "a"
     assert [move.run for move in read_channel(three, "beta").history] == list("abcbac")  # type: ignore[union-attr]
@@ -56,7 +56,7 @@ def test_only_a_published_run_can_be_promoted(three: Store) -> None:
     three.delete("runs/a/model/model.json")
     with pytest.raises(ModelError, match="damaged"):
         promote(three, "a")
-    with pytest.raises(StoreError, match="nothing before it"):
+    with pytest.raises(StoreError, match="no run before it"):
         rollback(three)
     with pytest.raises(ConfigError, match="no name for a channel"):
         promote(three, "b", "../up")
@@ -101,7 +101,7 @@ class Deaf:
 def test_a_store_that_ignores_conditions_is_found_out_and_refused(
     folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditions, "_known", {})
+    monkeypatch.setattr(capabilities, "_CACHE", {})
     publish_run(folder_store, tmp_path)
     deaf = Deaf(folder_store)
     with pytest.raises(StoreError, match="--unsafe-single-writer"):

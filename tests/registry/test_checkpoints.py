@@ -47,7 +47,7 @@ def finish(run: RunStore, folder: Path, epoch: int) -> None:
     write_atomic(folder / "final.safetensors", safetensors(b"weights %d" % epoch * 40))
     for name in ("latest.safetensors", epoch_file(epoch)):
         (folder / name).unlink()
-    run.commit("checkpoints/finetune", folder, {"made": {"epoch": epoch}, "inputs": {}})
+    run.commit("checkpoints/finetune", folder, {"result": {"epoch": epoch}, "inputs": {}})
 
 
 def listed(run: RunStore) -> list[tuple[int, float | None, bool, bool]]:
@@ -100,7 +100,7 @@ def test_best_final_and_numbers_are_fetched_and_verified(run: RunStore, tmp_path
         assert fetch_checkpoint(run, wanted, tmp_path / "got")[1].read_bytes() == safetensors(b"weights 4" * 40)
     for wanted in ("3", "frozen/best", "lowest", *["final"] * (not finished)):
         with pytest.raises(
-            ModelError, match=rf"keeps no checkpoint '{wanted}'; it has finetune/2 \(best\), finetune/4; "
+            ModelError, match=rf"has no checkpoint '{wanted}'; it has finetune/2 \(best\), finetune/4; "
         ):
             fetch_checkpoint(run, wanted, tmp_path / "got")
     assert [one["epoch"] for one in describe_run(run.store.uri, "a")["checkpoints"]] == [2, 4]

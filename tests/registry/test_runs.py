@@ -146,14 +146,14 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
     RunStore(store, "a").reserve_run({})
     found = list(list_runs(store))
     assert [(run.name, run.steps, run.digest) for run in found] == [("a", (), ""), ("b", ("model",), published.digest)]
-    assert found[1].published.endswith("+00:00")
+    assert found[1].published_at.endswith("+00:00")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"files": {"../up": {"size": 1, "sha256": "0" * 64}}}, "no name for an object"),
-        ({"files": {"/etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "no name for an object"),
+        ({"files": {"../up": {"size": 1, "sha256": "0" * 64}}}, "is no key of the store"),
+        ({"files": {"/etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "is no key of the store"),
         ({"files": {"a": {"size": -1, "sha256": "0" * 64}}}, "greater than or equal to 0"),
         ({"files": {"a": {"size": 1, "sha256": "xyz"}}}, "pattern"),
         ({"run": "b"}, "is of run 'b', not of 'a'"),
@@ -166,5 +166,5 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object],
     assert parse_manifest(json.dumps(good).encode(), "place", "a").run == "a"
     with pytest.raises(ModelError, match=said):
         parse_manifest(json.dumps(good | change).encode(), "place", "a")
-    with pytest.raises(ModelError, match="not to be trusted"):
+    with pytest.raises(ModelError, match="is malformed"):
         parse_manifest(b"{ half", "place", "a")

@@ -52,7 +52,7 @@ def test_the_last_write_stands(store: Store) -> None:
 
 def test_only_if_absent_writes_once(store: Store) -> None:
     store.write("key", b"1", only_if_absent=True)
-    with pytest.raises(Conflict, match="somebody else was quicker"):
+    with pytest.raises(Conflict, match="written by another process"):
         store.write("key", b"2", only_if_absent=True)
     assert store.read("key") == b"1"
 
@@ -151,7 +151,7 @@ def test_a_key_that_climbs_out_or_hides_is_refused(store: Store, key: str, tmp_p
     path.write_bytes(b"x")
     asks = [store.read, store.stat, store.delete, lambda k: store.write(k, b""), lambda k: store.upload(k, path)]
     for ask in asks:
-        with pytest.raises(StoreError, match="no name for an object"):
+        with pytest.raises(StoreError, match="is no key of the store"):
             ask(key)
 
 
@@ -170,11 +170,11 @@ def test_the_address_opens_the_same_store(store: Store) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("", "no store is named"),
+        ("", "the store's address is empty"),
         ("file://relative/path", "absolute path"),
         ("ftp://x/y", "unknown kind"),
         ("s3://", "names a bucket"),
-        ("s3://bucket/../up", "no name for an object"),
+        ("s3://bucket/../up", "is no key of the store"),
     ],
 )
 def test_an_address_that_is_none_is_refused(uri: str, said: str) -> None:
