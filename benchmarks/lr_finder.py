@@ -49,26 +49,28 @@ class Setting:
         real: on real patches; else on the generated sample.
         pretrained: from given weights; else from random ones.
         lr_ratio: of fine-tuning.
+        batch_size: of range test and training; a training split has ten batches at least.
     """
 
     image_size: int
     real: bool
     pretrained: bool
     lr_ratio: float
+    batch_size: int
 
 
 NETWORKS = {
-    "resnet18": Setting(32, False, False, 1),
-    "mobilenet_v2": Setting(64, True, True, 10),
-    "efficientnet_b0": Setting(32, True, False, 1),
+    "resnet18": Setting(32, False, False, 1, 16),
+    "mobilenet_v2": Setting(48, True, True, 10, 64),
+    "efficientnet_b0": Setting(32, True, False, 1, 16),
 }
 
 
-def make_stages(setting: Setting, batch_size: int, epochs: int) -> list[Stage]:
+def make_stages(setting: Setting, epochs: int) -> list[Stage]:
     """Both stages: one epoch frozen, `epochs` of fine-tuning."""
-    finetune = FinetuneConfig(epochs=epochs, batch_size=batch_size, lr_ratio=setting.lr_ratio)
+    finetune = FinetuneConfig(epochs=epochs, batch_size=setting.batch_size, lr_ratio=setting.lr_ratio)
     return [
-        Stage(name="frozen", config=FrozenConfig(epochs=1, batch_size=batch_size)),
+        Stage(name="frozen", config=FrozenConfig(epochs=1, batch_size=setting.batch_size)),
         Stage(name="finetune", config=finetune),
     ]
 
@@ -128,11 +130,11 @@ def train_at(lr: float, network: PatchNetwork, loaders: Loaders, stage: Stage, s
 def measure(name: str, pack: Pack, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Figures of both stages of one network and seed."""
     setting, start, result = NETWORKS[name], time.process_time(), dict[str, Any]()
-    image_size, weights = args.size or setting.image_size, args.weights if setting.pretrained else "none"
+    image_size, weights = setting.image_size, args.weights if setting.pretrained else "none"
     config = ModelConfig.model_validate({"arch": name, "weights": weights, "image_size": image_size})
     network = build_network(config, seed, quiet=True).to(best_device())
-    loaders = make_loaders(pack, image_size, seed, args.train)
-    for stage in make_stages(setting, args.batch, args.epochs):
+    loaders = make_loaders(pack, image_size, seed, max(args.train, 10 * setting.batch_size))
+    for stage in make_stages(setting, args.epochs):
         inputs = stage.prepare(network), loaders[0], stage, seed, args.steps
         curve = range_test(*inputs)
         row: dict[str, Any] = {"method": curve.method, "informative": curve.informative, "reason": curve.reason}
@@ -173,11 +175,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=lambda path: str(Path(path).resolve()), help="of MobileNetV2's body")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
-    parser.add_argument("--train", type=int, default=320, help="patches to learn from")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--train", type=int, default=320, help="patches to learn from, ten batches at least")
     parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; the frozen stage has one")
     parser.add_argument("--steps", type=int, default=LrFinderConfig().steps, help="of each range test")
-    parser.add_argument("--size", type=int, default=0, help="of all networks, for a slow machine")
     parser.add_argument("--before", action="store_true", help="train at the rate of the training loss alone, too")
     args = parser.parse_args(argv)
     if args.patches is None and any(NETWORKS[name].real for name in args.networks):
@@ -189,7 +189,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    figures: dict[str, Any] = {"patches": args.train, "batch": args.batch, "epochs": [1, args.epochs]}
+    figures: dict[str, Any] = {"epochs": [1, args.epochs]}
     with tempfile.TemporaryDirectory() as folder:
         packs = Path(folder, "packs")
         sample = SourceConfig(kind="sample", max_patches=args.train + VALID)
@@ -200,11 +200,11 @@ def main(argv: list[str] | None = None) -> None:
             for seed in args.seeds:
                 rows[f"seed {seed}"] = measure(name, real if NETWORKS[name].real else generated, seed, args)
                 print(name, seed, rows[f"seed {seed}"], flush=True)
-            figures[name] = {"size": args.size or NETWORKS[name].image_size, "summary": summary(rows), **rows}
+            figures[name] = {**vars(NETWORKS[name]), "summary": summary(rows), **rows}
     command = "python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS"
     command += f" --networks {' '.join(args.networks)} --seeds {' '.join(map(str, args.seeds))}"
-    command += f" --train {args.train} --batch {args.batch} --epochs {args.epochs} --steps {args.steps}"
-    command += f"{f' --size {args.size}' if args.size else ''}{' --before' if args.before else ''}"
+    command += f" --train {args.train} --epochs {args.epochs} --steps {args.steps}"
+    command += " --before" if args.before else ""
     write_result("lr_finder", command, figures)
 
 
