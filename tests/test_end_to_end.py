@@ -204,7 +204,7 @@ PHASES = {
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif("PCAM_TEST_PHASES" not in os.environ, reason="minutes; .ci/run sets PCAM_TEST_PHASES")
+@pytest.mark.slow
 def test_asked_to_stop_in_any_phase_it_soon_ends_and_the_last_start_finishes(tmp_path: Path) -> None:
     for phase, sign in PHASES.items():
         code, seconds, said = interrupted(tmp_path, sign)
