@@ -186,7 +186,7 @@ def _stable_count(values: list[float], harmless: float = 0.0) -> int:
 
 def _reason(fall: float, error: float, stable: float, chosen: float, method: str) -> str:
     """The result of the test in words; `method` is empty where the curve is not informative."""
-    size = f"the loss falls by {fall:.3f} with a standard error of {error:.3f}"
+    size = f"the loss falls by {fall:.2g} with a standard error of {error:.2g}"
     if method:
         result = f"{size}; {method} suggests {chosen:.2g}"
     else:
