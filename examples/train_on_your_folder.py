@@ -12,12 +12,14 @@ from flows.full_train import full_train
 from pcam_model.config_reader import parse_source, read_config
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.registry.describe import describe_run
+from tasks.api_server import usable_server
 
 
 def main(source: str, *settings: str) -> None:
     """Train with the preset `quick` and the given settings, in this process."""
     config = read_config(settings=settings, preset="quick", source=parse_source(source))
-    published = full_train(config)
+    with usable_server():
+        published = full_train(config)
     run = describe_run(resolve_store_uri(config.store.uri), published.uri.rpartition("/")[2])
     print(json.dumps(run["figures"], indent=1))
     print(f"Report: {published.uri}/report/report.html")

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
 
 from pcam_model.check import Finding
+from tasks.api_server import find_problem, origin
 
 DEPLOYMENT, DEFAULT_POOL = "pcam/full-train", "gpu"
 MAX_CLOCK_SKEW_S = 30.0  # states and heartbeats are ordered by time
@@ -27,6 +28,9 @@ def check_server(url: str, pool: str) -> Iterator[Finding]:
         url: the address of its API.
         pool: the work pool; empty: that of the deployment pcam/full-train.
     """
+    if problem := find_problem(url):
+        yield _no_answer(f"{url} ({origin()})", *problem)
+        return
     try:
         with get_client(sync_client=True) as client:
             response = client._client.get("/admin/version")
@@ -37,11 +41,12 @@ def check_server(url: str, pool: str) -> Iterator[Finding]:
             yield check_lease_storage(client._client.get("/admin/settings").json())
             yield from _check_pool(client, pool)
     except (httpx.HTTPError, OSError) as error:
-        reason = f"{url}: {str(error) or type(error).__name__}".splitlines()[0]
-        remedy = "start it (`prefect server start`), correct PREFECT_API_URL, or set PREFECT_API_KEY"
-        yield Finding(
-            what="Prefect", found=reason, expected=EXPECTED_SERVER, level="failed", remedy=remedy, transient=True
-        )
+        yield _no_answer(url, f"fails ({str(error) or type(error).__name__})".splitlines()[0], "see its log")
+
+
+def _no_answer(url: str, problem: str, remedy: str) -> Finding:
+    found = f"{url} {problem}"
+    return Finding(what="Prefect", found=found, expected=EXPECTED_SERVER, level="failed", remedy=remedy, transient=True)
 
 
 def check_version(server: str) -> Finding:

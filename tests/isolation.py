@@ -13,8 +13,8 @@ import pytest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 GRACE_S = 5.0
-# Set by pytest itself for each phase of each test, and before the first import of onnxruntime.
-PYTEST_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY"}
+# Set by pytest itself for each phase of each test, and by us before the first import of onnxruntime and torch.
+PYTEST_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY", "OMP_WAIT_POLICY"}
 # Threads that a library starts once a process and keeps by design, by the beginning of their names.
 LIBRARY_THREADS = (
     "AnyIO worker thread",  # anyio's pool

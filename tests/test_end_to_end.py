@@ -1,7 +1,6 @@
 """The whole way, on a real Prefect server of its own: from generated patches to a published model."""
 
 import json
-import os
 import re
 import shutil
 import signal

@@ -43,9 +43,9 @@ def lease(keep: bool) -> Iterator[Path]:
     folder = OWN if url in ("", server_url(OWN)) else STACKS / hashlib.sha256(url.encode()).hexdigest()[:8]
     if folder != OWN:
         set_environment(url, own_server=False)
-        from deployments.local.server_check import check_server  # Prefect reads the environment once
+        from tasks.api_server import check_api  # Prefect reads the environment once
 
-        check_server(url)
+        check_api(url)
     folder.mkdir(parents=True, exist_ok=True)
     users = ReadWriteLock(folder / "users.lock")
     try:

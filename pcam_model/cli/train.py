@@ -1,12 +1,10 @@
 """The command `pcam train`."""
 
-import atexit
-import signal
 from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.interrupts import SIGNALS, interruptible
+from pcam_model.cli.interrupts import interruptible
 from pcam_model.cli.logs import hide_prefect_lines, is_verbose, show_retries
 from pcam_model.cli.options import (
     ConfigOption,
@@ -55,21 +53,15 @@ def train(
 
 
 def _run_flow(config: Any) -> Any:
-    """Run the flow in this process, with a temporary Prefect server where PREFECT_API_URL names none."""
+    """Run the flow in this process, with a temporary Prefect server where the user's settings name none."""
     hide_prefect_lines()
-    full_train = import_pipeline("flows.full_train", "pcam train").full_train
-    if not is_verbose():
-        show_retries()
     with interruptible():
-        try:
+        full_train = import_pipeline("flows.full_train", "pcam train").full_train
+        usable_server = import_pipeline("tasks.api_server", "pcam train").usable_server
+        if not is_verbose():
+            show_retries()
+        with usable_server():
             return full_train(config)
-        finally:
-            atexit.register(_ignore_signals)  # runs before Prefect stops its server, which takes seconds
-
-
-def _ignore_signals() -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def print_outcome(uri: str, as_json: bool = False) -> None:
