@@ -28,15 +28,22 @@ def progress(description: str, unit: str = "patches") -> Iterator[Callable[[int,
 
 
 class _Rate:
-    """Items per second since the first call: what was done before it, as on resuming, does not count."""
+    """Items per second since the first call: what was done before it, as on resuming, does not count.
+
+    A smaller count than the last one is the beginning of another pass.
+    """
 
     def __init__(self) -> None:
         self.start_time = time.monotonic()
         self.first_done: int | None = None
+        self.last_done = 0
 
     def update(self, done: int, now: float) -> float:
         if self.first_done is None:
             self.first_done = done
+        elif done < self.last_done:
+            self.start_time, self.first_done = now, done
+        self.last_done = done
         return (done - self.first_done) / max(now - self.start_time, 1e-9)
 
 
