@@ -1,6 +1,6 @@
 """Whether the learning rate that the LR finder suggests trains: seeds x networks x stages, then a short cycle each.
 
-    python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS [--seeds 0 1 ...] [--networks resnet18 ...]
+    python -m benchmarks.lr_finder --patches ARCHIVE.zip --weights WEIGHTS [--seeds 0 1 ...] [--networks resnet18 ...]
 
 Three networks: ResNet-18 from random weights on the generated sample (as in the preset sample), MobileNetV2 from
 ImageNet's weights and EfficientNet-B0 from random weights, both on real patches. With `--before` the same range test is
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
                 rows[f"seed {seed}"] = measure(name, real if NETWORKS[name].real else generated, seed, args)
                 print(name, seed, rows[f"seed {seed}"], flush=True)
             figures[name] = {**vars(NETWORKS[name]), "summary": summary(rows), **rows}
-    command = "python -m benchmarks.lr_finder --patches train.zip --weights WEIGHTS"
+    command = "python -m benchmarks.lr_finder --patches ARCHIVE.zip --weights WEIGHTS"
     command += f" --networks {' '.join(args.networks)} --seeds {' '.join(map(str, args.seeds))}"
     command += f" --train {args.train} --epochs {args.epochs} --steps {args.steps}"
     command += " --before" if args.before else ""

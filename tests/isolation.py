@@ -28,7 +28,7 @@ LIBRARY_THREADS = (
     "Profile",  # distributed's
     "IO loop",
     "TCP-Executor",
-    "Dask-Offload",
+    "Dask-",
     "AsyncProcess",
     "tqdm",
     "pymp-",

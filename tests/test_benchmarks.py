@@ -40,7 +40,7 @@ def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monk
 def test_suggested_rates_are_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
     monkeypatch.setattr(lr_finder, "VALID", 16)
-    sizes = "--train 64 --batch 16 --epochs 1 --steps 40 --size 32 --before"
+    sizes = "--train 64 --epochs 1 --steps 40 --before"
     lr_finder.main(["--networks", "resnet18", "--seeds", "0", *sizes.split()])
     found = json.loads((tmp_path / "lr_finder.json").read_text())["resnet18"]
     assert set(found["summary"]) == {"frozen", "finetune"}

@@ -164,7 +164,7 @@ def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -
 
 def interrupted(home: Path, sign: str, *words: str) -> tuple[int, float, str]:
     """`pcam train`, sent SIGTERM at the first line with that sign: its code, its seconds from there, what it said."""
-    command = [*PCAM, "train", "--source", "sample", "--run", "stopped", *settings(TINY), *words]
+    command = [*PCAM, "train", "-v", "--source", "sample", "--run", "stopped", *settings(TINY), *words]
     told, asked = list[str](), 0.0
     with subprocess.Popen(
         command, env=surroundings(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -183,23 +183,20 @@ def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_tr
     code, _, said = interrupted(tmp_path, "finetune epoch 1/500", *settings(["frozen.epochs=0", "finetune.epochs=500"]))
     assert code == 75, said
     assert re.search(r"finetune training stopped by SIGTERM after step \d+ of 5000", said), said
-    assert said.count("pcam: interrupted by SIGTERM; the same command does what is missing") == 1
+    assert said.count("pcam: interrupted by SIGTERM; the same command resumes") == 1
     assert "Finished in state Crashed" in said
     live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "finetune" / "live"
     assert json.loads((live / "live.json").read_text())["record"]["name"] == "latest.safetensors"
 
 
-def ended(task: str) -> str:
-    """The line that stands between this task and the next."""
-    return rf"Task run '{task}-\w+' - Finished in state Completed"
-
-
 PHASES = {
-    "checking": "Beginning flow run", "downloading": ended("check"), "packing": ended("download"),
-    "looking": ended("pack"), "splitting": ended("claim"), "searching": "resnet18 starts from random weights",
-    "training": ended("search_lr"), "tuning": ended("train_frozen"), "committing": "finetune epoch 1/1",
-    "scoring": ended("fine_tune"), "publishing": ended("score"),
+    "checking": "Beginning flow run", "downloading": "Run stopped, in store", "packing": "Source: sample",
+    "data checks": "Pack: 240 patches", "splitting": "Data: the std",
+    "LR search": "resnet18 starts from random weights", "frozen training": "LR search, frozen: .* after",
+    "fine-tuning": "frozen epoch 1/1", "committing": "finetune epoch 1/1", "report": "model.onnx: logits",
+    "publishing": "Task run 'evaluation' - Finished",
 }  # fmt: skip
+"""The line before each phase of `pcam train -v`."""
 
 
 @pytest.mark.timeout(1200)

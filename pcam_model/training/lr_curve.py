@@ -102,7 +102,7 @@ def read_curve(
     gains = [loss - start for loss, start in zip(losses[:kept], starts[:kept], strict=True)]
     lrs, curve = [lr_at(step, steps) for step in range(kept)], _smoothed_losses(gains, starts[:kept])
     drop_last = 0 if kept < _stable_count(smoothed(losses)) else DROP_LAST  # 0: cut while training still went well
-    stable = HIGHEST if end is None else lrs[-1]
+    stable = lrs[-1] if end else HIGHEST
     highest = STABLE_FRACTION * stable
     suggestions = suggest(np.array(lrs), np.array(curve), stage, drop_last)
     suggestions = {name: min(lr, highest) for name, lr in suggestions.items()}

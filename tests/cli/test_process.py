@@ -50,6 +50,7 @@ import os, signal, sys
 from pcam_model.cli.interrupts import interruptible
 class TerminationSignal(BaseException):
     pass
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in a script's background it is ignored
 with interruptible():
     if sys.argv[1] == "prefect":  # which failed while it handled the signal
         try:

@@ -39,7 +39,7 @@ def full_train(config: dict[str, Any], preset: str | None = None):
     home, folder = RunStore(open_store(config["store"]["uri"]), config["run"]), Path(tempfile.mkdtemp())
     home.reserve_run({})
     (folder / "metrics.json").write_text("{}")
-    home.commit("report", folder, {"made": {"figures": {"valid": {"auc": {"value": 0.91234}}}}})
+    home.commit("report", folder, {"result": {"figures": {"valid": {"auc": {"value": 0.91234}}}}})
     home.publish()
 """
 
@@ -59,6 +59,7 @@ def retrain(config: dict[str, Any], preset: str | None = None, promotion: dict[s
 def make_project(folder: Path) -> Path:
     """A clone's worth of files: the deployments as they are, and the flows above."""
     shutil.copytree(REPO / "deployments", folder / "deployments", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPO / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "flows").mkdir()
     (folder / "flows" / "__init__.py").touch()
     (folder / "flows" / "full_train.py").write_text(FLOW)

@@ -134,17 +134,15 @@ def test_intervals_over_patches_hold_the_truth_95_times_in_100(trials):
     assert all(0.90 <= share <= 0.99 for share in shares.values()), shares
 
 
-@pytest.mark.parametrize("trials", [30, pytest.param(120, marks=pytest.mark.slow)])
-def test_intervals_over_slides_hold_the_truth_where_those_over_patches_do_not(trials):
-    by_slide, by_patch = (coverage(trials, 60, 10, 0.7, by_slide=each) for each in (True, False))
+def test_intervals_over_slides_hold_the_truth_where_those_over_patches_do_not():
+    by_slide, by_patch = (coverage(120, 60, 10, 0.7, by_slide=each) for each in (True, False))
     assert all(0.88 <= share <= 1 for share in by_slide.values()), by_slide
     assert by_patch["sensitivity"] < 0.85, by_patch
 
 
-@pytest.mark.parametrize("trials", [20, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("heat", "true"), [(1.0, 0.0), (1.5, 0.0528)])
-def test_the_interval_of_the_ece_holds_the_truth_even_where_that_is_nothing(heat, true, trials):
-    rng, held = np.random.default_rng(4), 0
+def test_the_interval_of_the_ece_holds_the_truth_even_where_that_is_nothing(heat, true):
+    rng, held, trials = np.random.default_rng(4), 0, 60
     for _ in range(trials):
         log_odds = rng.normal(0, 2.5, 600)
         label = (rng.random(600) < metrics.sigmoid(log_odds)).astype(int)

@@ -89,7 +89,7 @@ def test_new_code_is_something_new(home: Path, weak: Decision, store: Store, mon
     config = store.read(f"runs/{weak.challenger}/config.json")
     assert code_digest()[:12].encode() in config
     monkeypatch.setattr(promoting, "code_digest", lambda: "0" * 64)
-    monkeypatch.setattr("flows.retrain.full_train", lambda **asked: pytest.skip(f"trains {asked['run']}"))
+    monkeypatch.setattr("flows.retrain.full_train", lambda config: pytest.skip(f"trains {config.run}"))
     with pytest.raises(pytest.skip.Exception, match="trains retrain-"):
         again(home, LEARNS_NOTHING)
 
@@ -112,7 +112,7 @@ def test_a_better_challenger_takes_over_with_its_figures_and_reason(
     channel = channels.read_channel(store)
     assert channel is not None
     assert channel.run == better.challenger
-    assert channel.history[-1].why == better.reason
+    assert channel.history[-1].message == better.reason
     assert find_decision(store, better.challenger, weak.challenger) == better.model_dump(mode="json")
     shown = Artifact.get("decision")
     assert shown is not None

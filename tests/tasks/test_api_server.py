@@ -16,10 +16,12 @@ from prefect_server import clean_environment
 
 ROOT = Path(__file__).parents[2]
 USE = """
-import os, sys
+import os, signal, sys
 from prefect import flow
 from tasks.api_server import usable_server
 from pcam_model.core.errors import PcamError
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in a script's background it is ignored
 
 @flow
 def hello():

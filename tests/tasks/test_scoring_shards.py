@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,7 +130,18 @@ def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
         score_shard(later, 0)
 
 
-def test_the_workers_of_a_dask_cluster_score(prefect: None, store: Store, kaggle_zip: Path) -> None:
+@pytest.fixture
+def environment_restored() -> Iterator[None]:
+    """Dask writes into the environment of the process that starts its workers, among it the number of threads."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_the_workers_of_a_dask_cluster_score(
+    prefect: None, store: Store, kaggle_zip: Path, environment_restored: None
+) -> None:
     from distributed import LocalCluster
 
     threads = score(str(kaggle_zip), store=StoreConfig(uri=store.uri), shard_size=8)
@@ -156,5 +168,5 @@ def test_an_address_that_is_no_cluster_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="expected tcp://host:8786"):
         task_runner("http://somewhere")
     monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as where it is not installed
-    with pytest.raises(PcamError, match=r"needs prefect_ray; pip install 'pcam\[ray\]'"):
+    with pytest.raises(PcamError, match=r"needs prefect_ray, which is not installed; pip install 'pcam\[ray\]'"):
         task_runner("ray://somewhere:10001")
