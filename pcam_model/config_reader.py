@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -17,11 +18,22 @@ PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 def parse_source(source: str) -> dict[str, Any]:
-    """The `source` keys that a `--source` option stands for: `sample`, `kaggle`, a web address or a path."""
+    """The `source` keys that a `--source` option stands for: `sample`, `kaggle`, a web or file address, or a path.
+
+    Raises:
+        ConfigError: it is an address of another kind.
+    """
     if source in ("sample", "kaggle"):
         return {"kind": source, "path": ""}
     if source.startswith(("http://", "https://")):
         return {"kind": "path", "path": source}
+    if source.startswith("file:/"):
+        source = unquote(urlsplit(source).path)
+    if "://" in source or source.startswith(("s3:", "s3//")):
+        raise ConfigError(
+            f"source is {source!r}, expected sample, kaggle, a path, file:///path or an http(s) address; copy the "
+            "patches to this machine and name the path"
+        )
     return {"kind": "path", "path": str(Path(source).expanduser().resolve())}
 
 

@@ -1,12 +1,15 @@
 """Open a store by its address."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pcam_model.core.errors import StoreError
 from pcam_model.registry.backends.base import Store, validate_key
 
-EXPECTED = "expected file:///folder, a folder's path or s3://bucket/prefix"
+FILE_URI = re.compile(r"file:/(?!/)")  # RFC 8089's short form of file:///
+MISTYPED_SCHEME = re.compile(r"(s3|file|gs|az|https?)(:|//)|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+EXPECTED = "expected file:///folder, s3://bucket/prefix, or a folder's path"
 
 
 def open_store(uri: str) -> Store:
@@ -15,9 +18,15 @@ def open_store(uri: str) -> Store:
     Raises:
         StoreError: the address is malformed, or of an unknown scheme.
     """
+    if not uri:
+        raise StoreError(f"the store's address is empty; {EXPECTED}")
+    if FILE_URI.match(uri):
+        uri = f"file://{uri.removeprefix('file:')}"
     if "://" not in uri:
-        if not uri:
-            raise StoreError(f"the store's address is empty; {EXPECTED}")
+        if MISTYPED_SCHEME.match(uri):
+            raise StoreError(
+                f"{uri} looks like an address and is none; {EXPECTED} (a folder's path begins with / or ./)"
+            )
         return _open_directory(Path(uri).expanduser())
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):

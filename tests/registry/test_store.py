@@ -175,11 +175,23 @@ def test_the_address_opens_the_same_store(store: Store) -> None:
         ("ftp://x/y", "unknown kind"),
         ("s3://", "names a bucket"),
         ("s3://bucket/../up", "is no key of the store"),
+        ("s3:/bucket/x", "looks like an address and is none"),
+        ("s3//bucket/x", "looks like an address and is none"),
+        ("s3:bucket/x", "looks like an address and is none"),
+        ("https:/bucket/x", "looks like an address and is none"),
+        ("minio:/bucket/x", "looks like an address and is none"),
     ],
 )
 def test_an_address_that_is_none_is_refused(uri: str, said: str) -> None:
     with pytest.raises(StoreError, match=said):
         open_store(uri)
+
+
+def test_a_short_file_address_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_store(f"file:{tmp_path}/store").uri == open_store(f"file://{tmp_path}/store").uri
+    assert open_store("./s3:/odd").uri == f"file://{tmp_path}/s3%3A/odd"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
