@@ -26,14 +26,14 @@ setup: $(STAMP)  ## make .venv with everything
 train: $(STAMP)  ## train, score and publish a model on a local Prefect (3 to 7 minutes on two cores, after setup)
 	@$(RUN_PYTHON) -m deployments.local train
 
-test: $(STAMP)  ## run the tests but for the slow campaigns (about 8 minutes on two cores; ARGS='-k words' for some)
+test: $(STAMP)  ## run the tests but for the slow ones (about 8 minutes on two cores; ARGS='-k words' for some)
 	@$(RUN_PYTHON) -m pytest -n 2 --dist loadfile -m 'not slow' --durations 10 $(ARGS)
 
 test-all: $(STAMP)  ## run every test, the slow campaigns too (an hour on two cores)
 	@$(RUN_PYTHON) -m pytest -n 2 --dist loadfile --durations 10 $(ARGS)
 
-test-slow: $(STAMP)  ## run the slow campaigns alone
-	@$(RUN_PYTHON) -m pytest -m slow --durations 10 $(ARGS)
+test-slow: $(STAMP)  ## run the slow tests alone: real servers, kills, long simulations (half an hour)
+	@$(RUN_PYTHON) -m pytest -n 2 --dist loadfile -m slow --durations 10 $(ARGS)
 
 test-s3: $(STAMP)  ## run the store's tests on a real S3 server (see tests/with_s3.py)
 	@$(RUN_PYTHON) tests/with_s3.py $(ARGS)

@@ -62,7 +62,11 @@ class RunLogHandler(logging.Handler):
         self.flow_runs.append((weakref.ref(context), SettingsContext.get(), logger))
 
     def _last_flow_run(self) -> tuple[SettingsContext | None, RunLogger] | None:
-        return next(((settings, logger) for run, settings, logger in reversed(self.flow_runs) if run()), None)
+        for run, settings, logger in reversed(self.flow_runs):
+            context = run()
+            if context is not None and context._token is not None:  # else the flow has ended
+                return settings, logger
+        return None
 
 
 def _forward(record: logging.LogRecord, logger: RunLogger) -> None:

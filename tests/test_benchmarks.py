@@ -37,6 +37,7 @@ def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monk
         assert figures[way]["our zip reader and decoder"]["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_suggested_rates_are_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
     monkeypatch.setattr(lr_finder, "VALID", 16)

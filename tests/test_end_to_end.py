@@ -94,6 +94,7 @@ def test_the_same_run_again_does_nothing_twice(home: Path, trained: str) -> None
     assert "already done" in again.stdout + again.stderr
 
 
+@pytest.mark.slow
 def test_another_plan_under_the_same_name_is_refused_and_says_what_differs(home: Path, trained: str) -> None:
     before = files(home / "store" / "runs")
     refused = train(home, "first", "--set", "finetune.epochs=2")
@@ -136,6 +137,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(home: Path, trained: str, wor
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_source_fails_the_flow_in_one_sentence_and_leaves_no_run(home: Path, trained: str) -> None:
     (home / "broken.zip").write_bytes(b"PK\x03\x04 and nothing more")
     before = files(home / "store" / "runs")
@@ -147,6 +149,7 @@ def test_a_broken_source_fails_the_flow_in_one_sentence_and_leaves_no_run(home: 
     assert files(home / "store" / "runs") == before
 
 
+@pytest.mark.slow
 def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -> None:
     first, third = (home / "store" / "runs" / name for name in ("first", "third"))
     shutil.copytree(first, third, ignore=shutil.ignore_patterns("manifest.json", "report", "model"))
@@ -179,6 +182,7 @@ def interrupted(home: Path, sign: str, *words: str) -> tuple[int, float, str]:
     return process.returncode, time.monotonic() - asked, "".join(told)
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
     code, _, said = interrupted(tmp_path, "finetune epoch 1/500", *settings(["frozen.epochs=0", "finetune.epochs=500"]))
     assert code == 75, said
@@ -186,7 +190,7 @@ def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_tr
     assert said.count("pcam: interrupted by SIGTERM; the same command resumes") == 1
     assert "Finished in state Crashed" in said
     live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "finetune" / "live"
-    assert json.loads((live / "live.json").read_text())["record"]["name"] == "latest.safetensors"
+    assert json.loads((live / "live.json").read_text())["checkpoint"] == "latest.safetensors"
 
 
 PHASES = {

@@ -78,6 +78,11 @@ def test_a_changed_pixel_in_a_pack_is_found(kaggle_zip, pack):
         verify_pack(built)
 
 
+# A server that forks: builders start at once, and know nothing of what other tests have left in this process.
+BUILDERS = multiprocessing.get_context("forkserver")
+BUILDERS.set_forkserver_preload(["pcam_model.data.pack", "pcam_model.data.pack_writer"])
+
+
 def build(home: Path, packs: str, on_progress: OnProgress | None = None) -> Pack:
     """The pack of home/a.zip below home/packs."""
     config = SourceConfig(kind="path", path=str(home / "a.zip"))
@@ -96,7 +101,7 @@ def build_slowly(home: Path) -> None:
 
 
 def start_builder(home: Path) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(home,))
+    process = BUILDERS.Process(target=build_slowly, args=(home,))
     process.start()
     return process
 

@@ -31,6 +31,7 @@ def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path
     assert (project / "elsewhere/runs/one/manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_what_up_exports_is_its_own_server_and_not_somebody_elses(project: Path, server: str) -> None:
     done = local(project, "train", RUN="exported", SET="finetune.epochs=0", PREFECT_API_URL=server)
     assert done.returncode == 0, done.stderr
@@ -38,6 +39,7 @@ def test_what_up_exports_is_its_own_server_and_not_somebody_elses(project: Path,
     assert "full-train-local" not in deployments(server)
 
 
+@pytest.mark.slow
 def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_password(tmp_path: Path) -> None:
     project, password, port = make_project(tmp_path / "clone"), "user:password", free_port()
     url, home = f"http://127.0.0.1:{port}/api", {"PREFECT_HOME": str(tmp_path / "prefect"), "DO_NOT_TRACK": "1"}
@@ -62,6 +64,7 @@ def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_pass
         stop(users, grace=10)
 
 
+@pytest.mark.slow
 def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, server: str) -> None:
     with start_local(project, "train", RUN="three", SET="finetune.epochs=300") as process:
         assert process.stdout is not None
@@ -78,6 +81,7 @@ def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, serve
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 
 
+@pytest.mark.slow
 def test_two_at_once_share_a_server_which_the_last_one_ends_and_none_of_the_users_settings_reach_it(
     tmp_path: Path,
 ) -> None:

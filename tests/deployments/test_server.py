@@ -16,6 +16,8 @@ import pytest
 import yaml
 from clone import REPO, ask, environment, prefect, until
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, Any] = {"finetune": {"epochs": 1}, "seed": 2}  # of the stand-in flow
 TEMPLATE = "deployments/kubernetes/base-job-template.json"
 

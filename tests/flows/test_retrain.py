@@ -27,7 +27,10 @@ from pcam_model.registry.runs import RunStore
 from pcam_model.training.model_io import code_digest
 
 # Prefect's client leaves its sockets to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SLIDES, EACH = 12, 16
 KEYS = "split.kind=slide split.valid=0.34 model.arch=resnet18 model.weights=none model.image_size=32 score.tta=false"
 TRAINING = "frozen.epochs=0 finetune.epochs=3 finetune.batch_size=16 finetune.lr=3e-3"

@@ -69,6 +69,7 @@ def assert_alike(folder: Path, end: Checkpoint, alone: tuple[Path, Checkpoint], 
     assert ours["body.bn1.num_batches_tracked"] == theirs["body.bn1.num_batches_tracked"] == 8
 
 
+@pytest.mark.slow
 def test_two_processes_stop_at_a_signal_after_the_same_step_and_end_as_one_does(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:
@@ -86,6 +87,7 @@ def test_two_processes_stop_at_a_signal_after_the_same_step_and_end_as_one_does(
     assert epochs == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_stage_in_seconds_and_another_number_goes_on(
     context: TrainingContext, tmp_path: Path, alone: tuple[Path, Checkpoint]
 ) -> None:
