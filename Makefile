@@ -23,7 +23,7 @@ help:  ## show this
 
 setup: $(STAMP)  ## make .venv with everything
 
-train: $(STAMP)  ## train, score and publish a model on a local Prefect (3 to 7 minutes on two cores, after setup)
+train: $(STAMP)  ## train, score and publish a model on a local Prefect (about 5 minutes on two cores, after setup)
 	@$(RUN_PYTHON) -m deployments.local train
 
 test: $(STAMP)  ## run the tests but for the slow ones (about 8 minutes on two cores; ARGS='-k words' for some)
