@@ -49,7 +49,7 @@ def run_to_the_end(folder: Path, parameters: dict[str, Any]) -> None:
     if not state.is_completed():
         raise PcamError(f"run {name} ended as {state.name}, expected Completed; mend what its log says, then {again}")
     about = describe_run(parameters["config"]["store"]["uri"], name)
-    for part, figures in about["figures"].items():
+    for part, figures in sorted(about["figures"].items(), reverse=True):  # valid, then test
         print(f"{part}: " + ", ".join(f"{key} {one['value']:.4f}" for key, one in figures.items()))
     print(f"Report: {about['uri']}/report\nModel:  {about['uri']}/model")
 
