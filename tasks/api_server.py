@@ -23,11 +23,11 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from pcam_model.core.errors import PcamError
+from tasks.proxies import loopback_variables
 
 CHECK_TIMEOUT_S, START_TIMEOUT_S, STOP_TIMEOUT_S = 10, 180, 10
 PROXY_CODES = (407, 502, 503, 504)  # which a proxy answers for a server that it does not reach
-# What decides which server is used; the user's other settings hold for a temporary server's client too.
-SERVER_VARIABLES = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_API_URL", "PREFECT_HOME")
+CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")  # of another server than the temporary one
 # The kernel ends the server with the command, also where that is killed.
 SERVER_PROGRAM = """
 import ctypes, os, runpy, sys
@@ -193,10 +193,9 @@ def _client_settings(url: str, home: Path) -> Iterator[None]:
     """Have this process, its threads and its children use the server at `url`."""
     before = dict(os.environ)
     profiles = get_current_settings().profiles_path
-    for name in SERVER_VARIABLES:
+    for name in CREDENTIALS:
         os.environ.pop(name, None)
-    direct = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "localhost"
-    os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), f"{direct},127.0.0.1")
+    os.environ |= loopback_variables()
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(profiles)}
     refresh_global_settings_context()
     try:

@@ -70,4 +70,5 @@ def test_a_machine_without_torch_pulls_and_predicts(
         refused = run(pcam, *words)
         assert refused.returncode == 1, refused.stderr
         assert "Traceback" not in refused.stderr
-        assert re.search(r"^pcam: pcam [a-z]+ needs \w+, which is not installed; pip install", refused.stderr, re.MULTILINE)
+        missing = r"^pcam: pcam [a-z]+ needs \w+, which is not installed; pip install"
+        assert re.search(missing, refused.stderr, re.MULTILINE)

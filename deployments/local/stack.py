@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock, ReadWriteLock, Timeout
 
 from pcam_model.core.errors import PcamError
+from tasks.proxies import loopback_variables
 
 REPO = Path(__file__).resolve().parents[2]
 STACKS, LOGS, PREFECT_HOME = (REPO / ".pcam" / name for name in ("stack", "logs", "prefect"))
@@ -32,8 +33,7 @@ def set_environment(url: str, own_server: bool) -> None:
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1", "PYTHONUNBUFFERED": "1"}
     os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     os.environ["PREFECT_SERVER_DATABASE_TIMEOUT"] = "60"  # SQLite on a busy machine
-    direct = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "localhost"
-    os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), f"{direct},127.0.0.1,localhost")
+    os.environ |= loopback_variables()
 
 
 @contextmanager

@@ -105,8 +105,12 @@ def promote(
 
     moved = moving.promote(open_store(resolve_store_uri(store)), run, channel, message=message, single_writer=unsafe)
     if as_json:
-        return print_json({"name": moved.name, "run": moved.run, "before": moved.before})
+        return _print_channel(moved)
     print(f"{channel}: {moved.run}" + (f", before {moved.before}" if moved.before else ""))
+
+
+def _print_channel(channel: Any) -> None:
+    print_json({"name": channel.name, "run": channel.run, "before": channel.before})
 
 
 def rollback(
@@ -122,7 +126,7 @@ def rollback(
 
     moved = moving.rollback(open_store(resolve_store_uri(store)), channel, message=message, single_writer=unsafe)
     if as_json:
-        return print_json({"name": moved.name, "run": moved.run, "before": moved.before})
+        return _print_channel(moved)
     print(f"{channel}: back to {moved.run}")
 
 
