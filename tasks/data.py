@@ -42,7 +42,7 @@ def find_stored_pack(workspace: Workspace, config: TrainConfig) -> Pack | None:
         return None
     log.info("Pack: %s patches of %s, made before, digest %s, in %s", f"{pack.count:,}", pack.source, digest[:12],
              pack.folder)  # fmt: skip
-    return pack
+    return packing.with_pixel_size(pack, config.source)
 
 
 @retried(hours=1)
@@ -104,6 +104,9 @@ def pack(archive: Archive, config: TrainConfig) -> Pack:
         built = packing.build_pack(archive, config.source, packs, config.seed, on_progress)
     log.info("Pack: %s patches (%s labelled), digest %s, in %s", f"{built.count:,}", f"{built.labelled:,}",
              built.digest[:12], built.folder)  # fmt: skip
+    if built.mpp_assumed:
+        log.info("Pixel size: %g microns per pixel are assumed, as in PCam; give source.mpp where yours is another",
+                 built.mpp)  # fmt: skip
     if built.quarantined:
         first = packing.read_quarantine(built)[0]
         log.warning("Quarantine: %s images left out (first: %s, %s)", f"{built.quarantined:,}", first["id"],

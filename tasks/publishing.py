@@ -83,6 +83,8 @@ def publish(
             image_size=config.model.image_size,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
+            mpp=context.pack.mpp,
+            mpp_assumed=context.pack.mpp_assumed,
             tta=config.score.tta,
             temperature=report.temperature,
             threshold=report.thresholds.get(report.operating_point, 0.5),

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
+from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 
 WEIGHTS_FILE, METADATA_FILE, ONNX_FILE = "model.safetensors", "model.json", "model.onnx"
@@ -24,6 +25,10 @@ class ModelMetadata(Record):
     arch: str
     image_size: int
     """Height and width of the network's input, in pixels."""
+    mpp: float = PCAM_MPP
+    """Microns per pixel of the 96x96 patches that it was trained on."""
+    mpp_assumed: bool = True
+    """Whether that is assumed: nobody said so of the patches."""
     mean: tuple[float, float, float]
     """Of each channel, by which inputs are normalised."""
     std: tuple[float, float, float]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import SourceError
 from pcam_model.core.files import disk_space_guard, fsync_file, require_disk_space, write_atomic
+from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 from pcam_model.data.hdf5 import OfficialPatches
 from pcam_model.data.image import PACK_RECORD, PATCH_BYTES, SIZE
@@ -20,7 +21,7 @@ from pcam_model.data.official_files import holds_official
 from pcam_model.data.pack_identity import VERSION, pack_name
 from pcam_model.data.pack_writer import OnProgress, PackContents, PatchSource, write_patches
 from pcam_model.data.sample import SamplePatches
-from pcam_model.data.source import SAMPLE_COUNT, Archive, SourceConfig
+from pcam_model.data.source import SAMPLE_COUNT, Archive, SourceConfig, pixel_size
 from pcam_model.data.subset import add_slides, select_rows
 
 PATCHES, TABLE, RECORD = "patches.npy", "patches.parquet", PACK_RECORD
@@ -48,6 +49,10 @@ class Pack(Record):
     """Images that were set aside; pack.json lists them, with the reason."""
     source: str
     """The source in a person's words."""
+    mpp: float = PCAM_MPP
+    """Microns per pixel."""
+    mpp_assumed: bool = True
+    """Whether that is assumed, since neither the config nor the kind of source tells it."""
 
 
 def build_pack(
@@ -65,7 +70,21 @@ def build_pack(
     with disk_space_guard(packs), build_dir(target, is_complete) as folder:
         if folder:
             _write_pack(archive, config, seed, folder, on_progress)
-    return open_pack(target)
+    return with_pixel_size(open_pack(target), config)
+
+
+def with_pixel_size(pack: Pack, config: SourceConfig) -> Pack:
+    """The pack with the pixel size that a config gives; pack.json is rewritten where it has another.
+
+    The pixel size belongs to no digest: the patches, and what is learnt from them, are the same.
+    """
+    size = pixel_size(config)
+    if (pack.mpp, pack.mpp_assumed) == size:
+        return pack
+    path = Path(pack.folder) / RECORD
+    record = json.loads(path.read_bytes()) | {"mpp": size.mpp, "mpp_assumed": size.assumed}
+    write_atomic(path, json.dumps(record, indent=1).encode())
+    return open_pack(Path(pack.folder))
 
 
 def is_complete(folder: Path) -> bool:
@@ -110,11 +129,12 @@ def _write_pack(
     _require_both_classes(contents.table, source_name)
     contents.table.to_parquet(folder / TABLE, index=False)
     fsync_file(folder / TABLE)
-    write_atomic(folder / RECORD, json.dumps(_record(archive, contents, folder), indent=1).encode())
+    write_atomic(folder / RECORD, json.dumps(_record(archive, config, contents, folder), indent=1).encode())
 
 
-def _record(archive: Archive, contents: PackContents, folder: Path) -> dict[str, object]:
+def _record(archive: Archive, config: SourceConfig, contents: PackContents, folder: Path) -> dict[str, object]:
     """The content of pack.json."""
+    size = pixel_size(config)
     return {
         "version": VERSION,
         "digest": table_digest(contents.table),
@@ -123,6 +143,8 @@ def _record(archive: Archive, contents: PackContents, folder: Path) -> dict[str,
         "mean": contents.mean,
         "std": contents.std,
         "source": archive.source,
+        "mpp": size.mpp,
+        "mpp_assumed": size.assumed,
         "archive": archive.sha256,
         "bytes": {name: (folder / name).stat().st_size for name in (PATCHES, TABLE)},
         "quarantined": len(contents.quarantined),
@@ -163,7 +185,7 @@ def open_pack(folder: Path) -> Pack:
             f"{folder}: the pack's version is {record['version']} and its files have {sizes} bytes; expected version "
             f"{VERSION} and {record['bytes']}; delete the folder and pack again"
         )
-    return Pack(folder=str(folder), **{name: record[name] for name in Pack.model_fields if name != "folder"})
+    return Pack(folder=str(folder), **{name: record[name] for name in Pack.model_fields if name in record})
 
 
 def read_quarantine(pack: Pack) -> list[dict[str, str]]:

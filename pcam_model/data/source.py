@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.files import sha256
+from pcam_model.core.pixel_size import PCAM_MPP, PixelSize
 from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
 from pcam_model.data.container import Zip, open_container
@@ -28,6 +29,9 @@ class SourceConfig(Config):
     """Refuse official HDF5 files whose MD5 is not the published one."""
     max_patches: int | None = Field(default=None, ge=2)
     """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
+    mpp: float | None = Field(default=None, gt=0, le=20)
+    """Microns per pixel of the patches; empty: 0.972, which holds for Kaggle's set and PCam's files and is assumed,
+    with a line that says so, of your own patches."""
     slides: str = ""
     """A CSV with the columns id,wsi that names the slide of each patch."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
@@ -39,6 +43,14 @@ class SourceConfig(Config):
     def is_remote(self) -> bool:
         """Whether the path is a web address."""
         return self.kind == "path" and self.path.startswith(("http://", "https://"))
+
+
+def pixel_size(config: SourceConfig) -> PixelSize:
+    """The pixel size of a source's patches: the configured one, else PCam's, assumed where the patches are others."""
+    if config.mpp is not None:
+        return PixelSize(config.mpp, assumed=False)
+    known = config.kind != "path" or config.is_remote or holds_official(Path(config.path).expanduser())
+    return PixelSize(PCAM_MPP, assumed=not known)
 
 
 class Archive(Record):

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.log import log
 from pcam_model.core.model_metadata import ModelMetadata
+from pcam_model.core.pixel_size import MAX_MISMATCH, mismatch
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import make_loader, on_device
 from pcam_model.evaluation import metrics
@@ -51,6 +53,7 @@ def score_external(
         ConfigError: no such operating point.
     """
     network, model = load_model(folder)
+    _warn_of_mismatch(model, pack)
     score = ScoreConfig(tta=model.tta if tta is None else tta, operating_point=_point(operating_point, model))
     table = load_table(pack)
     rows = np.flatnonzero(table["label"].notna())
@@ -70,6 +73,12 @@ def score_external(
         calibration=Calibration(temperature=model.temperature, thresholds=model.thresholds),
     )
     return add_examples(evidence, network, model.image_size, patches) if explain else evidence
+
+
+def _warn_of_mismatch(model: ModelMetadata, pack: Pack) -> None:
+    if not pack.mpp_assumed and mismatch(pack.mpp, model.mpp) > MAX_MISMATCH:
+        log.warning("The patches of %s have %g microns per pixel, those that the model was trained on %g: figures may "
+                    "be low", pack.source, pack.mpp, model.mpp)  # fmt: skip
 
 
 def _point(point: str | None, model: ModelMetadata) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
 
@@ -177,6 +178,10 @@ class PackSummary(Record):
     """Unreadable images that were left out."""
     source: str = ""
     """The source, for people."""
+    mpp: float = PCAM_MPP
+    """Microns per pixel."""
+    mpp_assumed: bool = True
+    """Whether that is assumed."""
 
 
 class SplitSummary(Record):

@@ -146,6 +146,8 @@ def _data(content: ReportContent) -> dict[str, str]:
         rows[split_title(split)] = f"{total:,} patches, {positive:,} with tumour" if total else "none"
     if content.unlabelled:
         rows["Unlabelled"] = f"{content.unlabelled:,} patches, predicted in submission.csv"
+    assumed = " (assumed: the source does not tell it)" if content.pack.mpp_assumed else ""
+    rows["Pixel size"] = f"{content.pack.mpp:g} µm{assumed}"
     rows["Pack"] = content.pack.digest[:16] or "–"
     return rows
 

@@ -50,6 +50,8 @@ class Manifest(Record):
     run: str
     published_at: str
     """ISO 8601, UTC."""
+    mpp: float | None = None
+    """Microns per pixel of the patches that its model takes; None where it has no model, or one that tells none."""
     files: Files
 
 

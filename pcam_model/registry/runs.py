@@ -138,7 +138,8 @@ class RunStore:
             )
         finished = {step: manifest for step, manifest in manifests.items() if manifest is not None}
         content = self._contents(finished) | _describe_files(files or {})
-        existing = self.find_published() or self._write_manifest(content, files or {})
+        mpp = _model_mpp(finished.get("model"))
+        existing = self.find_published() or self._write_manifest(content, files or {}, mpp)
         if existing[0].files != content:
             raise self._immutable_error(", ".join(changed_files(existing[0].files, content)[:5]) + " would change")
         return existing[1]
@@ -155,11 +156,13 @@ class RunStore:
         keys = (entry.key.removeprefix(prefix) for entry in self.store.entries(prefix))
         return [key.removesuffix("/step.json") for key in keys if key.endswith("/step.json")]
 
-    def _write_manifest(self, content: Files, files: Mapping[str, Path]) -> tuple[Manifest, PublishedRun]:
+    def _write_manifest(
+        self, content: Files, files: Mapping[str, Path], mpp: float | None
+    ) -> tuple[Manifest, PublishedRun]:
         """Upload the files beside the steps, write the manifest, and read it back: another writer may be first."""
         self._send(files)
         check_sizes(self.store, self.name, content, self.namespace)
-        manifest = Manifest(run=self.name, published_at=utc_now(), files=content)
+        manifest = Manifest(run=self.name, published_at=utc_now(), mpp=mpp, files=content)
         with suppress(Conflict):
             self.store.write(
                 self._key("manifest.json"), json_bytes(manifest.model_dump(mode="json")), only_if_absent=True
@@ -213,6 +216,12 @@ def list_runs(store: Store) -> Iterator[RunSummary]:
 
 def _describe_files(paths: Mapping[str, Path]) -> Files:
     return {name: FileRecord(size=path.stat().st_size, sha256=sha256(path)) for name, path in paths.items()}
+
+
+def _model_mpp(step: StepManifest | None) -> float | None:
+    """The microns per pixel in the record of the step `model`."""
+    result = step.record.get("result") if step else None
+    return result.get("mpp") if isinstance(result, dict) else None
 
 
 def _step_manifest(record: dict[str, Any], files: Files) -> StepManifest:

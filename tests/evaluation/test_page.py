@@ -11,7 +11,7 @@ import pytest
 from pcam_model.evaluation.evidence import Example, ScoreConfig
 from pcam_model.evaluation.predictions import SplitPredictions
 from pcam_model.evaluation.report import write_report
-from pcam_model.evaluation.report_schema import HeatInCentre
+from pcam_model.evaluation.report_schema import HeatInCentre, PackSummary
 from tests.evaluation.chromium import Chromium, chromium, find_chromium
 from tests.evaluation.conftest import predictions, split_predictions
 
@@ -129,6 +129,18 @@ def test_the_card_is_a_whole_markdown_document(report):
         rows = block.strip().split("\n")
         assert len(rows) > 3, block
         assert len({row.count("|") for row in rows}) == 1, block
+
+
+@pytest.mark.parametrize(
+    ("assumed", "row"), [(True, "0.5 µm (assumed: the source does not tell it)"), (False, "0.5 µm")]
+)
+def test_the_card_tells_the_pixel_size_and_whether_it_is_assumed(tmp_path, make_evidence, assumed, row):
+    few = split_predictions(valid=predictions(100, 1))
+    pack = PackSummary(digest="ab" * 32, mpp=0.5, mpp_assumed=assumed)
+    write_report(tmp_path, make_evidence(pack=pack, predictions=few))
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert f"- Pixel size: {row}\n" in card
+    assert f"trained on: 0.5 µm a pixel{' (assumed)' if assumed else ''}, stained" in card
 
 
 def test_a_model_of_generated_patches_says_that_it_knows_no_tissue(tmp_path, make_evidence):
