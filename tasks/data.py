@@ -6,9 +6,9 @@ from typing import Any
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
-from pcam_model.core.files import disk_space_guard
 from pcam_model.core.log import log
 from pcam_model.core.paths import cache_dir
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data import pack as packing
 from pcam_model.data import quality
 from pcam_model.data import source as sources
@@ -100,7 +100,7 @@ def download(config: TrainConfig) -> Archive:
 def pack(archive: Archive, config: TrainConfig) -> Pack:
     """Write all patches into one uint8 array, unless this machine has it already."""
     packs = cache_dir() / "packs"
-    with disk_space_guard(packs), progress("packing") as on_progress:
+    with write_guard(packs), progress("packing") as on_progress:
         built = packing.build_pack(archive, config.source, packs, config.seed, on_progress)
     log.info("Pack: %s patches (%s labelled), digest %s, in %s", f"{built.count:,}", f"{built.labelled:,}",
              built.digest[:12], built.folder)  # fmt: skip

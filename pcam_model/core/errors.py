@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Packages whose names on PyPI differ from those by which they are imported.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
@@ -55,8 +56,16 @@ class SubmissionError(PcamError):
     """Kaggle has not scored the submission."""
 
 
-class DiskFullError(PcamError):
-    """A disk is full."""
+class UnwritableError(PcamError):
+    """A folder, or a file in it, cannot be written to."""
+
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
+
+
+class DiskFullError(UnwritableError):
+    """The disk of a folder is full."""
 
 
 class BusyError(PcamError):

@@ -1,21 +1,24 @@
-"""Atomic file writes, digests, and full disks."""
+"""Atomic file writes, and digests."""
 
-import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import mkstemp
 
-from pcam_model.core.errors import DiskFullError
+from pcam_model.core.write_guard import write_guard
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Write a file through a temporary one beside it, which is flushed to the disk and then renamed."""
-    with atomic_file(path) as part:
+    """Write a file through a temporary one beside it, which is flushed to the disk and then renamed.
+
+    Raises:
+        UnwritableError: its folder cannot be written to.
+        DiskFullError: the disk is full.
+    """
+    with write_guard(path.parent), atomic_file(path) as part:
         part.write_bytes(content)
     return path
 
@@ -45,7 +48,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
 def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:
     """Write blocks of bytes to a file atomically; returns their SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
-    with disk_space_guard(path.parent), atomic_file(path, durable) as part, part.open("wb") as file:
+    with atomic_file(path, durable) as part, part.open("wb") as file:
         for block in blocks:
             digest.update(block)
             file.write(block)
@@ -81,27 +84,3 @@ def md5(path: Path) -> str:
     """The MD5 of a file, in hexadecimal: what publishers of data sets give."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def disk_space_guard(folder: Path) -> Iterator[None]:
-    """Turn "no space left on device" into a `DiskFullError` that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(
-            f"{folder}: the disk is full ({error.strerror}); free some room there, or put PCAM_CACHE and PCAM_STORE "
-            "on a larger disk, and run again: finished steps are not repeated"
-        ) from error
-
-
-def require_disk_space(folder: Path, size: int, what: str) -> None:
-    """Raise `DiskFullError` where the disk of `folder` has fewer than `size` bytes free for `what`."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise DiskFullError(
-            f"{folder}: the disk is full: {what} takes {size / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; make "
-            "room there, or put PCAM_CACHE on a larger disk"
-        )

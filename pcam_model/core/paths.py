@@ -1,7 +1,10 @@
 """Default paths and addresses; the only reader of PCAM_STORE and PCAM_CACHE."""
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
@@ -26,6 +29,30 @@ def cache_dir() -> Path:
             "folder that can be written to"
         )
     return path.absolute()
+
+
+def require_home(what: str) -> None:
+    """Raise ConfigError where the user has no home folder, which `what` needs."""
+    try:
+        Path.home()
+    except RuntimeError:
+        raise ConfigError(
+            f"{what} needs a home folder, and this user has none (HOME is not set); set HOME to a folder that can be "
+            "written to"
+        ) from None
+
+
+def setting_of(folder: Path) -> str:
+    """The variable that moves a folder: PCAM_CACHE, PCAM_STORE or TMPDIR; empty where none of them does."""
+    roots: dict[str, Path] = {}
+    with suppress(ConfigError):
+        roots["PCAM_CACHE"] = cache_dir()
+    store = urlsplit(resolve_store_uri())
+    if store.scheme in ("", "file"):
+        roots["PCAM_STORE"] = Path(unquote(store.path))
+    with suppress(OSError):
+        roots["TMPDIR"] = Path(tempfile.gettempdir())
+    return next((name for name, root in roots.items() if folder.is_relative_to(root)), "")
 
 
 def resolve_store_uri(uri: str = "") -> str:

@@ -9,8 +9,9 @@ from tempfile import mkstemp
 from typing import TextIO
 
 from pcam_model.core.errors import ConfigError
-from pcam_model.core.files import disk_space_guard, replace_file
+from pcam_model.core.files import replace_file
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import write_guard
 
 PREDICTION_COLUMNS = ("id", "probability", "label", "file")
 ERROR_COLUMNS = ("id", "reason", "file")
@@ -66,7 +67,7 @@ def write_predictions(out: Path) -> Iterator[PredictionWriter]:
     """
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file for the predictions, as in predictions.csv")
-    with disk_space_guard(out.parent), _temporary(out) as predictions, _temporary(errors_path(out)) as errors:
+    with write_guard(out.parent), _temporary(out) as predictions, _temporary(errors_path(out)) as errors:
         writer = PredictionWriter(predictions, errors)
         yield writer
         for file in (predictions, errors):

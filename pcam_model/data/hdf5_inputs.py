@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcam_model.core.errors import SourceError, require_package
-from pcam_model.core.files import disk_space_guard
 from pcam_model.core.splits import SPLITS
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data.image import PATCH_BYTES, SYSTEM_FILES, ImageName, Patch
 from pcam_model.data.official_files import PREFIX, gunzip
 
@@ -41,7 +41,7 @@ class Hdf5Images:
         from pcam_model.data.hdf5 import Hdf5Patches
 
         parent = scratch or Path(tempfile.gettempdir())
-        with disk_space_guard(parent):
+        with write_guard(parent):
             parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="hdf5-", dir=parent, ignore_cleanup_errors=True) as folder:
                 return Hdf5Patches(gunzip(path, Path(folder, path.stem), MAX_PATCHES * PATCH_BYTES))

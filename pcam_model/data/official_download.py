@@ -5,8 +5,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pcam_model.core.errors import ConfigError, SourceError
-from pcam_model.core.files import disk_space_guard
 from pcam_model.core.locks import file_lock
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data.http_download import download
 from pcam_model.data.official_files import PREFIX, PUBLISHED_MD5
 
@@ -31,7 +31,7 @@ def fetch_official(url: str, downloads: Path, *, verify_md5: bool) -> Path:
         )
     base = url.split("?")[0].rstrip("/")
     folder = downloads / f"pcam-{hashlib.sha256(base.encode()).hexdigest()[:16]}"
-    with disk_space_guard(downloads), file_lock(folder / ".lock"):
+    with write_guard(downloads), file_lock(folder / ".lock"):
         for name in sorted(PUBLISHED_MD5, key=lambda name: "_x." in name):  # the large files last
             _fetch_file(base, folder, name, verify_md5)
     if not any(folder.glob(f"{PREFIX}_*_y.h5*")):

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import SourceError
-from pcam_model.core.files import disk_space_guard, fsync_file, require_disk_space, write_atomic
+from pcam_model.core.files import fsync_file, write_atomic
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import require_disk_space, write_guard
 from pcam_model.data.hdf5 import OfficialPatches
 from pcam_model.data.image import PACK_RECORD, PATCH_BYTES, SIZE
 from pcam_model.data.kaggle_layout import KagglePatches
@@ -67,7 +68,7 @@ def build_pack(
         DiskFullError: they do not fit on the disk.
     """
     target = packs / pack_name(archive, config, seed)
-    with disk_space_guard(packs), build_dir(target, is_complete) as folder:
+    with write_guard(packs), build_dir(target, is_complete) as folder:
         if folder:
             _write_pack(archive, config, seed, folder, on_progress)
     return with_pixel_size(open_pack(target), config)

@@ -9,8 +9,9 @@ import pandas as pd
 from pydantic import Field
 
 from pcam_model.core.errors import SourceError
-from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Config, Record
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data.contact_sheet import draw_sheet
 from pcam_model.data.pack import Pack, load_patches, load_table, read_quarantine
 
@@ -97,7 +98,7 @@ def check_quality(pack: Pack, config: DataChecksConfig, folder: Path, seed: int 
         folder=str(folder), mean=pack.mean, std=pack.std, quarantined=pack.quarantined, **counts, warnings=()
     )
     report = report.model_copy(update={"warnings": tuple(find_warnings(report, pack, config))})
-    with disk_space_guard(folder):
+    with write_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / RECORD, json.dumps(report.model_dump(exclude={"folder"}), indent=1).encode())
         if quarantine := read_quarantine(pack):

@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import SplitError
-from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Record
 from pcam_model.core.splits import SPLITS, SplitName
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data.leakage import (
     ClassCounts,
     SplitKind,
@@ -67,7 +68,7 @@ def make_split(pack: Pack, config: SplitConfig, folder: Path) -> Split:
         "config": config.model_dump(),
         "leakage": leakage.model_dump(),
     }
-    with disk_space_guard(folder):
+    with write_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / TABLE, rows[["id", "row"]].assign(split=splits).to_parquet(index=False))
         write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from pcam_model.core.errors import SplitError
-from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.files import write_atomic
+from pcam_model.core.write_guard import write_guard
 from pcam_model.evaluation import curves, metrics, page, plots, style, text
 from pcam_model.evaluation.cross_fit import ScoredSplit
 from pcam_model.evaluation.evidence import Evidence, Example, Report, ScoreConfig
@@ -51,7 +52,7 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     if evidence.unlabelled:
         files["submission.csv"] = submission_csv(evidence.unlabelled.table, content.calibration.temperature)
     files |= {"predictions.parquet": _predictions_parquet(splits), **_png_files(content, evidence)}
-    with disk_space_guard(folder):
+    with write_guard(folder):
         for name, file in files.items():
             write_atomic(folder / name, file)
     return Report(

@@ -1,12 +1,12 @@
 """Channels: names such as `champion` that point to one published run, moved by conditional writes."""
 
-import getpass
 import socket
 import uuid
 from itertools import islice
 from typing import Literal
 
 from pcam_model.core.errors import BusyError, ConfigError, StoreError
+from pcam_model.core.users import login_name
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, Move, append_move, newest_first, rollback_target
@@ -82,7 +82,7 @@ def _new_move(run: str, digest: str, kind: Literal["promote", "rollback"], messa
         digest=digest,
         kind=kind,
         time=utc_now(),
-        author=author or f"{getpass.getuser()}@{socket.gethostname()}",
+        author=author or f"{login_name()}@{socket.gethostname()}",
         message=message,
         token=uuid.uuid4().hex,
     )

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
 from pcam_model.core.errors import ModelError, StoreError
-from pcam_model.core.files import disk_space_guard
 from pcam_model.core.locks import file_lock
 from pcam_model.core.retry import retry_call
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.live_sync import LIVE_DIR, local_name, read_live
 from pcam_model.registry.manifest import FileRecord, StepManifest, parse_record
@@ -68,7 +68,7 @@ def fetch_checkpoint(run: RunStore, name: str, folder: Path) -> tuple[StoredChec
     def fetch() -> tuple[StoredCheckpoint, Path]:
         checkpoint = _select(run, name, list_checkpoints(run))
         path = folder / f"{checkpoint.stage}-{epoch_file(checkpoint.epoch)}"
-        with disk_space_guard(folder), file_lock(folder / ".lock"):
+        with write_guard(folder), file_lock(folder / ".lock"):
             if not is_same_file(path, checkpoint.file):
                 fetch_verified(run.store, checkpoint.key, path, checkpoint.file)
         return checkpoint, path

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import ModelError, StoreError
-from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound, Store, StoreUnavailable
 from pcam_model.registry.cache import Cache
 from pcam_model.registry.channels import read_channel
@@ -103,7 +104,7 @@ def materialize(
     if is_complete(target):
         return run.published
     part = target.with_name(f".{target.name}.{run.published.digest[:16]}.part")
-    with disk_space_guard(target), build_dir(target, is_complete, part=part, resume=True) as building:
+    with write_guard(target), build_dir(target, is_complete, part=part, resume=True) as building:
         if building is not None:
             try:
                 _download(store, run, files, building, cache)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pcam_model.core.errors import ConfigError, StoreError
-from pcam_model.core.files import disk_space_guard, sha256
+from pcam_model.core.files import sha256
 from pcam_model.core.locks import file_lock
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.manifest import (
     RUNS,
@@ -114,7 +115,7 @@ class RunStore:
         manifest = self._step_manifest(step)
         if manifest is None:
             raise NotFound(f"{self.uri}: step {step!r} is not finished; run the flow again under this run's name")
-        with disk_space_guard(folder), file_lock(folder / ".lock"):
+        with write_guard(folder), file_lock(folder / ".lock"):
             fetch_files(self.store, self._key(f"{step}/"), manifest.files, folder)
         return manifest.record
 

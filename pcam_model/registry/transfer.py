@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pcam_model.core.errors import DiskFullError, ModelError, StoreError
-from pcam_model.core.files import disk_space_guard, sha256
+from pcam_model.core.files import sha256
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.manifest import FileRecord, Files
 
@@ -94,7 +95,7 @@ def is_same_file(path: Path, expected: FileRecord) -> bool:
 def _download_rest(store: Store, key: str, part: Path, expected: FileRecord) -> bool:
     """Append the object's bytes that `part` does not have; whether it then has the expected size and digest."""
     digest = hashlib.sha256()
-    with disk_space_guard(part.parent), part.open("a+b") as file:
+    with write_guard(part.parent), part.open("a+b") as file:
         file.seek(0)
         while block := file.read(BLOCK_BYTES):
             digest.update(block)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcam_model.core.errors import ConfigError
-from pcam_model.core.files import disk_space_guard, write_atomic
+from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.factory import open_store
@@ -103,7 +104,7 @@ class Workspace(Record):
 
     def _make(self, step: str, make: Callable[[Path], R], inputs: dict[str, Any]) -> R:
         folder = self.step_dir(step)
-        with disk_space_guard(folder):
+        with write_guard(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._restore_checkpoint(step)
             with LiveSync(self.run_store, step, folder):

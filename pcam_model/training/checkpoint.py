@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pcam_model.core.errors import CheckpointError
-from pcam_model.core.files import atomic_file, disk_space_guard, sha256
+from pcam_model.core.files import atomic_file, sha256
 from pcam_model.core.log import log
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
+from pcam_model.core.write_guard import write_guard
 from pcam_model.training.device import compute_environment, describe_environment
 from pcam_model.training.train_state import TrainState
 
@@ -142,7 +143,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write straight from the tensors' memory, without holding the GIL. Raises DiskFullError."""
-    with disk_space_guard(path.parent), atomic_file(path) as temporary:
+    with write_guard(path.parent), atomic_file(path) as temporary:
         try:
             save_file(tensors, temporary, {METADATA_KEY: json.dumps(metadata)})
         except SafetensorError as error:  # the OS error is in its message only

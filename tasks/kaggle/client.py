@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 from pcam_model.core.errors import SourceError, TransientError
-from pcam_model.core.files import disk_space_guard, sha256, write_atomic
+from pcam_model.core.files import sha256, write_atomic
 from pcam_model.core.locks import file_lock
 from pcam_model.core.retry import retry_call
+from pcam_model.core.write_guard import write_guard
 from pcam_model.data.archive_check import verify_archive
 from pcam_model.data.source import Archive
 from tasks.kaggle.errors import COMPETITION, raise_if_refused, wait_s
@@ -28,7 +29,7 @@ def download_competition(folder: Path, *, labelled: int = LABELLED, unlabelled: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{COMPETITION}.zip"
-    with disk_space_guard(folder), file_lock(folder / ".lock"):
+    with write_guard(folder), file_lock(folder / ".lock"):
         digest = verified_digest(path)
         if digest is None:
             digest = _download_verified(path, labelled, unlabelled)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pcam_model.core.errors import DiskFullError
-from pcam_model.core.files import atomic_file, disk_space_guard, md5, require_disk_space, sha256, write_atomic
+from pcam_model.core.files import atomic_file, md5, sha256, write_atomic
+from pcam_model.core.write_guard import require_disk_space, write_guard
 
 
 def test_a_file_is_replaced_with_the_rights_of_a_new_file(tmp_path: Path) -> None:
@@ -42,9 +43,9 @@ def test_digests_are_those_of_the_content(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_and_other_faults_are_not_changed(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(DiskFullError, match=rf"{tmp_path}: the disk is full"), disk_space_guard(tmp_path):
+    with pytest.raises(DiskFullError, match=rf"{tmp_path}: the disk is full"), write_guard(tmp_path):
         raise full
-    with pytest.raises(PermissionError), disk_space_guard(tmp_path):
+    with pytest.raises(PermissionError), write_guard(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
     require_disk_space(tmp_path, 1, "a pack")
     with pytest.raises(DiskFullError, match=r"a pack takes 1,000,000,000,000\.0 MB"):

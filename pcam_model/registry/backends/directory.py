@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pcam_model.core.errors import StoreError
-from pcam_model.core.files import disk_space_guard, save_blocks, sha256, write_atomic
+from pcam_model.core.files import save_blocks, sha256, write_atomic
 from pcam_model.core.locks import file_lock
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import Conflict, Entry, NotFound, validate_key
 
 BLOCK_BYTES = 1 << 20
@@ -125,7 +126,7 @@ class DirectoryStore:
     @contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:
         try:
-            with disk_space_guard(self.root):
+            with write_guard(self.root):
                 yield
         except OSError as error:
             reason = error.strerror or type(error).__name__
