@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,11 +12,11 @@ from torchvision.ops import StochasticDepth
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.log import log
-from pcam_model.core.rng import BatchSlice, seeded
+from pcam_model.core.rng import seeded
 from pcam_model.core.schema import Config
 from pcam_model.training.depthwise import convert_strided_depthwise
 from pcam_model.training.layers import ConcatPool, Dropout
-from pcam_model.training.weights import load_body_weights, load_imagenet, load_weights_file
+from pcam_model.training.weights import load_body_weights, load_imagenet, load_weights_file, weights_path
 
 ArchName = Literal[
     "resnet18",
@@ -41,7 +40,7 @@ class ModelConfig(Config):
     arch: ArchName = "resnet50"
     """The body, by torchvision's name."""
     weights: str = "imagenet"
-    """The body's initial weights: `imagenet` (torchvision's), `none`, or a file (.pth, .safetensors)."""
+    """The body's initial weights: `imagenet` (torchvision's), `none`, or a file of any tool (.pth, .safetensors)."""
     image_size: int = Field(224, ge=32, le=1024)
     """Height and width of the network's input, in pixels; patches are resampled to it."""
 
@@ -75,6 +74,8 @@ class PatchNetwork(nn.Module):
         self.arch = arch
         self.body = convert_strided_depthwise(_make_body(arch))
         self.head = _make_head(2 * BODIES[arch].channels)
+        self.dropouts = [module for module in self.modules() if isinstance(module, Dropout)]
+        """All dropout layers, in the order in which their masks are drawn."""
         self.body_trainable = True
         self.microbatches = 1
         """Number of microbatches that a batch is computed in; see `set_microbatches`."""
@@ -97,12 +98,6 @@ class PatchNetwork(nn.Module):
         for layer in self.modules():
             if isinstance(layer, BATCHNORMS) and self.body_trainable:
                 layer.momentum = 1 - (1 - BATCHNORM_MOMENTUM) ** (1 / count)
-
-    def draw_dropout(self, batch_slice: BatchSlice, generator: torch.Generator) -> None:
-        """Draw the dropout masks of the next forward pass, which sees these rows of a batch."""
-        for module in self.modules():
-            if isinstance(module, Dropout):
-                module.draw_mask(batch_slice, generator)
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """The recipe's three groups, from input to output: [early body, late body, head], as leaf modules."""
@@ -148,10 +143,9 @@ def build_network(config: ModelConfig, seed: int, *, quiet: bool = False) -> Pat
     if config.weights == "none":
         summary = f"{config.arch} starts from random weights (model.weights=none)"
     else:
-        tensors = (
-            load_imagenet(config.arch) if config.weights == "imagenet" else load_weights_file(Path(config.weights))
-        )
-        summary = load_body_weights(network.body, tensors, config.arch)
+        is_imagenet = config.weights == "imagenet"
+        content = load_imagenet(config.arch) if is_imagenet else load_weights_file(weights_path(config.weights))
+        summary = load_body_weights(network.body, content, config.arch)
     if not quiet:
         log.info(summary)
     return network.to(memory_format=torch.channels_last)

@@ -1,12 +1,17 @@
-"""Initial weights of a body: torchvision's ImageNet weights, or a file of any state dict."""
+"""Initial weights of a body: torchvision's ImageNet weights, or a checkpoint of any tool."""
 
+import argparse
+import math
 import pickle
+import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,11 +20,22 @@ from torchvision.models import get_model_weights
 
 from pcam_model.core.errors import WeightsError
 from pcam_model.core.files import sha256
+from pcam_model.training.state_dicts import StateDict, find_state_dict, tensor_dicts
 
 CONNECT_TIMEOUT_S = 10.0  # without an answer or a byte
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "body.", "backbone.", "encoder.")
+MIN_BODY_SHARE = 0.9
+"""Of a body's weights, which a file has to hold."""
 MAX_NAMES = 4  # in messages
+# What trainers save beside the tensors: their arguments, and measures as NumPy's numbers; none of it runs code.
+NUMPY_SCALAR, NUMPY_TYPES = np.float64().__reduce__()[0], ("float64", "float32", "int64", "bool")
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    *((NUMPY_SCALAR, f"numpy.{package}.multiarray.scalar") for package in ("core", "_core")),
+    np.dtype,
+    *(type(np.dtype(name)) for name in NUMPY_TYPES),
+]
+READ_ERRORS = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError)
+REMEDY = "give the weights of this network, or name the network that they belong to in model.arch"
 
 
 def imagenet_file(arch: str) -> tuple[str, Path]:
@@ -49,81 +65,102 @@ def load_imagenet(arch: str) -> dict[str, Tensor]:
     return weights
 
 
-def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict: .safetensors, or what `torch.save` wrote (read with `weights_only=True`).
+def load_weights_file(path: Path) -> object:
+    """What a file of weights holds: .safetensors, or what `torch.save` wrote; code in it is never run.
 
     Raises:
-        WeightsError: there is no such file, or it is not a state dict of finite tensors.
+        WeightsError: there is no such file, or it cannot be read without running code.
     """
     if not path.is_file():
         raise WeightsError(f"model.weights: there is no file {path}; give imagenet, none, or the path of a state dict")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"model.weights: {path} is not a state dict that can be read safely ({_reason(error)}); "
-            "save one with torch.save(model.state_dict(), path) or as .safetensors"
-        ) from error
-    tensors = _unwrap(content)
-    if not tensors:
-        raise WeightsError(f"model.weights: {path} holds no tensors by name; a state dict is expected")
-    not_finite = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if not_finite:
-        raise WeightsError(f"model.weights: {path}: {not_finite[0]} is not finite everywhere; use an undamaged file")
-    return tensors
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(HARMLESS):
+            content: object = torch.load(path, "cpu", weights_only=True)
+    except READ_ERRORS as error:
+        raise WeightsError(_unreadable_message(path, error)) from error
+    return content
 
 
 def weights_digest(weights: str) -> str:
     """What identifies initial weights: `imagenet`, `none`, or the SHA-256 of the file."""
-    return weights if weights in ("imagenet", "none") else sha256(Path(weights))
+    return weights if weights in ("imagenet", "none") else sha256(weights_path(weights))
 
 
-def load_body_weights(body: nn.Module, tensors: Mapping[str, Tensor], arch: str) -> str:
-    """Load the tensors whose names the body knows; returns a summary of loaded, missing and unexpected ones.
+def weights_path(weights: str) -> Path:
+    """The file that `model.weights` names."""
+    return Path(weights).expanduser()
+
+
+def load_body_weights(body: nn.Module, content: object, arch: str) -> str:
+    """Load the body's tensors from a file's content; returns what was taken from where, and what was left out.
+
+    The dictionary and the prefix are found by the body's own names, see `find_state_dict`.
 
     Raises:
-        WeightsError: no tensor fits, or one of a known name has another shape.
+        WeightsError: no tensor fits, a tensor has another shape or is not finite, or a large part is missing.
     """
-    expected = body.state_dict()
-    fitting = {key: tensor for key, tensor in tensors.items() if key in expected}
-    for key, tensor in fitting.items():
-        if tensor.shape != expected[key].shape:
-            raise WeightsError(
-                f"model.weights: {key} is {tuple(tensor.shape)} in the file, {tuple(expected[key].shape)} in {arch}; "
-                "give the weights of this network, or name the network that they belong to in model.arch"
-            )
-    if not any(key in fitting for key, _ in body.named_parameters()):
-        first = next(iter(tensors), "nothing")
-        raise WeightsError(
-            f"model.weights: none of the {len(tensors)} tensors (first: {first}) fits {arch}; "
-            "give the weights of this network, or name the network that they belong to in model.arch"
-        )
-    body.load_state_dict(fitting, strict=False)
-    missing = [key for key in expected if key not in fitting and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in tensors if key not in expected]
+    state = find_state_dict(content, body)
+    if state is None:
+        raise WeightsError(_nothing_fits_message(content, arch))
+    _check_tensors(state, body, arch)
+    missing = _check_share(state, body, arch)
+    body.load_state_dict(dict(state.tensors), strict=False)
+    alternatives = f"; {', '.join(state.alternatives)} would fit too" if state.alternatives else ""
     return (
-        f"{arch}: {len(fitting)} tensors of the body loaded; missing: {_names(missing)}; "
-        f"unexpected: {_names(unexpected)}"
+        f"{arch}: {len(state.tensors)} tensors of the body loaded ({state.location}); missing: {_names(missing)}; "
+        f"left out: {_names(state.unexpected)}{alternatives}"
     )
 
 
-def _unwrap(content: object) -> dict[str, Tensor]:
-    """The named tensors in a file's content, without the wrappers and prefixes of common training tools."""
-    for key in WRAPPER_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        return {}
-    return {_without_prefixes(str(key)): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
+def _check_tensors(state: StateDict, body: nn.Module, arch: str) -> None:
+    expected = body.state_dict()
+    for key, tensor in state.tensors.items():
+        if tensor.shape != expected[key].shape:
+            raise WeightsError(
+                f"model.weights: {state.prefix}{key} is {tuple(tensor.shape)} in the file, "
+                f"{tuple(expected[key].shape)} in {arch}; {REMEDY}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"model.weights: {state.prefix}{key} is not finite everywhere; use an undamaged file")
 
 
-def _without_prefixes(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def _check_share(state: StateDict, body: nn.Module, arch: str) -> list[str]:
+    """The names of missing tensors, where they are a small part of the body."""
+    sizes = {name: parameter.numel() for name, parameter in body.named_parameters()}
+    share = sum(size for name, size in sizes.items() if name in state.tensors) / sum(sizes.values())
+    missing = [key for key in body.state_dict() if key not in state.tensors and "num_batches" not in key]
+    if share < MIN_BODY_SHARE:
+        raise WeightsError(
+            f"model.weights: {math.floor(100 * share)}% of the weights of {arch} are in the file ({state.location}), "
+            f"at least {MIN_BODY_SHARE:.0%} are expected; missing: {_names(missing)}; {REMEDY}"
+        )
+    return missing
 
 
-def _names(names: list[str]) -> str:
+def _nothing_fits_message(content: object, arch: str) -> str:
+    names = [f"{path}.{name}".lstrip(".") for path, tensors in tensor_dicts(content) for name in tensors]
+    if not names:
+        return "model.weights: the file holds no tensors by name; a state dict is expected"
+    return f"model.weights: the file's {len(names)} tensors (first: {names[0]}) are not those of {arch}; {REMEDY}"
+
+
+def _unreadable_message(path: Path, error: BaseException) -> str:
+    unsafe = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and unsafe:
+        return (
+            f"model.weights: {path} is not a state dict that can be read safely: it holds {unsafe[1]}, which is code "
+            "and is not loaded; where you trust the file, save its tensors alone with the program that wrote it: "
+            "torch.save(model.state_dict(), PATH)"
+        )
+    return (
+        f"model.weights: {path} is not a state dict that can be read safely ({_reason(error)}); "
+        "save one with torch.save(model.state_dict(), PATH) or as .safetensors"
+    )
+
+
+def _names(names: Sequence[str]) -> str:
     if not names:
         return "none"
     return f"{len(names)} ({', '.join(names[:MAX_NAMES])}{', ...' if len(names) > MAX_NAMES else ''})"
