@@ -13,8 +13,9 @@ print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['s
     requirements.lock > /torch.lock
 
 FROM ${BASE}
+# g++, with gcc and libc6-dev: torch.compile has Triton compile C at its start and writes C++ for the CPU.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends tini \
+ && apt-get install -y --no-install-recommends tini g++ \
  && apt-get clean && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /opt/prefect --shell /usr/sbin/nologin pcam \
  && mkdir -p /opt/app /opt/prefect/tmp /var/cache/pcam \
@@ -55,9 +56,12 @@ ENV HOME=/opt/prefect \
     PREFECT_HOME=/opt/prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     DO_NOT_TRACK=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     PCAM_CACHE=/var/cache/pcam \
     PCAM_STORE=file:///var/cache/pcam/store \
     TORCH_HOME=/var/cache/pcam/torch \
+    TORCHINDUCTOR_CACHE_DIR=/var/cache/pcam/torchinductor \
+    PYTORCH_ALLOC_CONF=expandable_segments:True \
     MPLCONFIGDIR=/opt/prefect/matplotlib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

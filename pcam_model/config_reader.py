@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from pcam_model.config import TrainConfig
 from pcam_model.config_docs import key_docs
-from pcam_model.core.errors import ConfigError
+from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.paths import resolve_store_uri
 from pcam_model.presets import PresetName, preset_keys
 
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
@@ -68,6 +69,25 @@ def read_config(file: Path | None = None, settings: Iterable[str] = (), preset: 
         _merge(merged, _parse_setting(text))
     _merge(merged, keys)
     return validate_config(merged)
+
+
+def absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The configuration for a process in another folder: paths of patches, slides, weights and store are absolute.
+
+    Raises:
+        SourceError: a file or a folder is not there.
+    """
+    keys = config.model_dump(mode="json")
+    for section, key in (("source", "path"), ("source", "slides"), ("model", "weights")):
+        path = keys[section][key]
+        if path not in ("", "imagenet", "none") and "://" not in path:
+            if not Path(path).expanduser().exists():
+                raise SourceError(
+                    f"{path} is not there, expected a file or a folder; mend {section}.{key} and run again"
+                )
+            keys[section][key] = str(Path(path).expanduser().resolve())
+    keys["store"]["uri"] = resolve_store_uri(config.store.uri)
+    return validate_config(keys)
 
 
 def override_preset(preset: PresetName | None, config: TrainConfig) -> TrainConfig:

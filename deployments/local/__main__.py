@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from deployments.local import stack
-from pcam_model.core.errors import ConfigError, Interrupted, PcamError, SourceError
+from pcam_model.core.errors import ConfigError, Interrupted, PcamError
 
 UP = "Prefect runs until `make down` (its page is at this address without /api):\nexport PREFECT_API_URL={}"
 
 
 def resolve_parameters() -> dict[str, Any]:
     """The flow's parameters from the Makefile's variables: a preset or a YAML file, and the keys set beside it."""
-    from pcam_model.config_reader import resolve_config  # imports torchvision, which takes seconds
-    from pcam_model.core.paths import resolve_store_uri
+    from pcam_model.config_reader import absolute_paths, resolve_config  # imports torchvision, which takes seconds
 
     names = ("PRESET", "CONFIG", "SET", "SOURCE", "STORE", "RUN")
     preset, file, settings, source, store, run = (os.environ.get(f"PCAM_MAKE_{name}", "") for name in names)
@@ -27,19 +26,28 @@ def resolve_parameters() -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"SET={settings}: {error}; write for example SET='finetune.epochs=3 seed=4'") from None
     preset = preset or ("" if file else "sample")
-    resolved = resolve_config(preset, Path(file) if file else None, words, source, store, run)
-    config = resolved.model_dump(mode="json")
-    for section, key in (("source", "path"), ("source", "slides"), ("model", "weights")):
-        path = config[section][key]
-        if path not in ("", "imagenet", "none") and "://" not in path:
-            if not Path(path).expanduser().exists():
-                raise SourceError(
-                    f"{path} is not there, expected a file or a folder; mend {section}.{key} and run again"
-                )
-            config[section][key] = str(Path(path).expanduser().resolve())
-    config["store"]["uri"] = resolve_store_uri(config["store"]["uri"])
-    config["run"] = config["run"] or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    return {"config": config}
+    config = absolute_paths(resolve_config(preset, Path(file) if file else None, words, source, store, run))
+    name = config.run or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return {"config": config.model_copy(update={"run": name}).model_dump(mode="json")}
+
+
+def train(folder: Path, parameters: dict[str, Any]) -> None:
+    """Run the deployment and print its results; PcamError where it fails, Interrupted where it is cancelled."""
+    from deployments.watched_run import run_watched  # `down` need not wait for Prefect's import
+    from pcam_model.registry.describe import describe_run
+
+    name, store = parameters["config"]["run"], parameters["config"]["store"]["uri"]
+    again = f"`make train RUN={name}` goes on with it"
+    deployment = f"pcam/{stack.DEPLOYMENT[folder == stack.OWN]}"
+    state = run_watched(deployment, parameters, name, lambda: stack.server_url(folder) != "")
+    if not state.is_final() or state.is_cancelled():
+        raise Interrupted(f"run {name} is {str(state.name).lower()}; {again}")
+    if not state.is_completed():
+        raise PcamError(f"run {name} ended as {state.name}, expected Completed; mend what its log says, then {again}")
+    about = describe_run(store, name)
+    for part, figures in sorted(about["figures"].items(), reverse=True):  # valid, then test
+        print(f"{part}: " + ", ".join(f"{key} {one['value']:.4f}" for key, one in figures.items()))
+    print(f"Report: {about['uri']}/report\nModel:  {about['uri']}/model")
 
 
 def main() -> int:
@@ -56,9 +64,7 @@ def main() -> int:
             return 0
         parameters = resolve_parameters() if command == "train" else {}
         with stack.lease(keep=command == "up") as folder:
-            from deployments.local import server  # only now: Prefect reads the environment once
-
-            server.run_to_the_end(folder, parameters) if parameters else print(UP.format(os.environ["PREFECT_API_URL"]))
+            train(folder, parameters) if parameters else print(UP.format(stack.server_url(folder)))
     except PcamError as error:
         print(f"{error} (exit code 1)", file=sys.stderr)
         return 1

@@ -122,13 +122,14 @@ class Engine:
             self.python("-c", PATCH, f"{self.url}/deployments/{deployment['id']}", json.dumps(variables))
 
     def deploy(self, name: str, config: dict[str, Any], run: str, on_cpu: bool = True) -> str:
-        """Start a run of pcam/NAME; its id."""
+        """Start a run of pcam/NAME, where `config` overrides keys of the deployment's preset; its id."""
         deployment = ask(f"{self.url}/deployments/name/pcam/{name}")
         variables: dict[str, Any] = {}
         if on_cpu:
             kept = deployment["job_variables"]["container_create_kwargs"]
             variables["container_create_kwargs"] = {k: v for k, v in kept.items() if k != "device_requests"}
-        body = {"parameters": {**config, "run": run}, "job_variables": variables, "state": {"type": "SCHEDULED"}}
+        parameters = {"config": {**config, "run": run}}
+        body = {"parameters": parameters, "job_variables": variables, "state": {"type": "SCHEDULED"}}
         return str(ask(f"{self.url}/deployments/{deployment['id']}/create_flow_run", body)["id"])
 
     def state(self, run: str) -> str:

@@ -123,7 +123,7 @@ def test_what_a_killed_command_leaves_is_swept_by_down_and_its_variable_does_not
 def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, end: signal.Signals) -> None:
     project = make_project(tmp_path / "clone")
     with start_local(project, "up") as process:
-        while not any("server start" in command for command in processes_of(project)):
+        while not any("prefect.server.api" in command for command in processes_of(project)):
             time.sleep(0.1)
         process.send_signal(end)
         _, err = process.communicate()

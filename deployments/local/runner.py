@@ -1,0 +1,47 @@
+"""`python -m deployments.local.runner FOLDER`: serve the deployments of the stack in FOLDER until stopped."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from prefect import serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.deployments.runner import RunnerDeployment
+from prefect.states import Crashed
+
+from deployments.local.stack import DEPLOYMENT, LOGS, OWN, PREFECT_HOME, STATE
+from flows.full_train import full_train
+from flows.retrain import retrain
+from pcam_model.config_reader import preset_parameters
+from tasks.api_server import configured_url
+from tasks.server_process import running_server
+
+
+def main(folder: Path) -> None:
+    """Write the deployments to the user's server, or to one that is started here, and run what is asked of them."""
+    own = running_server(PREFECT_HOME, LOGS / "server.log")
+    with own if folder == OWN else nullcontext(configured_url()) as url:
+        name, sample = DEPLOYMENT[folder == OWN], preset_parameters("sample")
+        served = [RunnerDeployment.from_flow(full_train, name, parameters=sample, tags=["train"])]
+        if folder == OWN:
+            crash_unfinished_runs()
+            served.append(RunnerDeployment.from_flow(
+                retrain, "retrain", parameters=sample, tags=["train"], concurrency_limit=1
+            ))  # fmt: skip
+        for deployment in served:
+            deployment.apply()
+        (folder / STATE).write_text(url)
+        serve(*served, pause_on_shutdown=False, print_starting_message=False, query_seconds=2)
+
+
+def crash_unfinished_runs() -> None:
+    """End the runs that a stack left when it was stopped; scheduled ones wait for their time."""
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(end_time={"is_null_": True})):
+            if not (run.auto_scheduled and run.state and run.state.is_scheduled()):
+                client.set_flow_run_state(run.id, Crashed(message="the local stack was stopped"), force=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
