@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, SourceOption, StoreOption
-from pcam_model.cli.output import print_json, print_note
+from pcam_model.cli.output import print_json
 from pcam_model.cli.pipeline import import_pipeline
 from pcam_model.core.errors import MissingPackageError
+from pcam_model.core.log import log
 
 COLOURS = {"fine": "green", "warning": "yellow", "failed": "red"}
 
@@ -51,7 +52,7 @@ def _findings(config: Any, pool: str) -> list[dict[str, Any]]:
     except MissingPackageError as error:
         from pcam_model.check import check_machine
 
-        print_note(f"Kaggle and Prefect are not checked: {error}")
+        log.warning("Kaggle and Prefect are not checked: %s", error)
         return [finding.model_dump() for finding in check_machine(config)]
     findings: list[dict[str, Any]] = checking.check_everything(config, pool)
     return findings

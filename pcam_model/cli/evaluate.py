@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
-from pcam_model.cli.output import format_figure, print_json, print_note, print_splits
+from pcam_model.cli.output import format_figure, print_json, print_splits
 from pcam_model.cli.pipeline import import_pipeline
 from pcam_model.cli.predict import ModelArgument
-from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.core.log import log
+from pcam_model.core.optional_cache import call_with_cache
+from pcam_model.core.paths import resolve_store_uri
 
 
 def score(
@@ -38,15 +40,18 @@ def score(
 ) -> None:
     """Evaluate a model on other labelled patches, with 95 % intervals."""
     from pcam_model.config_reader import parse_source, validate_config
+    from pcam_model.core.write_guard import require_writable
     from pcam_model.data.pack import build_pack
     from pcam_model.data.source import fetch
     from pcam_model.evaluation.external import score_external, score_summary
     from pcam_model.evaluation.report import write_report
     from pcam_model.registry.resolve import find_model
 
-    folder = find_model(model, resolve_store_uri(store), cache_dir())
+    if out:
+        require_writable(out.absolute(), "--out")
+    folder = call_with_cache(lambda cache: find_model(model, resolve_store_uri(store), cache))
     config = validate_config({"source": parse_source(source) | {"slides": slides}}).source
-    pack = build_pack(fetch(config, 0, cache_dir() / "downloads"), config, cache_dir() / "packs", 0)
+    pack = call_with_cache(lambda cache: build_pack(fetch(config, 0, cache / "downloads"), config, cache / "packs", 0))
     evidence = score_external(folder, pack, tta=tta, operating_point=operating_point or None, explain=out is not None)
     summary = score_summary(evidence)
     if out:
@@ -56,9 +61,9 @@ def score(
     print_splits(
         {f"{summary['model']} on {summary['source']}, {summary['patches']:,} patches": _with_intervals(summary)}
     )
-    print_note(summary["meaning"])
+    log.info(summary["meaning"])
     if out:
-        print_note(f"Report: {out / 'report.html'}")
+        log.info("Report: %s", out / "report.html")
 
 
 def _with_intervals(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -92,7 +97,8 @@ def compare(
     from pcam_model.evaluation import compare as comparing
     from pcam_model.registry.resolve import find_report
 
-    folders = {run: find_report(run, resolve_store_uri(store), cache_dir()) for run in runs}
+    uri = resolve_store_uri(store)
+    folders = call_with_cache(lambda cache: {run: find_report(run, uri, cache) for run in runs})
     comparison = comparing.compare_reports(folders, split)
     if as_json:
         return print_json(comparison.model_dump(mode="json"))
@@ -123,9 +129,9 @@ def submit(
     """Submit a run's predictions to Kaggle, and print the public and the private score."""
     from pcam_model.registry.resolve import find_report
 
-    file = find_report(run, resolve_store_uri(store), cache_dir()) / "submission.csv"
+    folder = call_with_cache(lambda cache: find_report(run, resolve_store_uri(store), cache))
     kaggle = import_pipeline("tasks.kaggle.submission", "pcam submit")
-    submission = kaggle.submit(file, message or f"pcam {run}", timeout=timeout)
+    submission = kaggle.submit(folder / "submission.csv", message or f"pcam {run}", timeout=timeout)
     if as_json:
         return print_json(submission.model_dump(mode="json"))
     if not submission.scored:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli import check, config, evaluate, predict, registry, runs, train
+from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
 from pcam_model.core.errors import Interrupted, PcamError, require_package
@@ -19,7 +20,7 @@ TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
 EXIT_CODES = "Exit codes: 0 done; 1 a mistake or a failed run; 2 wrong usage; 75 interrupted, the same command resumes."
 # Each command with its panel and an example.
 COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
-    (train.train, TRAIN, "pcam train --source patches.zip --preset quick --set finetune.epochs=5 --run first"),
+    (train.train, TRAIN, "pcam train --source patches.zip --preset quick --run first"),
     (config.config, TRAIN, "pcam config quick > my.yaml"),
     (predict.predict, USE, "pcam predict champion patches.zip --out predictions.csv"),
     (registry.pull, USE, "pcam pull champion model/"),
@@ -37,9 +38,11 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (check.check, CHECK, "pcam check --preset recipe"),
 ]
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
+app = typer.Typer(
+    cls=PcamGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES
+)
 for _function, _panel, _example in COMMANDS:
-    app.command(rich_help_panel=_panel, epilog=f"Example: {_example}")(_function)
+    app.command(cls=PcamCommand, rich_help_panel=_panel, epilog=f"Example: {_example}")(with_log_options(_function))
 
 
 def _print_version(value: bool) -> None:

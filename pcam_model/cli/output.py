@@ -1,7 +1,6 @@
-"""What commands print: JSON, notes and tables of figures."""
+"""What commands print on standard output: JSON and tables of figures. Notes are log lines, on standard error."""
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,11 +12,6 @@ Figures = Mapping[str, Mapping[str, Any]]  # figure -> value, low, high
 def print_json(content: Any) -> None:
     """Print JSON for other programs."""
     print(json.dumps(content, indent=1))
-
-
-def print_note(text: str) -> None:
-    """Print a line for people on standard error, where it does not mix with the command's result."""
-    print(text, file=sys.stderr)
 
 
 def print_splits(splits: Mapping[str, Figures]) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
-from pcam_model.cli.output import print_json, print_note
+from pcam_model.cli.output import print_json
+from pcam_model.core.log import log
 
 ModelArgument = Annotated[
     str,
@@ -39,17 +40,17 @@ def predict(
 
     Images that cannot be read are listed in a second CSV beside it, and the exit code is 1.
     """
-    from pcam_model.core.paths import cache_dir
+    from pcam_model.core.optional_cache import call_with_cache
     from pcam_model.core.predictions_csv import errors_path
     from pcam_model.core.progress import progress
     from pcam_model.data.image_inputs import Images
     from pcam_model.inference.predictor import load
     from pcam_model.inference.streaming import predict_to_csv
 
-    images = Images(inputs, cache_dir() / "scratch")
+    images = call_with_cache(lambda cache: Images(inputs, cache / "scratch"))
     predictor = load(model, store=store, backend=backend, tta=tta)
     for note in _notes(predictor, images, backend):
-        print_note(note)
+        log.info(note)
     with progress("predicting") as on_progress:
         counts = predict_to_csv(out, predictor, images, batch_size, on_progress)
     metadata = predictor.model
@@ -64,7 +65,7 @@ def predict(
         )
     if counts.unreadable:
         total = counts.patches + counts.unreadable
-        print_note(
+        log.error(
             f"pcam: {counts.unreadable:,} of {total:,} images could not be read; {errors_path(out)} lists them with "
             "the reasons"
         )

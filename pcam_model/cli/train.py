@@ -10,11 +10,9 @@ from pcam_model.cli.options import (
     ConfigOption,
     JsonOption,
     PresetOption,
-    QuietOption,
     SetOption,
     SourceOption,
     StoreOption,
-    VerboseOption,
 )
 from pcam_model.cli.output import local_path, print_json, print_splits
 from pcam_model.cli.pipeline import import_pipeline
@@ -35,8 +33,6 @@ def train(
         ),
     ] = "",
     as_json: JsonOption = False,
-    _verbose: VerboseOption = False,
-    _quiet: QuietOption = False,
 ) -> None:
     """Train a classifier and publish it: check, data, split, LR finder, two training stages, report.
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import shlex
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import pcam_model
 from pcam_model.cli.main import CHECK, COMMANDS, REGISTRY, TRAIN, USE, app
+from pcam_model.core.log import log
 
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(app)
@@ -76,11 +78,34 @@ def options(command: TyperCommand) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_prints_json_and_takes_the_store_from_the_environment(name: str) -> None:
-    found = options(GROUP.commands[name])
-    assert "--json" in found
-    if "--store" in found:
-        assert getattr(found["--store"], "envvar") == "PCAM_STORE"  # noqa: B009 - of a parameter of any kind
+def test_every_command_prints_json_takes_v_and_q_and_the_store_from_the_environment(name: str) -> None:
+    flags = options(GROUP.commands[name])
+    assert {"--json", "-v", "-q"} <= flags.keys()
+    if "--store" in flags:
+        assert getattr(flags["--store"], "envvar") == "PCAM_STORE"  # noqa: B009 - of a parameter of any kind
+
+
+@pytest.mark.parametrize(
+    ("words", "level"), [("runs", "INFO"), ("-v runs", "DEBUG"), ("runs -v", "DEBUG"), ("runs -q", "WARNING")]
+)
+def test_the_log_level_is_taken_before_and_after_the_command(
+    words: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int] = []
+
+    def list_runs(store: object) -> list[object]:
+        levels.append(log.level)
+        return []
+
+    monkeypatch.setattr("pcam_model.registry.runs.list_runs", list_runs)
+    CliRunner().invoke(app, [*words.split(), "--store", str(tmp_path)], catch_exceptions=False)
+    assert [logging.getLevelName(number) for number in levels] == [level]
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_help_shows_no_types_of_flags_and_arguments(name: str) -> None:
+    text = help_text(*name.split())
+    assert not any(f"<{kind}" in text for kind in ("bool", "str", "path", "list"))
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

@@ -1,0 +1,60 @@
+"""What all commands of `pcam` share: the options -v and -q, and a help without types that say nothing."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from pcam_model.cli.options import QuietOption, VerboseOption
+
+
+def with_log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a command with the options -v and -q, whose callbacks set the log level."""
+
+    @functools.wraps(function)
+    def command(_verbose: bool = False, _quiet: bool = False, **values: Any) -> Any:
+        return function(**values)
+
+    added = {"_verbose": VerboseOption, "_quiet": QuietOption}
+    signature = inspect.signature(function)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in added.items()
+    ]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *parameters]
+    )
+    command.__annotations__ = function.__annotations__ | added
+    return command
+
+
+class PcamCommand(TyperCommand):
+    """A command whose help has no types of flags and arguments."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, --help included."""
+        return _without_types(super().get_params(ctx))
+
+
+class PcamGroup(TyperGroup):
+    """The program `pcam`, whose help has no types of flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, --help included."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """Parameters whose help says no `<bool>` beside a flag and no `<list[Path]>` beside an argument."""
+    for parameter in parameters:
+        if isinstance(parameter, TyperArgument):
+            vars(parameter)["display_type_rich"] = _no_type
+        elif parameter.is_flag:
+            parameter.metavar = ""
+    return parameters
+
+
+def _no_type(ctx: Any) -> None:
+    """No text."""
