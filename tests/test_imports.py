@@ -24,10 +24,11 @@ ROOMS: dict[str, set[str]] = {
     "config_docs": {"config"},
     "config_reader": {"core", "presets", "config", "config_docs"},
     "inference": {"core", "data", "training", "evaluation", "registry"},
+    "slides": {"core", "data", "inference", "registry"},
     "check": {"core", "data", "training", "registry", "config"},
     "cli": {
         *("core", "data", "training", "evaluation", "registry", "config", "config_reader", "config_docs"),
-        *("inference", "check"),
+        *("inference", "slides", "check"),
     },
 }
 # Packages that a room never imports, beside the pipeline's, which nothing in pcam_model does.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli import check, config, evaluate, predict, registry, runs, train
+from pcam_model.cli import check, config, evaluate, predict, registry, runs, slides, train
 from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
@@ -23,6 +23,7 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (train.train, TRAIN, "pcam train --source patches.zip --preset quick --run first"),
     (config.config, TRAIN, "pcam config quick > my.yaml"),
     (predict.predict, USE, "pcam predict champion patches.zip --out predictions.csv"),
+    (slides.slides, USE, "pcam slides champion slides/ --out heatmaps/"),
     (registry.pull, USE, "pcam pull champion model/"),
     (evaluate.score, USE, "pcam score champion other.zip --out report/"),
     (evaluate.compare, USE, "pcam compare first second"),
