@@ -1,4 +1,4 @@
-"""Progress bars, tables, pictures and links on Prefect's page, sent so that no work waits for the server."""
+"""Names, progress bars, tables, pictures and links on Prefect's page, sent so that no work waits for the server."""
 
 import base64
 import contextvars
@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from PIL import Image
 from prefect import runtime
 from prefect.artifacts import (
+    TableArtifact,
     create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
@@ -19,6 +21,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_logger
 
 from pcam_model.core import progress as core_progress
@@ -73,9 +77,9 @@ def _progress_artifact(description: str, percent: list[float]) -> Iterator[None]
 
 
 class ArtifactQueue:
-    """Creates artifacts in order, each from a thread with the caller's run context.
+    """Sends artifacts and names in order, each from a thread with the caller's run context.
 
-    The caller waits for its artifact, but for `SEND_TIMEOUT_S` at most: where the server does not answer, it is created
+    The caller waits for its artifact, but for `SEND_TIMEOUT_S` at most: where the server does not answer, it is sent
     later, after those before it.
     """
 
@@ -83,8 +87,8 @@ class ArtifactQueue:
         self._last: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def put(self, create: Callable[..., Any], *args: Any) -> None:
-        """Have `create(*args)` called; what it raises is logged and ignored."""
+    def put(self, send_to_server: Callable[..., Any], *args: Any) -> None:
+        """Have `send_to_server(*args)` called; what it raises is logged and ignored."""
         context = contextvars.copy_context()
         with self._lock:
             previous = self._last
@@ -93,7 +97,7 @@ class ArtifactQueue:
                 if previous is not None:
                     previous.join()
                 with _errors_ignored():
-                    create(*args)
+                    send_to_server(*args)
 
             thread = threading.Thread(target=context.run, args=(send,), name="artifacts", daemon=True)
             self._last = thread
@@ -110,13 +114,43 @@ def _errors_ignored() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        get_logger(__name__).debug("An artifact was not created: %s", error)
+        get_logger(__name__).debug("Prefect's page was not updated: %s", error)
+
+
+def name_flow_run(name: str) -> None:
+    """Give the current flow run another name on Prefect's page; outside of a flow run, do nothing."""
+    if runtime.flow_run.id and runtime.flow_run.name != name:
+        ARTIFACTS.put(_rename_flow_run, UUID(str(runtime.flow_run.id)), name)
+
+
+def _rename_flow_run(flow_run_id: UUID, name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run_id, name=name).raise_for_status()
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show a table on Prefect's page; floats with four digits."""
-    rounded = [{name: _rounded(value) for name, value in row.items()} for row in rows]
-    ARTIFACTS.put(create_table_artifact, rounded, key, description)
+    ARTIFACTS.put(create_table_artifact, _rounded_rows(rows), key, description)
+
+
+class GrowingTable:
+    """A table on Prefect's page whose rows come one after the other: one artifact, which is updated."""
+
+    def __init__(self, key: str, description: str) -> None:
+        self.key, self.description = key, description
+        self._artifact_id: Any = None
+
+    def show(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show these rows in place of those before; floats with four digits."""
+        ARTIFACTS.put(self._send, _rounded_rows(rows))
+
+    def _send(self, rows: list[dict[str, Any]]) -> None:
+        if self._artifact_id is None:
+            self._artifact_id = create_table_artifact(rows, self.key, self.description)
+            return
+        content: Any = TableArtifact(table=rows).format()
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact_id, ArtifactUpdate(data=content))
 
 
 def show_picture(key: str, path: Path, description: str) -> None:
@@ -149,6 +183,10 @@ def small_png(path: Path) -> bytes:
         if len(content) <= PICTURE_BYTES:
             break
     return content
+
+
+def _rounded_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: _rounded(value) for name, value in row.items()} for row in rows]
 
 
 def _rounded(value: Any) -> Any:

@@ -26,7 +26,7 @@ from pcam_model.training.model_io import save_model, versions
 from pcam_model.training.network import build_network
 from pcam_model.training.onnx_export import export_onnx
 from tasks.policy import retried, step
-from tasks.progress import show_text
+from tasks.progress import name_flow_run, show_text
 from tasks.run_status import default_run_name
 
 ONNX_PATCHES = 64  # on which model.onnx is compared with the network
@@ -42,6 +42,7 @@ def begin_run(config: TrainConfig) -> Workspace:
         WeightsError: the initial weights are not available.
     """
     run = validate_run_name(config.run or default_run_name(str(runtime.flow_run.name), str(runtime.flow_run.id)))
+    name_flow_run(run)
     workspace = Workspace(run=run, store=resolve_store_uri(config.store.uri), folder=str(cache_dir() / "work" / run))
     if workspace.exists_in_store():
         _reserve(workspace, config)

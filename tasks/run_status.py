@@ -17,7 +17,8 @@ from pcam_model.registry.run_status import write_status
 
 def default_run_name(flow_run_name: str, flow_run_id: str) -> str:
     """The name of a run that was given none: the same when Prefect runs this flow run again."""
-    return f"{re.sub(r'[^a-z0-9-]', '-', flow_run_name.lower())}-{flow_run_id[:4]}"
+    name, suffix = re.sub(r"[^a-z0-9-]", "-", flow_run_name.lower()), f"-{flow_run_id[:4]}"
+    return name if name.endswith(suffix) else name + suffix  # the flow run is renamed to the run's name
 
 
 def record_status(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -18,7 +18,7 @@ from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup
 from pcam_model.training.stage import Stage
 from pcam_model.training.weights import weights_digest
 from tasks.policy import step
-from tasks.progress import progress, show_table
+from tasks.progress import GrowingTable, progress
 
 STAGE_TITLES = {"frozen": "frozen", "finetune": "fine-tuning"}
 
@@ -135,7 +135,7 @@ def _run_stage(
         return _train(context, stage, max_lr, start, folder, inputs)
 
     device = describe_device(best_device(), context.compute.precision)
-    log.info("%s: %d epochs at up to %.2e on %s", stage.name, stage.config.epochs, max_lr, device)
+    log.info("%s: epochs %d, highest learning rate %.2e, on %s", stage.name, stage.config.epochs, max_lr, device)
     return workspace.run_step(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
 
 
@@ -163,6 +163,7 @@ class EpochLog:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.rows: list[dict[str, Any]] = []
+        self.table = GrowingTable(f"{stage.name}-epochs", f"Epochs of the {stage.name} stage")
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Log and show one epoch's metrics."""
@@ -172,7 +173,7 @@ class EpochLog:
             self.stage.name, row["epoch"], self.stage.config.epochs, row["train_loss"], row["valid_loss"],
             row["valid_accuracy"], row["valid_auc"], row["images_per_second"],
         )  # fmt: skip
-        show_table(f"{self.stage.name}-epochs", self.rows, f"Epochs of the {self.stage.name} stage")
+        self.table.show(self.rows)
 
 
 def _start_digest(context: TrainingContext, start: Checkpoint | None) -> str:

@@ -28,9 +28,9 @@ def check_gpu() -> Finding:
     if not driver:
         return Finding(
             what="GPU",
-            found=f"none, {torch.get_num_threads()} CPU threads",
+            found=f"none; CPU threads: {torch.get_num_threads()}",
             expected="an NVIDIA GPU",
-            remedy="nothing for a small config; the recipe wants a GPU: it would take days on a processor",
+            remedy="nothing for a small configuration; for the recipe add a GPU, since a processor takes days",
             level="warning",
         )
     if cuda is None:

@@ -54,7 +54,7 @@ class _BarProgress:
 
     def __call__(self, done: int, total: int) -> None:
         rate = self.rate.update(done, time.monotonic())
-        self.bar.update(self.task, completed=done, total=total, rate=f"{rate:,.0f} {self.unit}/s")
+        self.bar.update(self.task, completed=done, total=total, rate=f"{_format_rate(rate)} {self.unit}/s")
 
 
 class _LogProgress:
@@ -67,6 +67,11 @@ class _LogProgress:
         rate = self.rate.update(done, now)
         if now - self.last_log > LOG_INTERVAL_S and rate:
             left = (total - done) / rate
-            log.info("%s: %.0f %%, %s %s/s, %s s left", self.description, 100 * done / total, f"{rate:,.0f}", self.unit,
-                     f"{left:,.0f}")  # fmt: skip
+            log.info("%s: %.0f %%, %s %s/s, %s s left", self.description, 100 * done / total, _format_rate(rate),
+                     self.unit, f"{left:,.0f}")  # fmt: skip
             self.last_log = now
+
+
+def _format_rate(rate: float) -> str:
+    """A rate with at least two digits, as in `0.35`, `3.5` and `1,240`."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

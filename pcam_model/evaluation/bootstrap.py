@@ -170,7 +170,7 @@ class WeightedMetrics:
         if not curves:
             return ranking, {}
         one_class = ((tumours == 0) | (others == 0))[:, None]  # such a resample has no curve
-        values = {"roc": _roc_curves(fp, tp), "pr": _pr_curves(tp, precision)}
+        values = {"roc": _roc_curves(fp, tp), "pr": _pr_curves(tp, positives)}
         return ranking, {name: np.where(one_class, np.nan, curve) for name, curve in values.items()}
 
 
@@ -208,8 +208,12 @@ def _roc_curves(fp: Array, tp: Array) -> Array:
     return np.array([np.interp(CURVE_GRID * max(x[-1], 1), x, y, left=np.nan) / max(y[-1], 1) for x, y in counts])
 
 
-def _pr_curves(tp: Array, precision: Array) -> Array:
-    """Precision (R, 101) at the first threshold that reaches each recall of `CURVE_GRID`."""
-    last = tp.shape[1] - 1
-    rows = zip(tp, precision, strict=True)
-    return np.array([values[np.minimum(np.searchsorted(t, CURVE_GRID * t[-1] - 1e-9), last)] for t, values in rows])
+def _pr_curves(tp: Array, positives: Array) -> Array:
+    """Precision (R, 101) at the first threshold that reaches each recall of `CURVE_GRID`, from cumulative counts."""
+    return np.array([_precision_at_recalls(*counts) for counts in zip(tp, positives, strict=True)])
+
+
+def _precision_at_recalls(tp: Array, positives: Array) -> Array:
+    first = np.searchsorted(positives, 0, side="right")  # a resample may hold no patch above the highest thresholds
+    reached = np.clip(np.searchsorted(tp, CURVE_GRID * tp[-1] - 1e-9), first, len(tp) - 1)
+    return tp[reached] / np.maximum(positives[reached], 1)

@@ -70,11 +70,11 @@ def write_sentences(content: ReportContent) -> Sentences:
 def _lead(content: ReportContent) -> str:
     model, source = content.config.get("model", {}), content.pack.source or "a source that was not named"
     arch, size = model.get("arch", "A network"), model.get("image_size")
-    network = f"{arch}, looking at {size} × {size} pixels" if size else arch
+    network = f"{arch} at {size} × {size} pixels" if size else arch
     if content.published:
         return f"{network}, as it was published; scored on {source}."
     trained = sum(content.split.counts.get("train", {}).values())
-    return f"{network}, trained on {f'{trained:,} patches of ' if trained else ''}{source}."
+    return f"{network}, trained on {f'{trained:,} patches; source: ' if trained else ''}{source}."
 
 
 def _intervals(split: SplitReport) -> str:

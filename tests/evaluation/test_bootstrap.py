@@ -88,6 +88,12 @@ def test_the_curves_go_through_scikit_learns_points():
     assert curves["pr"][0][1:] == pytest.approx(at_recall)
 
 
+def test_the_precision_at_no_recall_is_that_of_the_first_patch_which_a_resample_holds():
+    scored = score_log_odds(np.array([1, 1, 0, 0]), np.array([3.0, 2.0, 1.0, 0.0]))
+    curves = WeightedMetrics(scored)(np.array([[0, 1, 1, 1]])).curves
+    assert curves["pr"][0][0] == 1
+
+
 def test_chunks_of_resamples_are_the_resamples():
     scored = score(predictions(60, 4))
     weighted, (weights,) = WeightedMetrics(scored), list(bootstrap_weights(scored.units, 6, 2))

@@ -1,13 +1,18 @@
 """Artifacts on Prefect's page: in order, small, and never in the way of the work."""
 
 import base64
+import json
 import threading
 import time
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
 from PIL import Image
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from tasks import progress
 
@@ -32,6 +37,22 @@ def test_a_server_that_does_not_answer_delays_no_work_and_gets_everything_in_ord
     monkeypatch.setattr(progress, "SEND_TIMEOUT_S", 60)
     progress.show_table("epochs", [{"epoch": 5}], "Epochs")
     assert created == [[{"epoch": epoch}] for epoch in range(6)]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_growing_table_is_one_artifact(prefect: str) -> None:
+    @flow(name="table")
+    def show() -> str:
+        table = progress.GrowingTable("epochs", "Epochs")
+        for epoch in range(3):
+            table.show([{"epoch": number, "loss": 1 / 3} for number in range(epoch + 1)])
+        return str(runtime.flow_run.id)
+
+    flow_run_id = ArtifactFilterFlowRunId(any_=[UUID(show())])
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=flow_run_id))
+    assert isinstance(artifact.data, str)
+    assert json.loads(artifact.data) == [{"epoch": number, "loss": 0.3333} for number in range(3)]
 
 
 def test_a_server_that_refuses_an_artifact_fails_no_step(monkeypatch: pytest.MonkeyPatch) -> None:

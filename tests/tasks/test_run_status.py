@@ -2,9 +2,11 @@
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
 
 from pcam_model.config_reader import read_config
 from pcam_model.core.errors import SourceError
@@ -71,5 +73,24 @@ def test_a_run_that_goes_on_has_no_ending(store: Store, tmp_path: Path, monkeypa
     assert read_status(store, "again") is None
 
 
-def test_a_made_up_name_is_a_run_name_and_stays_the_same() -> None:
-    assert default_run_name("Brave Ox", "abcdef") == default_run_name("Brave Ox", "abcdef") == "brave-ox-abcd"
+def test_a_generated_name_is_a_run_name_also_once_the_flow_run_is_renamed_to_it() -> None:
+    assert default_run_name("Brave Ox", "abcdef") == "brave-ox-abcd"
+    assert default_run_name("brave-ox-abcd", "abcdef") == "brave-ox-abcd"
+
+
+@pytest.mark.parametrize("given", ["", "first"])
+def test_the_flow_run_has_the_name_of_its_run(
+    prefect: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCAM_CACHE", str(tmp_path / "cache"))
+    uri = (tmp_path / "store").as_uri()
+
+    @flow(name="named")
+    def named() -> tuple[str, str]:
+        config = read_config(None, [f"store.uri={uri}", f"run={given}", "model.weights=none"])
+        return str(runtime.flow_run.id), publishing.begin_run(config).run
+
+    flow_run_id, run = named()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(flow_run_id)).name == run
+    assert run == (given or default_run_name(run, flow_run_id))
