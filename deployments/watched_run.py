@@ -73,4 +73,4 @@ def _follow(
         if (state.is_final() and len(lines) < 200) or time.monotonic() > end:
             return state
         if not is_served():
-            raise PcamError("Prefect's server or runner ended by itself; read why in its log (.pcam/logs) and run again")
+            raise PcamError("Prefect's server or runner ended by itself; read its log (in .pcam/logs) and run again")

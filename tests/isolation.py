@@ -13,8 +13,10 @@ import pytest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 GRACE_S = 5.0
-# Set by pytest itself for each phase of each test, and by us before the first import of onnxruntime and torch.
-PYTEST_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY", "OMP_WAIT_POLICY"}
+# Set by pytest itself for each phase of each test, by us before the first import of onnxruntime and torch, and by
+# torchvision's first import.
+IMPORT_VARIABLES = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR"}
+IGNORED_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY", "OMP_WAIT_POLICY", *IMPORT_VARIABLES}
 # Threads that a library starts once a process and keeps by design, by the beginning of their names.
 LIBRARY_THREADS = (
     "AnyIO worker thread",  # anyio's pool
@@ -67,7 +69,7 @@ def unchanged_process() -> Iterator[None]:
 
 def _state() -> dict[str, Any]:
     state: dict[str, Any] = {
-        "os.environ": {name: value for name, value in os.environ.items() if name not in PYTEST_VARIABLES},
+        "os.environ": {name: value for name, value in os.environ.items() if name not in IGNORED_VARIABLES},
         "working directory": str(Path.cwd()),
         "signal handlers": {number.name: signal.getsignal(number) for number in SIGNALS},
         "umask": _umask(),
@@ -102,7 +104,7 @@ def _difference(before: Any, after: Any) -> str:
 
 def _restore(before: dict[str, Any]) -> None:
     """What one test has changed is not the fault of the next."""
-    for name in set(os.environ) - set(before["os.environ"]) - PYTEST_VARIABLES:
+    for name in set(os.environ) - set(before["os.environ"]) - IGNORED_VARIABLES:
         del os.environ[name]
     os.environ.update(before["os.environ"])
     os.chdir(before["working directory"])

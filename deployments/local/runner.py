@@ -1,6 +1,7 @@
 """`python -m deployments.local.runner FOLDER`: serve the deployments of the stack in FOLDER until stopped."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,28 +12,33 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Crashed
 
 from deployments.local.stack import DEPLOYMENT, LOGS, OWN, PREFECT_HOME, STATE
-from flows.full_train import full_train
-from flows.retrain import retrain
-from pcam_model.config_reader import preset_parameters
 from tasks.api_server import configured_url
 from tasks.server_process import running_server
 
 
 def main(folder: Path) -> None:
     """Write the deployments to the user's server, or to one that is started here, and run what is asked of them."""
-    own = running_server(PREFECT_HOME, LOGS / "server.log")
-    with own if folder == OWN else nullcontext(configured_url()) as url:
-        name, sample = DEPLOYMENT[folder == OWN], preset_parameters("sample")
-        served = [RunnerDeployment.from_flow(full_train, name, parameters=sample, tags=["train"])]
-        if folder == OWN:
-            crash_unfinished_runs()
-            served.append(RunnerDeployment.from_flow(
-                retrain, "retrain", parameters=sample, tags=["train"], concurrency_limit=1
-            ))  # fmt: skip
-        for deployment in served:
-            deployment.apply()
-        (folder / STATE).write_text(url)
-        serve(*served, pause_on_shutdown=False, print_starting_message=False, query_seconds=2)
+    server = running_server(PREFECT_HOME, LOGS / "server.log")
+    with ThreadPoolExecutor(1) as imports:
+        pending = imports.submit(make_deployments, folder)  # imports torch, while the server starts
+        with server if folder == OWN else nullcontext(configured_url()) as url:
+            crash_unfinished_runs() if folder == OWN else None
+            for deployment in (deployments := pending.result()):
+                deployment.apply()
+            (folder / STATE).write_text(url)
+            serve(*deployments, pause_on_shutdown=False, print_starting_message=False, query_seconds=2)
+
+
+def make_deployments(folder: Path) -> list[RunnerDeployment]:
+    """The deployments of the preset sample: training, and at a server of ours, retraining."""
+    from flows.full_train import full_train
+    from flows.retrain import retrain
+    from pcam_model.config_reader import preset_parameters
+
+    sample = preset_parameters("sample")
+    training = RunnerDeployment.from_flow(full_train, DEPLOYMENT[folder == OWN], parameters=sample, tags=["train"])
+    retraining = RunnerDeployment.from_flow(retrain, "retrain", parameters=sample, tags=["train"], concurrency_limit=1)
+    return [training, retraining] if folder == OWN else [training]
 
 
 def crash_unfinished_runs() -> None:

@@ -1,7 +1,4 @@
-"""Start, share and stop the local stack: its first user starts it, the last one stops it.
-
-A stack is a runner, in a session of its own, with what it starts: a Prefect server, unless the user has one, and runs.
-"""
+"""Start, share and stop the local stack: a runner, with the runs and, unless the user has one, the server it starts."""
 
 import hashlib
 import os
@@ -31,7 +28,7 @@ START_TIMEOUT_S, STOP_TIMEOUT_S, SIGNALS = 240, 20, (signal.SIGINT, signal.SIGTE
 
 @contextmanager
 def lease(keep: bool) -> Iterator[Path]:
-    """The folder of a stack that runs inside, and afterwards where others use it or it is to be kept."""
+    """The folder of a stack that runs inside: its first user starts it, the last one stops it unless it is kept."""
     from tasks.api_server import check_api, configured_url  # `down` need not wait for Prefect's import
     from tasks.server_process import client_settings
 
@@ -77,11 +74,9 @@ def stop_all() -> str:
 
 def processes(folder: Path) -> dict[psutil.Process, str]:
     """The processes of a stack, also those that have lost their parent, with their command lines."""
-    marked = {}
-    for process in psutil.process_iter(["environ", "cmdline"]):
-        if (process.info["environ"] or {}).get(MARK) == str(folder):
-            marked[process] = " ".join(process.info["cmdline"] or [])
-    return marked
+    listed = psutil.process_iter(["environ", "cmdline"])
+    marked = [process for process in listed if (process.info["environ"] or {}).get(MARK) == str(folder)]
+    return {process: " ".join(process.info["cmdline"] or []) for process in marked}
 
 
 def server_url(folder: Path) -> str:

@@ -79,6 +79,7 @@ VARIABLES = {"PRESET", "CONFIG", "SOURCE", "SET", "STORE", "RUN"}
 def start_local(project: Path, command: str, **env: str) -> "subprocess.Popen[str]":
     """`python -m deployments.local COMMAND` in a project, with no terminal; the Makefile's variables by their names."""
     passed = {f"PCAM_MAKE_{name}" if name in VARIABLES else name: value for name, value in env.items()}
+    passed = {"PREFECT_HOME": str(project / "home")} | passed  # whose profile counts
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.local", command], cwd=project, env=environment(**passed),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

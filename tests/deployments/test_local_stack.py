@@ -131,13 +131,19 @@ def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, end: signal.S
     assert processes_of(project) == []
 
 
-def test_a_refusal_of_the_users_server_is_one_sentence_within_seconds(project: Path) -> None:
-    started = time.monotonic()
-    done = local(project, "up", PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert done.returncode == 1
-    assert time.monotonic() - started < 30
-    assert done.stderr.startswith("Prefect's API at http://127.0.0.1:9/api (from PREFECT_API_URL) does not answer")
-    assert done.stderr.count("\n") == 1
+def test_a_refusal_of_the_users_server_is_one_sentence_within_seconds(project: Path, tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9/api"
+    (tmp_path / "profiles.toml").write_text(f'active = "work"\n[profiles.work]\nPREFECT_API_URL = "{url}"\n')
+    for origin, setting in (
+        ("from PREFECT_API_URL", {"PREFECT_API_URL": url}),
+        ("from Prefect's profile 'work'", {"PREFECT_HOME": str(tmp_path)}),
+    ):
+        started = time.monotonic()
+        done = local(project, "up", **setting)
+        assert done.returncode == 1
+        assert time.monotonic() - started < 30
+        assert done.stderr.startswith(f"Prefect's API at {url} ({origin}) does not answer")
+        assert done.stderr.count("\n") == 1
 
 
 def deployments(server: str) -> set[str]:
