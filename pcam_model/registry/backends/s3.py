@@ -17,7 +17,7 @@ from pcam_model.core.files import md5, save_blocks, sha256
 from pcam_model.core.retry import retry_call
 from pcam_model.registry.backends.base import Conflict, Entry, StoreUnavailable, validate_key
 from pcam_model.registry.backends.s3_client import MAX_CONCURRENCY, s3_client
-from pcam_model.registry.backends.s3_errors import MISSING_OBJECT, error_code, translate_errors
+from pcam_model.registry.backends.s3_errors import MISSING_OBJECT, error_code, not_s3, translate_errors
 
 BLOCK_BYTES = 8 << 20
 MULTIPART_BYTES = 8 << 20
@@ -25,6 +25,7 @@ READ_ATTEMPTS = 4
 TRANSFER = TransferConfig(
     multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=MAX_CONCURRENCY
 )
+LISTING_FIELDS = {"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes"}
 FAILED_CONDITION = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
@@ -57,9 +58,9 @@ class S3Store:
 
         def fetch(offset: int) -> bytes:
             byte_range = f"bytes={offset}-{offset + BLOCK_BYTES - 1}"
-            return self._get_object(key, Range=byte_range, IfMatch=head["ETag"])[0]
+            return self._get_object(key, Range=byte_range, IfMatch=f'"{etag}"')[0]
 
-        offsets = range(start, head["ContentLength"], BLOCK_BYTES)
+        etag, offsets = self._etag(head), range(start, head["ContentLength"], BLOCK_BYTES)
         yield from ordered_prefetch(fetch, offsets, MAX_CONCURRENCY, MAX_CONCURRENCY + 1)
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
@@ -118,7 +119,7 @@ class S3Store:
                 if error_code(error) in MISSING_OBJECT:
                     return None
                 raise
-        return Entry(key, head["ContentLength"], head["ETag"].strip('"'), head["LastModified"].timestamp())
+        return Entry(key, head["ContentLength"], self._etag(head), head["LastModified"].timestamp())
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
@@ -137,7 +138,7 @@ class S3Store:
         def get() -> tuple[bytes, str]:
             with self._translate_errors(key, "read"):
                 answer = self.client.get_object(**self._address(key), **options)
-                return answer["Body"].read(), answer["ETag"].strip('"')
+                return answer["Body"].read(), self._etag(answer)
 
         try:
             return retry_call(
@@ -156,7 +157,7 @@ class S3Store:
         try:
             with self._translate_errors(key, "write"):
                 answer = self.client.put_object(**self._address(key), Body=content, ContentMD5=digest, **condition)
-                return str(answer["ETag"].strip('"'))
+                return self._etag(answer)
         except StoreError as error:
             if not _is_failed_condition(error):
                 raise
@@ -167,7 +168,15 @@ class S3Store:
     def _list_pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
         with self._translate_errors(prefix, "list"):
             paginator = self.client.get_paginator("list_objects_v2")
-            yield from paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options)
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options):
+                if not LISTING_FIELDS & page.keys():
+                    raise not_s3(self.client.meta.endpoint_url)
+                yield page
+
+    def _etag(self, answer: dict[str, Any]) -> str:
+        if "ETag" not in answer:
+            raise not_s3(self.client.meta.endpoint_url)
+        return str(answer["ETag"]).strip('"')
 
 
 def _is_failed_condition(error: StoreError) -> bool:

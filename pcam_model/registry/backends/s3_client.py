@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pcam_model.core.errors import StoreError
 
@@ -23,15 +23,19 @@ def s3_client(uri: str) -> Any:
         uri: the store's address, for the error message.
 
     Raises:
-        StoreError: boto3 refuses the settings.
+        StoreError: boto3 refuses the settings, or one has a line end that came with it from a file.
     """
+    for name, value in os.environ.items():
+        if name.startswith("AWS_") and (value != value.strip() or not value.isprintable()):
+            raise StoreError(f"{uri}: {name} begins or ends with a blank or a line end, or holds one; set it without")
     settings = tuple(
         sorted(item for item in os.environ.items() if item[0].startswith("AWS_") or item[0].lower().endswith("_proxy"))
     )
     try:
         return _cached_client(os.getpid(), hash(settings))
     except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"{uri}: boto3 refuses the AWS settings ({error}); correct them and run again") from error
+        hint = ", with http:// or https:// before an endpoint" if "endpoint" in str(error) else ""
+        raise StoreError(f"{uri}: boto3 refuses the AWS settings ({error}); correct them{hint}") from error
 
 
 @lru_cache(maxsize=4)
@@ -40,7 +44,15 @@ def _cached_client(process: int, settings: int) -> Any:  # noqa: ARG001 (the key
     client = session.client("s3", config=_client_config("auto"))
     if _is_amazon(client.meta.endpoint_url):
         return client
-    return session.client("s3", region_name=session.region_name or "us-east-1", config=_client_config("path"))
+    client = session.client("s3", region_name=session.region_name or "us-east-1", config=_client_config("path"))
+    client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    return client
+
+
+def _refuse_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_: Any) -> None:
+    """Raise the redirect of a server: boto3 takes it for another region of Amazon's, and asks again without end."""
+    if response is not None and 300 <= response[0].status_code < 400 and response[0].status_code != 304:
+        raise ClientError(response[1], operation.name)
 
 
 def _is_amazon(endpoint: str) -> bool:

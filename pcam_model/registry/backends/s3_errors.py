@@ -1,29 +1,32 @@
 """boto3's exceptions as the store's errors, each with what to do."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from urllib.parse import urlsplit
 
 from boto3.exceptions import S3UploadFailedError
-from botocore import exceptions as boto_errors
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from pcam_model.core.errors import StoreError
 from pcam_model.registry.backends.base import NotFound, StoreUnavailable
+from pcam_model.registry.backends.s3_connection_errors import from_connection_error
 
-BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
-UNAVAILABLE = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"}
+BAD_CREDENTIALS = {
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure", "401"),
+    *("TokenRefreshRequired", "RequestExpired", "UnrecognizedClientException", "InvalidClientTokenId"),
+}
+UNAVAILABLE = {
+    *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "TooManyRequests", "Throttling"),
+    *("ThrottlingException", "RequestLimitExceeded", "XMinioServerNotInitialized", "OperationAborted"),
+    *("408", "429", "500", "502", "503", "504"),
+}
 FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 MISSING_OBJECT = {"NoSuchKey", "404"}
-OBJECT_NAMES = re.compile(r"^.*<[^>]* object at 0x[^>]*>:? ?|AWSHTTPS?Connection\([^)]*\): |\(_ssl\.c:\d+\)")
-NO_CREDENTIALS = (
-    boto_errors.NoCredentialsError,
-    boto_errors.PartialCredentialsError,
-    boto_errors.CredentialRetrievalError,
-)
+REDIRECTS = {"301", "302", "303", "307", "308", "PermanentRedirect", "TemporaryRedirect", "Redirect"}
+WRONG_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidRegion", "400"}
 
 
 @contextmanager
@@ -43,13 +46,24 @@ def translate_errors(address: str, endpoint: str, action: str) -> Iterator[None]
         if isinstance(error.__context__, ClientError):
             raise _from_client_error(error.__context__, address, endpoint, action) from error
         raise StoreError(f"{address}: could not {action} ({error}); run again") from error
+    except ResponseParserError as error:
+        raise not_s3(endpoint) from error
     except BotoCoreError as error:
-        raise _from_boto_error(error, address, endpoint) from error
+        raise from_connection_error(error, address, endpoint) from error
+
+
+def not_s3(endpoint: str) -> StoreError:
+    """The error for an answer without what every answer of S3 has: the page of a web console, or of a sign-in."""
+    return StoreError(
+        f"{endpoint} answers, but not as an S3 server does; check the host and port in AWS_ENDPOINT_URL_S3 (a web "
+        "console has another port), and whether this network wants you to sign in first"
+    )
 
 
 def error_code(error: ClientError) -> str:
     """The server's code of an error, or the HTTP status where it gives none."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    code = error.response.get("Error", {}).get("Code")
+    return str(code or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 def _from_client_error(error: ClientError, address: str, endpoint: str, action: str) -> StoreError:
@@ -64,8 +78,11 @@ def _from_client_error(error: ClientError, address: str, endpoint: str, action: 
 
 
 def _refusal_message(error: ClientError, code: str, bucket: str, address: str, endpoint: str, action: str) -> str:
+    if message := _settings_message(error, code, bucket, endpoint):
+        return message
     if code in MISSING_OBJECT:
-        return f"{bucket}: {endpoint} answers {code}, so it has no such bucket or does not speak S3; check both"
+        problem = f"{endpoint} answers {code}, so it has no such bucket or does not speak S3"
+        return f"{bucket}: {problem}; check both{_bucket_in_host(bucket, endpoint)}"
     if code in BAD_CREDENTIALS:
         return (
             f"{endpoint} does not accept the credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
@@ -75,42 +92,43 @@ def _refusal_message(error: ClientError, code: str, bucket: str, address: str, e
         return f"{bucket}: the store is full ({code}); make room there, then run again"
     match code:
         case "NoSuchBucket":
-            return f"{bucket}: {endpoint} has no such bucket; create it, or correct the store's address"
-        case "RequestTimeTooSkewed":
-            return f"{endpoint} refuses this machine's clock, {_clock_skew(error)}; set the clock"
+            hint = _bucket_in_host(bucket, endpoint)
+            return f"{bucket}: {endpoint} has no such bucket; create it, or correct the address{hint}"
+        case "407":
+            return f"{endpoint}: the proxy wants a user name and a password; put them into HTTPS_PROXY or HTTP_PROXY"
         case "AccessDenied":
             return f"{address}: these credentials may not {action} there; ask the bucket's owner to allow it"
         case "403":
             return f"{address}: {endpoint} forbids to {action}; check AWS_ACCESS_KEY_ID and what it may do there"
     reason = error.response.get("Error", {}).get("Message") or "no reason given"
-    return f"{address}: {endpoint} refuses to {action} ({code}: {reason}); check the store's address"
+    return f"{address}: {endpoint} refuses to {action} ({code}: {reason}); check the address"
 
 
-def _from_boto_error(error: BotoCoreError, address: str, endpoint: str) -> StoreError:
-    if isinstance(error, NO_CREDENTIALS):
-        return StoreError(
-            f"{address}: no complete credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+def _settings_message(error: ClientError, code: str, bucket: str, endpoint: str) -> str:
+    """The message where clock, region or endpoint are wrong; else empty."""
+    if code == "RequestTimeTooSkewed":
+        return f"{endpoint} refuses this machine's clock, {_clock_skew(error)}; set the clock"
+    region = _other_region(error)
+    if region and code in WRONG_REGION | REDIRECTS:
+        return f"{bucket}: its region is {region}, which the request does not name; set AWS_REGION={region}"
+    if code in REDIRECTS:
+        return (
+            f"{bucket}: {endpoint} redirects elsewhere ({code}); check AWS_ENDPOINT_URL_S3 and AWS_REGION, and whether "
+            "this network wants you to sign in first"
         )
-    if isinstance(error, boto_errors.SSLError):
-        return StoreError(
-            f"{endpoint}: its certificate is not trusted ({_root_message(error)}); set AWS_CA_BUNDLE to the file of "
-            "its certificate authority"
-        )
-    if isinstance(error, boto_errors.ProxyConnectionError):
-        return StoreUnavailable(f"{endpoint}: the proxy does not answer; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
-    if isinstance(error, boto_errors.ConnectionError | boto_errors.HTTPClientError | boto_errors.IncompleteReadError):
-        return StoreUnavailable(
-            f"{endpoint} does not answer ({_root_message(error)}); check AWS_ENDPOINT_URL_S3 and that the server is up"
-        )
-    return StoreError(f"{address}: {_root_message(error)}; check the store's address and the AWS settings")
+    return ""
 
 
-def _root_message(error: Exception) -> str:
-    """The message of the innermost error, without the names of objects in memory."""
-    inner: Any = getattr(error, "kwargs", {}).get("error") or error
-    while isinstance(getattr(inner, "reason", None), BaseException):
-        inner = inner.reason
-    return OBJECT_NAMES.sub("", str(inner).splitlines()[0]).strip()
+def _bucket_in_host(bucket: str, endpoint: str) -> str:
+    """A hint where the endpoint holds the bucket's name already, as consoles show it."""
+    name, host = bucket.removeprefix("s3://"), urlsplit(endpoint).hostname or ""
+    return f" (AWS_ENDPOINT_URL_S3 names the server alone, without {name}.)" if host.startswith(f"{name}.") else ""
+
+
+def _other_region(error: ClientError) -> str:
+    """The region that the server expects, where it says so."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(error.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
 
 
 def _clock_skew(error: ClientError) -> str:
