@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import uuid
 import zipfile
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pcam_model.check.findings import Finding
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import PcamError
 from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.core.write_guard import nearest_existing, require_writable, temporary_dir
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.source import SAMPLE_COUNT, SourceConfig
 from pcam_model.registry.backends.base import StoreUnavailable
@@ -17,33 +17,40 @@ from pcam_model.registry.capabilities import StoreCapabilities, probe
 from pcam_model.registry.factory import open_store
 
 KAGGLE_PATCHES, KAGGLE_ARCHIVE_BYTES = 277_483, 7.8e9  # of the labelled and the unlabelled patches together
+CACHE_FOLDERS = ("downloads", "packs", "work")  # which a run writes to
 SCRATCH_BYTES = 2e9  # a run's checkpoints and pictures
 
 
 def check_cache() -> Finding:
-    """Whether the cache can be written to."""
-    folder, expected = cache_dir(), "a folder that can be written to"
-    trial = folder / f".check-{uuid.uuid4().hex}"
+    """Whether the cache can be written to, and what another user may have made in it."""
+    expected = "a folder that can be written to"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"x")
-        trial.unlink()
-    except OSError as error:
-        return Finding(
-            what="cache",
-            found=f"{folder}: {error.strerror}",
-            expected=expected,
-            remedy="set PCAM_CACHE to one, or change its owner",
-            level="failed",
-        )
+        folder = cache_dir()
+        for each in (folder, *(folder / name for name in CACHE_FOLDERS)):
+            require_writable(each)
+    except PcamError as error:
+        return _unwritable("cache", error, expected)
     return Finding(what="cache", found=str(folder), expected=expected)
+
+
+def check_temporary() -> Finding:
+    """Whether there is a folder for temporary files."""
+    expected = "a folder that can be written to"
+    try:
+        with temporary_dir("check") as folder:
+            return Finding(what="temporary files", found=str(folder.parent), expected=expected)
+    except PcamError as error:
+        return _unwritable("temporary files", error, expected)
+
+
+def _unwritable(what: str, error: PcamError, expected: str) -> Finding:
+    found, _, remedy = str(error).rpartition("; ")
+    return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
 
 
 def check_disk(config: TrainConfig) -> Finding:
     """Whether the cache's disk has room for the pack and the archive that it is made from."""
-    folder = cache_dir()
-    while not folder.exists():
-        folder = folder.parent
+    folder = nearest_existing(cache_dir())
     free, required = shutil.disk_usage(folder).free, required_bytes(config.source)
     what, found = "disk for the pack", f"{free / 1e9:.1f} GB free in {folder}"
     expected = f"{required / 1e9:.1f} GB"

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pcam_model
 from pcam_model.core.errors import MissingPackageError, require_package
+from pcam_model.core.paths import require_home
 
 CHECKOUT = Path(pcam_model.__file__).parents[1]
 
@@ -16,6 +17,7 @@ def import_pipeline(module: str, command: str) -> ModuleType:
 
     Raises:
         MissingPackageError: this package was installed without a checkout, or the extra `pipeline` is not installed.
+        ConfigError: the user has no home folder.
     """
     if not (CHECKOUT / "flows").is_dir():
         raise MissingPackageError(
@@ -24,5 +26,6 @@ def import_pipeline(module: str, command: str) -> ModuleType:
         )
     if str(CHECKOUT) not in sys.path:
         sys.path.append(str(CHECKOUT))
+    require_home(command)  # Prefect and Kaggle's client look for settings there
     with require_package(command, extra="pipeline"):
         return importlib.import_module(module)

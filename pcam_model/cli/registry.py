@@ -8,6 +8,7 @@ import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption
 from pcam_model.cli.output import print_json
+from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="NAME", help="The channel's name.")]
@@ -50,7 +51,8 @@ def pull(
     if checkpoint:
         return _pull_checkpoint(address.store_uri, address.name, checkpoint, folder, as_json)
     folders = () if everything else pulling.DEFAULT_FOLDERS
-    published = pulling.pull(open_store(address.store_uri), address.name, folder, folders, Cache(cache_dir()))
+    opened = open_store(address.store_uri)
+    published = call_with_cache(lambda cache: pulling.pull(opened, address.name, folder, folders, Cache(cache)))
     if as_json:
         return print_json({"folder": str(folder), **published.model_dump(mode="json")})
     print(f"{folder}: {published.uri}, manifest {published.digest[:12]}, every file verified")

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -65,6 +67,22 @@ def replace_file(temporary: Path, path: Path) -> None:
     """Rename a temporary file to `path`, with the access rights of a new file under the process's umask."""
     temporary.chmod(0o666 & ~_umask())
     temporary.replace(path)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy where the file system has no links; atomically."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        try:
+            os.link(source, part)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @cache

@@ -1,12 +1,16 @@
 """Locks between processes; a lock ends with the process that holds it."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pcam_model.core.errors import BusyError
+from pcam_model.core.errors import BusyError, UnwritableError
+
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # of a network file system without a lock service
 
 
 @contextmanager
@@ -20,6 +24,7 @@ def file_lock(path: Path, timeout: float = -1, remove: bool = False) -> Iterator
 
     Raises:
         BusyError: another process holds it for longer than `timeout`.
+        UnwritableError: the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -31,3 +36,11 @@ def file_lock(path: Path, timeout: float = -1, remove: bool = False) -> Iterator
                     path.unlink(missing_ok=True)
     except Timeout:
         raise BusyError(f"another process is at work in {path.parent}; wait for it, or end it, and try again") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS or error.filename:
+            raise
+        raise UnwritableError(
+            f"{path.parent}: its file system has no locks ({os.strerror(error.errno)}); use a folder on a local disk, "
+            "or mount this one with locks",
+            path.parent,
+        ) from error

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pcam_model.core.errors import ConfigError, UnwritableError
 from pcam_model.core.log import log
 from pcam_model.core.paths import cache_dir
-from pcam_model.core.write_guard import make_temporary_dir
+from pcam_model.core.write_guard import make_temporary_dir, write_guard
 
 R = TypeVar("R")
 
@@ -25,7 +25,8 @@ def call_with_cache(call: Callable[[Path], R]) -> R:
     except ConfigError as error:
         return call(_fallback(str(error)))
     try:
-        return call(folder)
+        with write_guard(folder):
+            return call(folder)
     except UnwritableError as error:
         if error.folder is None or not error.folder.is_relative_to(folder):
             raise
@@ -41,6 +42,6 @@ def _fallback(reason: str) -> Path:
 
 @cache
 def _temporary_cache() -> Path:
-    folder = make_temporary_dir("pcam-cache-")
+    folder = make_temporary_dir("cache")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

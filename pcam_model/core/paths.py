@@ -10,6 +10,8 @@ import platformdirs
 
 from pcam_model.core.errors import ConfigError
 
+TEMPORARY_PREFIX = "pcam-"  # of temporary folders
+
 
 def cache_dir() -> Path:
     """The folder for packs, pulled models and scratch: PCAM_CACHE, else the user's cache folder (`~/.cache/pcam`).
@@ -43,16 +45,18 @@ def require_home(what: str) -> None:
 
 
 def setting_of(folder: Path) -> str:
-    """The variable that moves a folder: PCAM_CACHE, PCAM_STORE or TMPDIR; empty where none of them does."""
+    """The variable that moves a folder of ours: PCAM_CACHE, PCAM_STORE or TMPDIR; empty where none of them does."""
     roots: dict[str, Path] = {}
     with suppress(ConfigError):
         roots["PCAM_CACHE"] = cache_dir()
     store = urlsplit(resolve_store_uri())
     if store.scheme in ("", "file"):
         roots["PCAM_STORE"] = Path(unquote(store.path))
+    name = next((name for name, root in roots.items() if folder.is_relative_to(root)), "")
     with suppress(OSError):
-        roots["TMPDIR"] = Path(tempfile.gettempdir())
-    return next((name for name, root in roots.items() if folder.is_relative_to(root)), "")
+        temporary = Path(tempfile.gettempdir(), TEMPORARY_PREFIX)
+        name = name or ("TMPDIR" if str(folder).startswith(str(temporary)) else "")
+    return name
 
 
 def resolve_store_uri(uri: str = "") -> str:

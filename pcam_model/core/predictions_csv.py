@@ -1,7 +1,9 @@
 """CSV tables of predictions: one of the predictions, one of the images that could not be read; written atomically."""
 
 import csv
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,18 +58,26 @@ class PredictionWriter:
 
 
 @contextmanager
-def write_predictions(out: Path) -> Iterator[PredictionWriter]:
+def write_predictions(out: Path, setting: str = "") -> Iterator[PredictionWriter]:
     """A writer of the table `out`, which is replaced at the end of the block; if the block raises, it stays as it was.
 
     Images that could not be read go to `errors_path(out)`; where there are none, such a file of before is removed.
 
+    Args:
+        out: the table; where it is a link, the file that it points to.
+        setting: the option or variable that names `out`, for messages.
+
     Raises:
-        ConfigError: `out` cannot be written.
+        ConfigError: `out` is a folder or a device.
+        UnwritableError: `out` cannot be written to.
         DiskFullError: the disk is full.
     """
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder; name a file for the predictions, as in predictions.csv")
-    with write_guard(out.parent), _temporary(out) as predictions, _temporary(errors_path(out)) as errors:
+    out = out.resolve()
+    with (
+        write_guard(out.parent, setting),
+        _temporary(out) as predictions,
+        _temporary(errors_path(out)) as errors,
+    ):
         writer = PredictionWriter(predictions, errors)
         yield writer
         for file in (predictions, errors):
@@ -88,17 +98,27 @@ def errors_path(out: Path) -> Path:
 @contextmanager
 def _temporary(path: Path) -> Iterator[TextIO]:
     """A temporary text file beside `path`, removed at the end where it has not been renamed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another file with --out") from None
+    _require_replaceable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         with Path(name).open("w", newline="", encoding="utf-8") as file:
             yield file
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raise now what the rename at the end would: the predictions of hours would be lost."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ConfigError(f"{path} is a folder or a device; name a file for the predictions, as in predictions.csv")
+    folder, owner = path.parent.stat(), path.stat().st_uid
+    is_protected = folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, owner, folder.st_uid)
+    if is_protected:  # as in /tmp, where a file is renamed by its owner alone
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
 
 
 def concat_rows(parts: Sequence[PredictionRows]) -> PredictionRows:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcam_model.core.errors import DiskFullError, UnwritableError
-from pcam_model.core.paths import setting_of
+from pcam_model.core.paths import TEMPORARY_PREFIX, setting_of
 from pcam_model.core.users import user_name
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -53,9 +53,13 @@ def require_writable(folder: Path, setting: str = "") -> None:
         existing = nearest_existing(folder)
         if not existing.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
-        with tempfile.NamedTemporaryFile(dir=existing, prefix=".pcam-check-") as file:
-            file.write(b"x")
-            file.flush()
+        try:
+            with tempfile.NamedTemporaryFile(dir=existing, prefix=".pcam-check-") as file:
+                file.write(b"x")
+                file.flush()
+        except OSError as error:
+            number = error.errno if error.errno in FULL | REFUSED else errno.EPERM  # as below /proc
+            raise OSError(number, error.strerror, str(existing)) from error
 
 
 def require_disk_space(folder: Path, size: int, what: str) -> None:
@@ -70,23 +74,23 @@ def require_disk_space(folder: Path, size: int, what: str) -> None:
 
 
 @contextmanager
-def temporary_dir(prefix: str) -> Iterator[Path]:
+def temporary_dir(name: str) -> Iterator[Path]:
     """A new folder for temporary files, removed at the end of the block; raises what `make_temporary_dir` raises."""
-    folder = make_temporary_dir(prefix)
+    folder = make_temporary_dir(name)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_temporary_dir(prefix: str) -> Path:
+def make_temporary_dir(name: str) -> Path:
     """A new folder for temporary files, which the caller removes.
 
     Raises:
         UnwritableError: it can be made nowhere.
     """
     try:
-        return Path(tempfile.mkdtemp(prefix=prefix))
+        return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{name}-"))
     except OSError as error:
         raise UnwritableError(
             f"no folder for temporary files can be written to ({error.strerror}); set TMPDIR to one that can, on a "

@@ -11,7 +11,8 @@ from PIL.Image import Image
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.model_metadata import ModelMetadata
-from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.core.optional_cache import call_with_cache
+from pcam_model.core.paths import resolve_store_uri
 from pcam_model.data.image import SIZE, PatchError, to_opaque_rgb
 from pcam_model.inference.backends import (
     BACKENDS,
@@ -105,7 +106,7 @@ def load(
     """
     if backend not in (*BACKENDS, "auto"):
         raise ConfigError(f"there is no backend {backend!r}; choose torch, onnx or auto")
-    folder = find_model(str(model), resolve_store_uri(store), cache_dir())
+    folder = call_with_cache(lambda cache: find_model(str(model), resolve_store_uri(store), cache))
     choice = choose_backend(folder) if backend == "auto" else BackendChoice(backend, "it was given")
     return Predictor(BACKENDS[choice.name](folder), choice, tta)
 

@@ -1,15 +1,15 @@
 """Scoring of new patches in shards: a shard is identified by its content, so that none is computed twice."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from pcam_model.core.errors import ConfigError, ModelError, SourceError
-from pcam_model.core.paths import cache_dir
+from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, concat_rows
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import temporary_dir
 from pcam_model.data.image_inputs import Images
 from pcam_model.inference.predictor import Predictor, load
 from pcam_model.inference.streaming import predict_rows
@@ -81,7 +81,7 @@ def plan_scoring(source: str, model: str, store: str, shard_size: int, tta: bool
     address = parse_run_address(model, store)
     run = resolve_run(open_store(address.store_uri), address.name)
     path = str(Path(source).expanduser().resolve())
-    images, predictor = Images([Path(path)], cache_dir() / "scratch"), _predictor(run.published.uri, tta)
+    images, predictor = _open_images(path), _predictor(run.published.uri, tta)
     return ScoringJob(
         source=path,
         listing_digest=_listing_digest(path, images),
@@ -115,8 +115,8 @@ def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringR
     store, run = open_store(job.store), job.model.rpartition("/")[2]
     metadata = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
     name = name or f"{run[:80]}-{sha256_hex(json_bytes([metadata, [shard.digest for shard in shards]]))[:12]}"
-    with tempfile.TemporaryDirectory() as folder:
-        published, counts = publish_scores(store, name, metadata, _read_shards(store, shards), Path(folder))
+    with temporary_dir("scores") as folder:
+        published, counts = publish_scores(store, name, metadata, _read_shards(store, shards), folder)
     return ScoringResult(published=published, model=run, counts=counts)
 
 
@@ -147,10 +147,14 @@ def _listing_digest(source: str, images: Images) -> str:
 
 @lru_cache(maxsize=2)
 def _images(source: str, listing_digest: str) -> Images:
-    images = Images([Path(source)], cache_dir() / "scratch")
+    images = _open_images(source)
     if _listing_digest(source, images) != listing_digest:
         raise SourceError(f"{source} has changed since its scoring began; leave it alone meanwhile, and run again")
     return images
+
+
+def _open_images(source: str) -> Images:
+    return call_with_cache(lambda cache: Images([Path(source)], cache / "scratch"))
 
 
 @lru_cache(maxsize=1)

@@ -36,10 +36,11 @@ def predict_to_csv(
     """Predict all images into the CSV `out`, and list those that could not be read in `errors_path(out)`.
 
     Raises:
-        ConfigError: `out` cannot be written.
+        ConfigError: `out` is a folder or a device.
+        UnwritableError: `out` cannot be written to.
         DiskFullError: the disk is full.
     """
-    with write_predictions(out) as writer:
+    with write_predictions(out, setting="--out") as writer:
         for rows in predict_rows(predictor, images, range(len(images)), batch_size, on_progress):
             writer.add(rows)
     return writer.counts

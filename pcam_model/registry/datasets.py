@@ -14,6 +14,7 @@ from pydantic import Field
 from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.schema import Record
+from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import Files, json_bytes, list_files, parse_record, sha256_hex
 from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
@@ -68,6 +69,7 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
     Raises:
         ModelError: the store's pack is missing or damaged; nothing is left.
         DiskFullError: the disk is full.
+        UnwritableError: the folder cannot be made.
     """
 
     def is_complete(path: Path) -> bool:
@@ -75,7 +77,7 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
 
     if is_complete(folder):
         return
-    with build_dir(folder, is_complete, resume=True) as part:
+    with write_guard(folder), build_dir(folder, is_complete, resume=True) as part:
         if part is None:
             return
         try:

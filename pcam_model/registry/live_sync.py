@@ -1,6 +1,5 @@
 """Upload of a running step's checkpoints and metrics, and their download where it is resumed elsewhere."""
 
-import os
 import threading
 from collections.abc import Collection
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from pcam_model.core.checkpoint_names import epoch_of
 from pcam_model.core.errors import ModelError, PcamError
-from pcam_model.core.files import write_atomic
+from pcam_model.core.files import link_or_copy, write_atomic
 from pcam_model.core.log import log
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound
@@ -106,8 +105,7 @@ class LiveSync:
 
     def _upload_checkpoint(self, path: Path) -> None:
         link = path.with_name(f".{path.name}.sync")  # keeps this file's content while training replaces it
-        link.unlink(missing_ok=True)
-        os.link(path, link)
+        link_or_copy(path, link)
         try:
             metrics = sorted(self.folder.glob(f"*{METRICS_SUFFIX}"))
             for file in metrics:  # after the link, so that no line before this checkpoint is missing

@@ -76,9 +76,9 @@ def send_files(store: Store, prefix: str, paths: Mapping[str, Path]) -> Files:
     return dict(zip(paths, map_parallel(lambda item: send(*item), paths.items()), strict=True))
 
 
-def map_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def map_parallel(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> list[R]:
     """`function` mapped over all items by threads; the first failure cancels the calls that have not begun."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             return [future.result() for future in futures]

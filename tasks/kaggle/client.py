@@ -27,7 +27,6 @@ def download_competition(folder: Path, *, labelled: int = LABELLED, unlabelled: 
         SourceError: Kaggle refuses, for want of credentials or of accepted rules, or what it sends is damaged twice.
         TransientError: Kaggle cannot be reached, after several attempts.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{COMPETITION}.zip"
     with write_guard(folder), file_lock(folder / ".lock"):
         digest = verified_digest(path)

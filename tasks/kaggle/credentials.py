@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from pcam_model.core.errors import SourceError
+from pcam_model.core.paths import require_home
 
 FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
@@ -30,6 +31,7 @@ def require_credentials() -> None:
 
 def credential_files() -> list[Path]:
     """The files that exist of those in which Kaggle's client looks for credentials."""
+    require_home("Kaggle's client")
     home = Path.home()
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
     folders = [Path(os.environ["KAGGLE_CONFIG_DIR"])] if os.environ.get("KAGGLE_CONFIG_DIR") else []

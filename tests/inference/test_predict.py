@@ -15,7 +15,7 @@ from a_model import publish_model
 from patch_sets import PatchSet
 
 import pcam_model
-from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.errors import ConfigError, SourceError, UnwritableError
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
@@ -138,7 +138,9 @@ def test_places_that_hold_nothing_and_tables_that_cannot_be_written_are_said(
             Images([tmp_path / place])
     with pytest.raises(ConfigError, match="is a folder"):
         predict_to_csv(tmp_path / "empty", predictor, Images([kaggle_zip]))
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="is a folder or a device"):
+        predict_to_csv(Path("/dev/null"), predictor, Images([kaggle_zip]))
+    with pytest.raises(UnwritableError, match=r"kaggle\.zip is a file, expected a folder; name a folder with --out"):
         predict_to_csv(kaggle_zip / "out.csv", predictor, Images([kaggle_zip]))
 
 

@@ -42,7 +42,8 @@ class Entry:
 class Store(Protocol):
     """Objects by key. A key is a relative path without hidden parts; an object is complete or not there.
 
-    Every method may raise `StoreUnavailable` or another `StoreError`, which names the object.
+    Every method may raise `StoreUnavailable` or another `StoreError`, which names the object; those that write to a
+    folder, `UnwritableError`.
     """
 
     @property

@@ -14,6 +14,7 @@ from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import Conflict, Entry, NotFound, validate_key
 
 BLOCK_BYTES = 1 << 20
+SETTING = "PCAM_STORE or --store"
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -48,7 +49,7 @@ class DirectoryStore:
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
         """See `Store.write`; a lock on the folder makes condition and write one step."""
         path = self._path(key)
-        with self._translate_errors(key), self._lock():
+        with self._write_guard(key), self._lock():
             current = self.stat(key)
             if only_if_absent and current is not None:
                 raise Conflict(f"{self.uri}/{key} exists already, written by another process; read it and try again")
@@ -60,15 +61,16 @@ class DirectoryStore:
 
     def upload(self, key: str, path: Path) -> str:
         """See `Store.upload`."""
-        with path.open("rb") as source, self._translate_errors(key):
+        with path.open("rb") as source, self._write_guard(key):
             return save_blocks(iter(lambda: source.read(BLOCK_BYTES), b""), self._path(key), durable=True)
 
     def matches(self, key: str, path: Path) -> bool:
         """See `Store.matches`; by SHA-256."""
         stored = self._path(key)
-        if not stored.is_file() or stored.stat().st_size != path.stat().st_size:
-            return False
-        return sha256(stored) == sha256(path)
+        with self._translate_errors(key):
+            if not stored.is_file() or stored.stat().st_size != path.stat().st_size:
+                return False
+            return sha256(stored) == sha256(path)
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
@@ -77,7 +79,8 @@ class DirectoryStore:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
         start = self.root / prefix.rpartition("/")[0]
-        keys = (path.relative_to(self.root).as_posix() for path in _visible_files(start))
+        with self._translate_errors(prefix):
+            keys = [path.relative_to(self.root).as_posix() for path in _visible_files(start)]
         for key in sorted(key for key in keys if key.startswith(prefix)):
             entry = self.stat(key)
             if entry is not None:
@@ -85,23 +88,26 @@ class DirectoryStore:
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """See `Store.folders`."""
-        start = self.root / prefix
-        if start.is_dir():
-            names = sorted(path.name for path in start.iterdir() if path.is_dir() and not path.name.startswith("."))
-            yield from (name for name in names if any(_visible_files(start / name)))
+        start, names = self.root / prefix, list[str]()
+        with self._translate_errors(prefix):
+            if start.is_dir():
+                folders = (path.name for path in start.iterdir() if path.is_dir() and not path.name.startswith("."))
+                names = [name for name in folders if any(_visible_files(start / name))]
+        yield from sorted(names)
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
-        try:
-            with self._path(key).open("rb") as file:
-                status = os.fstat(file.fileno())
-                return Entry(key, status.st_size, _etag(file), status.st_mtime)
-        except NO_FILE:
-            return None
+        with self._translate_errors(key):
+            try:
+                with self._path(key).open("rb") as file:
+                    status = os.fstat(file.fileno())
+                    return Entry(key, status.st_size, _etag(file), status.st_mtime)
+            except NO_FILE:
+                return None
 
     def delete(self, key: str) -> None:
         """See `Store.delete`; folders that become empty are removed."""
-        with self._translate_errors(key), self._lock():
+        with self._write_guard(key), self._lock():
             path = self._path(key)
             path.unlink(missing_ok=True)
             for folder in path.relative_to(self.root).parents[:-1]:
@@ -124,22 +130,33 @@ class DirectoryStore:
         return file_lock(self.root / ".lock")
 
     @contextmanager
+    def _write_guard(self, key: str) -> Iterator[None]:
+        with self._translate_errors(key), write_guard(self.root, SETTING):
+            yield
+
+    @contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:
         try:
-            with write_guard(self.root):
-                yield
+            yield
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreError(
-                f"{self.uri}: the store's folder refuses {key} ({reason}); make it a folder that you may write to"
+                f"{self.uri}: the store's folder refuses {key or 'to be listed'} ({reason}); make it a folder that "
+                "you may use"
             ) from error
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden, nor in a hidden folder."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise_unless_missing):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """What cannot be listed is not taken for empty; a folder that is not there (any more) is."""
+    if not isinstance(error, NO_FILE):
+        raise error
 
 
 def _etag(file: BinaryIO) -> str:
