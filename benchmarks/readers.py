@@ -20,11 +20,11 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.machine import write_result
-from pcam_model.data.container import Zip
 from pcam_model.data.image import FORMATS, Decoder, Patch
 from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.pack_writer import write_patches
 from pcam_model.data.source import SourceConfig
+from pcam_model.data.zip_archive import Zip
 
 ReadMember = Callable[[str], bytes]
 Decode = Callable[[bytes], Patch]

@@ -6,14 +6,13 @@ from pathlib import Path
 from pcam_model.check.findings import Finding
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import PcamError
-from pcam_model.data.container import open_container
-from pcam_model.data.official_files import holds_official
+from pcam_model.data.layouts import find_layout
 from pcam_model.training.weights import CONNECT_TIMEOUT_S, imagenet_file
 
 
 def check_source(config: TrainConfig) -> Finding:
     """Whether a source on this machine exists and can be opened; downloads are not checked here."""
-    what, expected = "source", "a .zip or a folder in Kaggle's layout, or PCam's HDF5"
+    what, expected = "source", "images with labels, PCam's HDF5 or parquet shards"
     path = Path(config.source.path).expanduser()
     if config.source.kind != "path" or config.source.is_remote:
         return Finding(what=what, found=config.source.path or config.source.kind, expected=expected)
@@ -21,8 +20,7 @@ def check_source(config: TrainConfig) -> Finding:
         remedy = "give the path of a .zip or a folder with --source or source.path"
         return Finding(what=what, found="source.path is empty", expected=expected, remedy=remedy, level="failed")
     try:
-        if not holds_official(path):
-            open_container(path).close()
+        find_layout(path)
     except PcamError as error:
         return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")
     return Finding(what=what, found=str(path), expected=expected)

@@ -6,9 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.container import MAX_TABLE_BYTES, open_container
+from pcam_model.data.container import MAX_TABLE_BYTES
 from pcam_model.data.image import PatchError
 from pcam_model.data.kaggle_layout import KagglePatches
+from pcam_model.data.open_container import open_container
 
 
 def verify_archive(path: Path, labelled: int, unlabelled: int) -> None:

@@ -1,6 +1,8 @@
 """CSV tables that people write, from a spreadsheet or by hand: labels and slide maps."""
 
+import codecs
 import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,24 +11,40 @@ from pcam_model.core.errors import ConfigError, SourceError
 
 
 def read_csv_text(content: bytes) -> pd.DataFrame:
-    """A CSV as a table of strings, without a byte order mark and without blanks around names and values.
+    """A CSV as a table of strings: names in lower case, nothing around names and values, no empty lines.
+
+    Columns are divided by commas, semicolons, tabs or bars: by what the first line `sep=;` says or holds most of.
 
     Raises:
         ValueError: it is no CSV; the reason, without the file's name.
     """
+    text, separator = _split_separator(_decode(content))
     try:
-        table = pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
-    except UnicodeDecodeError as error:
-        raise ValueError("it is not UTF-8 text") from error
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(" ".join(str(error).split())) from error
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError("its lines have more columns than its first line names")
-    table.columns = [str(name).strip() for name in table.columns]
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    table = table.apply(lambda column: column.str.strip())
+    filled: pd.DataFrame = table[(table != "").any(axis=1)].reset_index(drop=True)
+    return filled
+
+
+def _decode(content: bytes) -> str:
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+    try:
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text; save it as CSV in UTF-8") from error
+
+
+def _split_separator(text: str) -> tuple[str, str]:
+    """The table without Excel's line `sep=;`, and what divides its columns."""
+    first, _, rest = text.partition("\n")
+    if match := re.fullmatch(r'"?sep=(.)"?', first.strip("\r")):
+        return rest, match[1]
+    return text, max(",;\t|", key=first.count)
 
 
 def read_slide_map(path: Path) -> "pd.Series[str]":

@@ -1,4 +1,4 @@
-"""PCam's official files: camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5[.gz] and _meta.csv."""
+"""PCam's HDF5 files: camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5[.gz], _meta.csv, and others like them."""
 
 import io
 import os
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pcam_model.core.errors import SourceError
+from pcam_model.data.file_kinds import describe_wrong_content
+from pcam_model.data.hdf5_names import id_prefix, is_packed, stem_of
 from pcam_model.data.image import PATCH_BYTES, SIZE, Patch, PatchError
 from pcam_model.data.official_files import OfficialSplit, find_splits, gunzip, verify_published_md5
 
@@ -20,20 +22,20 @@ CHUNK_CACHE_BYTES = 1 << 26
 
 
 class OfficialPatches:
-    """The patches of a folder of PCam's official files, with the authors' splits and slides."""
+    """The patches of PCam's HDF5 files, with the authors' splits and slides."""
 
-    def __init__(self, folder: Path, scratch: Path, *, verify_md5: bool) -> None:
+    def __init__(self, path: Path, scratch: Path, *, verify_md5: bool) -> None:
         """Open the files of all splits.
 
         Args:
-            folder: where the files are.
+            path: a folder of such files, or one of them.
             scratch: where packed images are unpacked while they are read.
             verify_md5: whether files that are not the published ones are refused.
 
         Raises:
             SourceError: a file is missing, damaged or not the published one.
         """
-        splits = find_splits(folder)
+        splits = find_splits(path)
         if verify_md5:
             verify_published_md5(splits)
         self.unpacked: list[Path] = []
@@ -49,14 +51,14 @@ class OfficialPatches:
         """Open one split's images; its rows of the table."""
         labels = read_labels(split.y)
         path = split.x
-        if path.suffix == ".gz":
-            path = scratch / path.stem
+        if is_packed(path):
+            path = scratch / f"{stem_of(path)}.h5"
             self.unpacked.append(path)
             gunzip(split.x, path, len(labels) * (PATCH_BYTES + 4096) + (1 << 26))
         self.files.append(Hdf5Patches(path, len(labels)))
         return pd.DataFrame(
             {
-                "id": [f"pcam-{split.name}-{row:06d}" for row in range(len(labels))],
+                "id": [f"{id_prefix(split.x)}-{row:06d}" for row in range(len(labels))],
                 "label": pd.array(labels, dtype="Int8"),
                 "slide": read_slides(split.meta, labels) if split.meta else np.full(len(labels), None, object),
                 "origin": split.name,
@@ -128,7 +130,9 @@ def open_hdf5(path: Path | io.BytesIO, **options: int) -> h5py.File:
     try:
         return h5py.File(path, "r", **options)
     except OSError as error:
-        raise SourceError(f"{path}: it is no whole HDF5 file ({error}); download it again") from error
+        wrong = describe_wrong_content(path) if isinstance(path, Path) else ""
+        reason = wrong or f"it is no whole HDF5 file ({error}); download it again"
+        raise SourceError(f"{path}: {reason}") from error
 
 
 def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -143,7 +147,7 @@ def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
 
 def read_labels(path: Path) -> Labels:
     """The labels of one split (N,), 0 or 1."""
-    source = gunzip(path, None, MAX_LABEL_BYTES) if path.suffix == ".gz" else path
+    source = gunzip(path, None, MAX_LABEL_BYTES) if is_packed(path) else path
     with open_hdf5(source) as file:
         labels = np.asarray(get_dataset(file, path, "y")).reshape(-1)
     wrong = np.flatnonzero((labels != 0) & (labels != 1))

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcam_model.core.errors import SourceError, require_package
-from pcam_model.core.splits import SPLITS
 from pcam_model.core.write_guard import write_guard
-from pcam_model.data.image import PATCH_BYTES, SYSTEM_FILES, ImageName, Patch
-from pcam_model.data.official_files import PREFIX, gunzip
+from pcam_model.data.hdf5_names import (
+    PREFIX,
+    dataset_of,
+    id_prefix,
+    in_split_order,
+    is_hdf5,
+    is_packed,
+    list_files,
+    stem_of,
+)
+from pcam_model.data.image import PATCH_BYTES, ImageName, Patch
+from pcam_model.data.official_files import gunzip
 
 if TYPE_CHECKING:
     from pcam_model.data.hdf5 import Hdf5Patches
@@ -29,11 +38,8 @@ class Hdf5Images:
         with require_package("an HDF5 file"):
             from pcam_model.data.hdf5 import Hdf5Patches
 
-        self.file, stem = file, path.name.removesuffix(".gz").removesuffix(".h5")
-        split = stem.removeprefix(f"{PREFIX}_").removesuffix("_x")
-        # The same ids as in a pack of these files.
-        self.id_prefix = f"pcam-{split}" if stem == f"{PREFIX}_{split}_x" else stem
-        self.patches = self._unpack(path, scratch) if path.suffix == ".gz" else Hdf5Patches(path)
+        self.file, self.id_prefix = file, id_prefix(path)  # the same ids as in a pack of these files
+        self.patches = self._unpack(path, scratch) if is_packed(path) else Hdf5Patches(path)
         weakref.finalize(self, self.patches.close)
 
     def _unpack(self, path: Path, scratch: Path | None) -> "Hdf5Patches":
@@ -44,7 +50,7 @@ class Hdf5Images:
         with write_guard(parent):
             parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="hdf5-", dir=parent, ignore_cleanup_errors=True) as folder:
-                return Hdf5Patches(gunzip(path, Path(folder, path.stem), MAX_PATCHES * PATCH_BYTES))
+                return Hdf5Patches(gunzip(path, Path(folder, "x.h5"), MAX_PATCHES * PATCH_BYTES))
 
     def __len__(self) -> int:
         return self.patches.count
@@ -62,21 +68,22 @@ class Hdf5Images:
         return self.patches.patch(row)
 
 
-def official_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """The image files of a folder of PCam's official files, train first, and the names of unknown files in it.
+def image_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The HDF5 files of images below a folder, train first, and the names of unknown files in it.
 
     Where a file is there packed and unpacked, the unpacked one is taken.
 
     Raises:
         SourceError: there is none.
     """
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    expected = [f"{PREFIX}_{split}_x.h5" for split in SPLITS]
-    images = [
-        folder / (name if name in names else f"{name}.gz") for name in expected if {name, f"{name}.gz"} & set(names)
-    ]
+    files = list_files(folder)
+    images = [file for file in files if is_hdf5(file) and "x" in dataset_of(file)]
+    unpacked = {(file.parent, stem_of(file)) for file in images if not is_packed(file)}
+    images = [file for file in images if not is_packed(file) or (file.parent, stem_of(file)) not in unpacked]
     if not images:
         raise SourceError(
-            f"{folder}: none of PCam's official image files is here; add {expected[-1]}[.gz], or give another path"
+            f"{folder}: none of PCam's image files is here; add {PREFIX}_test_x.h5[.gz] or another that ends in _x.h5, "
+            "or give another path"
         )
-    return images, [name for name in names if not name.startswith(PREFIX) and name not in SYSTEM_FILES]
+    unknown = [file for file in files if not is_hdf5(file) and not file.name.startswith(PREFIX)]
+    return in_split_order(images, folder), [file.relative_to(folder).as_posix() for file in unknown]

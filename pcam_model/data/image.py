@@ -1,4 +1,4 @@
-"""Patches from image files: uint8 (96, 96, 3); which files of a data set are images."""
+"""Patches from image files: uint8 (96, 96, 3)."""
 
 import hashlib
 import io
@@ -13,11 +13,7 @@ from PIL import Image, ImageOps
 
 SIZE = 96
 PATCH_BYTES = SIZE * SIZE * 3
-FORMATS = ("TIFF", "PNG", "JPEG")
-
-IMAGE_SUFFIXES = {"tif", "tiff", "png", "jpg", "jpeg"}
-SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
-LABELS_FILE = "train_labels.csv"
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
 PACK_RECORD = "pack.json"
 
 Patch = NDArray[np.uint8]
@@ -114,7 +110,7 @@ def has_eight_bits(content: bytes, order: str, offset: int | None) -> bool:
 
 
 def decode_with_pillow(content: bytes) -> Patch:
-    """The patch in any TIFF, PNG or JPEG that holds one 96x96 RGB image of 8 bits, upright as its tags say.
+    """The patch in any TIFF, PNG, JPEG, BMP or WebP that holds one 96x96 RGB image of 8 bits, upright as its tags say.
 
     Raises:
         PatchError: it holds anything else, or is damaged.
@@ -129,7 +125,7 @@ def decode_with_pillow(content: bytes) -> Patch:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
     except Exception as error:
-        raise PatchError(f"it is not a whole TIFF, PNG or JPEG image ({type(error).__name__})") from error
+        raise PatchError(f"it is not a whole TIFF, PNG, JPEG, BMP or WebP image ({type(error).__name__})") from error
 
 
 def check_is_patch(image: Image.Image, content: bytes) -> None:
@@ -141,7 +137,9 @@ def check_is_patch(image: Image.Image, content: bytes) -> None:
         raise PatchError(f"it holds {count} images, where a patch is one")
     # Pillow reads colours of 16 bits as 8 without a word.
     bits = content[24] if image.format == "PNG" else max(getattr(image, "tag_v2", {}).get(258, (8,)))
-    if bits > 8:
+    if image.format == "BMP" and content[28] == 16:
+        bits = 5
+    if bits > 8 or (bits == 5 and image.format == "BMP"):
         raise PatchError(f"it has {bits} bits a channel, not 8")
 
 

@@ -1,4 +1,4 @@
-"""Images to predict, from zips, folders, packs, PCam's HDF5 and image files; labels are not needed."""
+"""Images to predict, from archives, folders, packs, HDF5, parquet and image files; labels are not needed."""
 
 import bisect
 import math
@@ -7,19 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pcam_model.core.errors import SourceError, require_package
-from pcam_model.data.container import Folder, open_container
-from pcam_model.data.hdf5_inputs import Hdf5Images, official_images
-from pcam_model.data.image import (
-    IMAGE_SUFFIXES,
-    LABELS_FILE,
-    PACK_RECORD,
-    SYSTEM_FILES,
-    Decoder,
-    ImageName,
-    Patch,
-    PatchError,
-)
-from pcam_model.data.official_files import holds_official
+from pcam_model.data.container import Folder
+from pcam_model.data.file_names import LABELS_FILE, is_image
+from pcam_model.data.hdf5_inputs import Hdf5Images, image_files
+from pcam_model.data.image import Decoder, ImageName, Patch, PatchError
+from pcam_model.data.layouts import find_layout, find_parquet
+from pcam_model.data.open_container import open_container
 
 
 class _Input(Protocol):
@@ -78,6 +71,30 @@ class _PackInput:
         return patch
 
 
+class _ParquetInput:
+    """The images of parquet shards."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        with require_package("a parquet file"):  # pandas, which the prediction of image files does not need
+            from pcam_model.data.parquet import ParquetPatches
+
+        self.patches = ParquetPatches(path, find_parquet(path), with_labels=False)
+        self.ids, self.files = (self.patches.table[name].tolist() for name in ("id", "file"))
+        self.prefix = prefix if path.is_dir() else ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, row: int) -> ImageName:
+        return ImageName(self.ids[row], self.prefix + self.files[row])
+
+    def content(self, row: int) -> bytes:
+        return self.patches.content(row)
+
+    def patch(self, row: int) -> Patch:
+        return self.patches.patch(row)
+
+
 class Images:
     """All images of some paths, path after path: sorted by name in a folder, in their own order in a zip or a pack."""
 
@@ -85,7 +102,7 @@ class Images:
         """Open the paths.
 
         Args:
-            paths: zips, folders, packs, image files, PCam's official HDF5 files or folders of them.
+            paths: zips, tars, folders, packs, image files, HDF5 files or parquet shards, or folders of them.
             scratch: where packed HDF5 files are unpacked while they are read; the system's temporary folder by default.
 
         Raises:
@@ -128,39 +145,32 @@ class Images:
         return self._inputs[index], row - self._starts[index]
 
     def _open(self, path: Path, prefix: str) -> Iterator[_Input]:
-        if holds_official(path):
-            files, ignored = official_images(path)
-            self.ignored_files += [prefix + name for name in ignored]
-            yield from (Hdf5Images(file, prefix + file.name, self._scratch) for file in files)
-        elif (path / PACK_RECORD).is_file():
-            yield _PackInput(path)
-        elif path.is_file() and path.name.endswith((".h5", ".h5.gz")):
-            yield Hdf5Images(path, str(path), self._scratch)
-        elif path.is_file() and _suffix(path.name) in IMAGE_SUFFIXES:
+        if path.is_file() and is_image(path.name):
             yield _FileInput([str(path)], Folder(Path()).read, "")
+            return
+        layout = find_layout(path)
+        if layout == "pack":
+            yield _PackInput(path)
+        elif layout == "hdf5" and path.is_file():
+            yield Hdf5Images(path, str(path), self._scratch)
+        elif layout == "hdf5":
+            files, ignored = image_files(path)
+            self.ignored_files += [prefix + name for name in ignored]
+            for file in files:
+                yield Hdf5Images(file, prefix + file.relative_to(path).as_posix(), self._scratch)
+        elif layout == "parquet":
+            yield _ParquetInput(path, prefix)
         else:
             yield self._open_container(path, prefix)
 
     def _open_container(self, path: Path, prefix: str) -> _FileInput:
-        container = Folder(path, max_depth=math.inf) if path.is_dir() else open_container(path)
-        names = list(container.names())
-        files = [name for name in names if not _is_hidden(name)]
-        images = [name for name in files if _suffix(name) in IMAGE_SUFFIXES]
+        container = open_container(path, max_depth=math.inf)
+        names = [name for name in container.names() if name.rpartition("/")[2] != LABELS_FILE]
+        images = [name for name in names if is_image(name)]
         if not images:
             raise SourceError(
-                f"{path}: no image is among its {len(names):,} files; expected .tif, .png or .jpg files at any depth, "
-                "or a pack; give another path"
+                f"{path}: no image is among its {len(names):,} files; expected .tif, .png, .jpg, .bmp or .webp files "
+                "at any depth, PCam's HDF5 files, parquet shards or a pack; give another path"
             )
-        self.ignored_files += [prefix + name for name in files if _suffix(name) not in IMAGE_SUFFIXES]
+        self.ignored_files += [prefix + name for name in names if not is_image(name)]
         return _FileInput(images, container.read, prefix)
-
-
-def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower().removeprefix(".")
-
-
-def _is_hidden(name: str) -> bool:
-    parts = name.split("/")
-    return parts[-1] in {*SYSTEM_FILES, LABELS_FILE} or any(
-        part.startswith(".") or part == "__MACOSX" for part in parts
-    )

@@ -1,60 +1,69 @@
 """Kaggle's layout: train/<id>.<tif|png|jpg> with train_labels.csv, and perhaps an unlabelled test/."""
 
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.container import MAX_TABLE_BYTES, Container, open_container
+from pcam_model.core.log import log
+from pcam_model.data.container import MAX_TABLE_BYTES, Container
+from pcam_model.data.container_patches import ContainerPatches, make_table, no_labels_message
 from pcam_model.data.csv_tables import read_csv_text
-from pcam_model.data.image import IMAGE_SUFFIXES, LABELS_FILE, SYSTEM_FILES, Decoder, Patch, PatchError
+from pcam_model.data.file_names import LABELS_FILE, class_of, is_image, split_of
+from pcam_model.data.image import PatchError
+from pcam_model.data.label_ids import match_ids
+from pcam_model.data.open_container import open_container
 
 # Spreadsheets and data frames write labels as decimals.
-LABEL_VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+LABEL_VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "0,0": 0, "1,0": 1}
 SUBMISSION_FILE = "sample_submission.csv"
+REWRITTEN_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
-class KagglePatches:
+class KagglePatches(ContainerPatches):
     """The patches of a Kaggle-layout archive or folder, labelled ones first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, container: Container | None = None, classes: Sequence[str] = ()) -> None:
         """Open the archive or folder. Raises SourceError where images and labels do not belong together."""
-        self.container: Container = open_container(path)
-        self.decode = Decoder()
-        names = list(self.container.names())
+        container = container or open_container(path)
+        names = list(container.names())
         top = find_top_folder(path, names)
-        labels = read_labels(path, self.container, top)
-        refuse_misplaced_images(path, names, top)
-        train, test = (list_images(path, names, f"{top}{folder}/") for folder in ("train", "test"))
-        test = in_submission_order(path, self.container, names, top, test)
-        self.table = make_table(path, labels, train, test)
-        self.members: list[str] = self.table["member"].tolist()
+        labels = read_labels(path, container, top, classes)
+        refuse_misplaced_files(path, names, top)
+        train, test = list_images(path, names, top, is_test=False), list_images(path, names, top, is_test=True)
+        test = in_submission_order(path, container, names, top, test)
+        labels = by_image(path, labels, train)
+        check_images_have_labels(path, labels, train)
+        in_both = train.index.intersection(test.index)
+        if len(in_both):
+            raise SourceError(f"{path}: the id {in_both[0]} is in train/ and in test/; remove the one in test/")
+        if train.empty:
+            raise SourceError(
+                f"{path}: {LABELS_FILE} holds no patches; expected lines such as ID,0 and ID,1, and an image for each"
+            )
+        ids = [str(each) for each in (*train.index, *test.index)]
+        all_labels = [*labels[train.index].tolist(), *[None] * len(test)]
+        origins = ["train"] * len(train) + ["test"] * len(test)
+        super().__init__(container, make_table(ids, all_labels, origins, [*train, *test]))
 
-    def close(self) -> None:
-        """Close the archive."""
-        self.container.close()
 
-    def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Thread-safe."""
-        return self.decode(self.container.read(self.members[row]))
-
-
-def find_top_folder(path: Path, names: list[str]) -> str:
+def find_top_folder(path: Path, names: Sequence[str]) -> str:
     """The folder of train_labels.csv with its slash; "" where it is in no folder."""
     tables = sorted((n for n in names if n.rpartition("/")[2] == LABELS_FILE), key=lambda n: n.count("/"))
-    if not names:
-        raise SourceError(f"{path}: it is empty; expected train/ID.tif images and {LABELS_FILE}; download it again")
     if not tables:
+        raise SourceError(no_labels_message(path, names))
+    if len(tables) > 1 and tables[0].count("/") == tables[1].count("/"):
         raise SourceError(
-            f"{path}: there is no {LABELS_FILE} among its {len(names):,} files; expected train/ID.tif images and a "
-            f"{LABELS_FILE} with the columns id,label; add it, or choose another source"
+            f"{path}: there are two tables of labels, {tables[0]} and {tables[1]}; give the path of one's folder"
         )
     return tables[0][: -len(LABELS_FILE)]
 
 
-def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
-    """Labels (0 or 1) by id."""
+def read_labels(path: Path, container: Container, top: str, classes: Sequence[str] = ()) -> "pd.Series[int]":
+    """Labels (0 or 1) by id; `classes` names both where the table holds names that are not the usual ones."""
     try:
         table = read_csv_text(container.read(f"{top}{LABELS_FILE}", MAX_TABLE_BYTES))
     except (PatchError, ValueError) as error:
@@ -65,46 +74,53 @@ def read_labels(path: Path, container: Container, top: str) -> "pd.Series[int]":
         raise SourceError(
             f"{path}: {LABELS_FILE} has the columns {','.join(table.columns)}; expected id,label; correct line 1"
         )
-    wrong = table[~table["label"].isin(LABEL_VALUES)]
+    values = table["label"].map({value: label_value(value, classes) for value in table["label"].unique()})
+    wrong = table[values.isna()]
     if len(wrong):
         raise SourceError(
             f"{path}: {LABELS_FILE} gives the label {wrong['label'].iat[0]!r} to {wrong['id'].iat[0]!r} "
-            f"({len(wrong):,} such lines); a label is 0 or 1; correct these lines"
+            f"({len(wrong):,} such lines); a label is 0 or 1; correct these lines, or name both classes, 0 first, with "
+            "source.classes"
         )
+    if (nameless := (table["id"] == "").sum()) > 0:
+        raise SourceError(f"{path}: {LABELS_FILE} has {nameless:,} lines without an id; give each its id, or remove it")
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise SourceError(
             f"{path}: {LABELS_FILE} names {repeated.iat[0]} twice ({len(repeated):,} such lines); each id belongs "
             "once; remove the repeated lines"
         )
-    if (nameless := (table["id"] == "").sum()) > 0:
-        raise SourceError(f"{path}: {LABELS_FILE} has {nameless:,} lines without an id; give each its id, or remove it")
-    return table.set_index("id")["label"].map(LABEL_VALUES).astype(int)
+    return pd.Series(values.to_numpy(), index=pd.Index(table["id"], dtype=object)).astype(int)
 
 
-def refuse_misplaced_images(path: Path, names: list[str], top: str) -> None:
-    """Raise SourceError for files that would be ignored: images outside train/ and test/, other files inside them."""
-    image_folders = (f"{top}train/", f"{top}test/")
+def label_value(value: str, classes: Sequence[str]) -> int | None:
+    """The label that a value of the table stands for; None where that is not plain."""
+    if classes:
+        with suppress(ValueError):
+            return [name.lower() for name in classes].index(value.lower())
+    return LABEL_VALUES[value] if value in LABEL_VALUES else class_of(value)
+
+
+def refuse_misplaced_files(path: Path, names: Sequence[str], top: str) -> None:
+    """Raise SourceError for files that would be ignored: images above the table, other files among images."""
+    folders = {name.rpartition("/")[0] for name in names if is_image(name)} - {top.rstrip("/")}
     for name in names:
-        folder, slash, file = name.rpartition("/")
-        is_image = file.rpartition(".")[2].lower() in IMAGE_SUFFIXES
-        is_inside = folder + slash in image_folders
-        if is_image == is_inside or file.startswith(".") or file in SYSTEM_FILES:
+        if name.startswith(top) if is_image(name) else name.rpartition("/")[0] not in folders:
             continue
         raise SourceError(
-            f"{path}: {name} would be ignored; patches are .tif, .png or .jpg files in {image_folders[0]} (labelled) "
-            f"or {image_folders[1]} (unlabelled); move or remove it"
+            f"{path}: {name} would be ignored; patches are image files in {top}train/ (labelled) or {top}test/ "
+            "(unlabelled); move or remove it"
         )
 
 
-def list_images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
-    """The image files of one folder by id, in the order of the archive."""
+def list_images(path: Path, names: Sequence[str], top: str, *, is_test: bool) -> "pd.Series[str]":
+    """The image files by id, in the order of the archive: those below a folder test/, or all others."""
     members: dict[str, str] = {}
     for name in names:
-        parent, slash, file = name.rpartition("/")
-        stem, _, suffix = file.rpartition(".")
-        if parent + slash != folder or stem.startswith(".") or not stem or suffix.lower() not in IMAGE_SUFFIXES:
+        folder, _, file = name[len(top) :].rpartition("/")
+        if not is_image(name) or (split_of(folder) == "test") != is_test:
             continue
+        stem = file.rpartition(".")[0]
         if stem in members:
             raise SourceError(
                 f"{path}: the id {stem} has two images, {members[stem]} and {name}; each id belongs once; "
@@ -115,7 +131,7 @@ def list_images(path: Path, names: list[str], folder: str) -> "pd.Series[str]":
 
 
 def in_submission_order(
-    path: Path, container: Container, names: list[str], top: str, test: "pd.Series[str]"
+    path: Path, container: Container, names: Sequence[str], top: str, test: "pd.Series[str]"
 ) -> "pd.Series[str]":
     """The unlabelled images in the order of sample_submission.csv, where there is one, and then the others."""
     if test.empty or f"{top}{SUBMISSION_FILE}" not in names:
@@ -124,7 +140,8 @@ def in_submission_order(
         ids = read_csv_text(container.read(f"{top}{SUBMISSION_FILE}", MAX_TABLE_BYTES))["id"].drop_duplicates()
     except (PatchError, ValueError, KeyError) as error:
         raise SourceError(
-            f"{path}: {SUBMISSION_FILE} cannot be read ({error}); expected a CSV with the columns id,label"
+            f"{path}: {SUBMISSION_FILE} cannot be read ({error}); expected a CSV with the columns id,label; correct or "
+            "remove it"
         ) from error
     missing = ids[~ids.isin(test.index)]
     if len(missing):
@@ -136,22 +153,12 @@ def in_submission_order(
     return test[[*ids, *test.index[~test.index.isin(ids)]]]
 
 
-def make_table(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]", test: "pd.Series[str]") -> pd.DataFrame:
-    """One table (id, label, slide, origin, member); every label has its image and every image its label."""
-    check_images_have_labels(path, labels, train)
-    in_both = train.index.intersection(test.index)
-    if len(in_both):
-        raise SourceError(f"{path}: the id {in_both[0]} is in train/ and in test/; each id belongs once; remove one")
-    if train.empty:
-        raise SourceError(
-            f"{path}: {LABELS_FILE} holds no patches; expected lines such as ID,0 and ID,1; download the archive again"
-        )
-    members = pd.concat([train, test])
-    column = pd.array([*labels[train.index], *[None] * len(test)], dtype="Int8")
-    table = pd.DataFrame({"id": members.index.astype(str), "label": column, "member": members.to_numpy()})
-    table["slide"] = np.full(len(table), None, dtype=object)
-    table["origin"] = ["train"] * len(train) + ["test"] * len(test)
-    return table
+def by_image(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]") -> "pd.Series[int]":
+    """The labels by the ids of the images, where those of the table are written a little differently."""
+    ids, spelling = match_ids(labels.index, train.index)
+    if spelling:
+        log.info("%s: the ids of %s are compared with the images' names %s", path, LABELS_FILE, spelling)
+    return pd.Series(labels.to_numpy(), index=ids)
 
 
 def check_images_have_labels(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]") -> None:
@@ -160,7 +167,7 @@ def check_images_have_labels(path: Path, labels: "pd.Series[int]", train: "pd.Se
     if len(missing):
         raise SourceError(
             f"{path}: {LABELS_FILE} names {len(missing):,} patches that are not in train/ (first: {missing[0]}); every "
-            f"label belongs to an image; {missing_images_hint(missing, train.index)}"
+            f"label belongs to an image; {missing_images_hint(missing, labels, train)}"
         )
     unlabelled = train.index.difference(labels.index)
     if len(unlabelled):
@@ -170,10 +177,15 @@ def check_images_have_labels(path: Path, labels: "pd.Series[int]", train: "pd.Se
         )
 
 
-def missing_images_hint(missing: "pd.Index[str]", present: "pd.Index[str]") -> str:
+def missing_images_hint(missing: "pd.Index[str]", labels: "pd.Series[int]", train: "pd.Series[str]") -> str:
     """The likely reason why ids have no image, and what to do."""
-    if str(missing[0]).rpartition(".")[2].lower() in IMAGE_SUFFIXES:
-        return "an id is a file's name without its ending; take the endings away"
-    if {str(i).lower() for i in missing} & {str(i).lower() for i in present}:
-        return "there are files of these names in other upper and lower case; write them the same"
-    return "the archive is incomplete, download it again or remove these lines"
+    if any(REWRITTEN_NUMBER.fullmatch(str(each)) for each in missing):
+        return "a spreadsheet has rewritten ids as numbers; take the table from its source, and do not save it there"
+    if train.empty:
+        return "there are no images; add them in train/"
+    if len(missing) == len(labels):
+        return (
+            f"none has one, and the images' names are such as {train.index[0]}; write the names of the images, without "
+            "endings, as ids, or take the table of these images"
+        )
+    return "where the archive is incomplete, download it again; else remove these lines"

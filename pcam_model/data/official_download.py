@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.locks import file_lock
 from pcam_model.core.write_guard import write_guard
+from pcam_model.data.hdf5_names import PREFIX
 from pcam_model.data.http_download import download
-from pcam_model.data.official_files import PREFIX, PUBLISHED_MD5
+from pcam_model.data.official_files import PUBLISHED_MD5
 
 
 def fetch_official(url: str, downloads: Path, *, verify_md5: bool) -> Path:

@@ -15,12 +15,11 @@ from pcam_model.core.files import fsync_file, write_atomic
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import require_disk_space, write_guard
-from pcam_model.data.hdf5 import OfficialPatches
 from pcam_model.data.image import PACK_RECORD, PATCH_BYTES, SIZE
-from pcam_model.data.kaggle_layout import KagglePatches
-from pcam_model.data.official_files import holds_official
+from pcam_model.data.layouts import open_patches
 from pcam_model.data.pack_identity import VERSION, pack_name
-from pcam_model.data.pack_writer import OnProgress, PackContents, PatchSource, write_patches
+from pcam_model.data.pack_writer import OnProgress, PackContents, write_patches
+from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourceConfig, pixel_size
 from pcam_model.data.subset import add_slides, select_rows
@@ -111,9 +110,7 @@ def _open_source(archive: Archive, config: SourceConfig, seed: int, scratch: Pat
     path = Path(archive.path)
     if not archive.path:
         return SamplePatches(config.max_patches or SAMPLE_COUNT, seed)
-    if holds_official(path):
-        return OfficialPatches(path, scratch, verify_md5=config.verify_md5)
-    return KagglePatches(path)
+    return open_patches(path, scratch, verify_md5=config.verify_md5, classes=config.classes)
 
 
 def _write_pack(
@@ -156,6 +153,8 @@ def _record(archive: Archive, config: SourceConfig, contents: PackContents, fold
 def _require_both_classes(table: pd.DataFrame, source_name: str) -> None:
     """Raise SourceError where all labels are the same."""
     counts = table["label"].value_counts()
+    if counts.empty:
+        raise SourceError(f"{source_name}: no labelled patch is left; give images of 96x96 RGB with labels 0 and 1")
     if len(counts) == 1:
         raise SourceError(
             f"{source_name}: all {counts.iloc[0]:,} labelled patches have the label {counts.index[0]}; both 0 and 1 "

@@ -34,6 +34,7 @@ def content_keys(config: SourceConfig, seed: int) -> dict[str, Any]:
         "seed": seed if config.max_patches is not None else None,
         "slides": sha256(slides) if config.slides and slides.is_file() else config.slides,
         "verify_md5": config.verify_md5,
+        **({"classes": list(config.classes)} if config.classes else {}),
         "on_bad_patch": config.on_bad_patch,
         "max_bad_fraction": config.max_bad_fraction,
     }

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedWriter
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,24 +15,13 @@ from numpy.typing import NDArray
 from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.errors import SourceError
 from pcam_model.data.channel_stats import channel_sums, mean_and_std
-from pcam_model.data.image import SIZE, Patch, PatchError, pixel_digest
+from pcam_model.data.image import SIZE, PatchError, pixel_digest
+from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 
 CHUNK = 128
 OnProgress = Callable[[int, int], None]
 """Called with (patches done, patches in all)."""
-
-
-class PatchSource(Protocol):
-    """A table of patches (id, label, slide, origin) and the pixels of each row."""
-
-    table: pd.DataFrame
-
-    def close(self) -> None:
-        """Close open files."""
-
-    def patch(self, row: int) -> Patch:
-        """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Thread-safe."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +101,7 @@ def write_patches(
             file.write(chunk.pixels.data)
             totals.add(chunk)
             if len(totals.bad) > max_bad:
-                raise SourceError(bad_patches_message(source_name, source.table, totals.bad, config, len(indices)))
+                raise SourceError(bad_patches_message(source_name, source.table, totals, config, len(indices)))
             if on_progress:
                 on_progress(totals.rows, len(indices))
         _finish(file, len(totals.digests), len(indices))
@@ -163,15 +151,20 @@ def _contents(rows: pd.DataFrame, ids: "pd.Series[str]", totals: _Totals) -> Pac
 
 
 def bad_patches_message(
-    source_name: str, table: pd.DataFrame, bad: list[BadPatch], config: SourceConfig, count: int
+    source_name: str, table: pd.DataFrame, totals: _Totals, config: SourceConfig, count: int
 ) -> str:
     """The error message for the first bad patch, or for too many."""
-    row, reason = bad[0].row, bad[0].reason
+    bad, row, reason = totals.bad, totals.bad[0].row, totals.bad[0].reason
     first = table["member"][row] if "member" in table else table["id"][row]
+    if len(bad) > max(1, len(totals.digests)):
+        return (
+            f"{source_name}: {len(bad):,} of the first {totals.rows:,} images are no patches (first {first}: {reason})"
+            "; give images of 96x96 RGB at 8 bits: others are not resampled here"
+        )
     if config.on_bad_patch == "stop":
         return (
-            f"{source_name}: {first} is no patch: {reason}; expected a whole 96x96 RGB image; repair or remove it, or "
-            "set such patches aside with source.on_bad_patch=quarantine"
+            f"{source_name}: {first} is no patch: {reason}; expected a whole 96x96 RGB image; repair it, remove it "
+            "with its label, or set such patches aside with source.on_bad_patch=quarantine"
         )
     return (
         f"{source_name}: more than {config.max_bad_fraction:.2%} of the {count:,} patches are bad ({len(bad):,} so "

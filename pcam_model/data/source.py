@@ -4,14 +4,15 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.files import sha256
 from pcam_model.core.pixel_size import PCAM_MPP, PixelSize
 from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
-from pcam_model.data.container import Zip, open_container
+from pcam_model.data.container import Folder
+from pcam_model.data.layouts import find_layout
 from pcam_model.data.official_download import fetch_official
 from pcam_model.data.official_files import has_published_md5, holds_official, official_files
 
@@ -24,7 +25,10 @@ class SourceConfig(Config):
     kind: Literal["sample", "kaggle", "path"] = "sample"
     """sample: generated patches; kaggle: the competition's archive; path: a .zip or a folder of your own."""
     path: str = ""
-    """For kind `path`: a Kaggle-layout .zip or folder, or the folder or web address of PCam's official HDF5 files."""
+    """For kind `path`: a .zip, .tar or folder of images with train_labels.csv or in class folders, PCam's HDF5 files or
+    their web address, or parquet shards."""
+    classes: tuple[str, ...] = ()
+    """Names of class 0 and class 1 in folders or in the table of labels, as `[benign, malignant]`; empty: the usual."""
     verify_md5: bool = True
     """Refuse official HDF5 files whose MD5 is not the published one."""
     max_patches: int | None = Field(default=None, ge=2)
@@ -38,6 +42,12 @@ class SourceConfig(Config):
     """An image that is no patch stops the run, or is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches stops the run all the same."""
+
+    @model_validator(mode="after")
+    def _names_two_classes(self) -> "SourceConfig":
+        if len(set(self.classes)) not in (0, 2) or len(self.classes) > 2:
+            raise ValueError(f"source.classes is {list(self.classes)}; name two classes, 0 first, or none")
+        return self
 
     @property
     def is_remote(self) -> bool:
@@ -100,21 +110,22 @@ def sample_archive(config: SourceConfig, seed: int) -> Archive:
 
 
 def local_archive(path: Path, name: str = "") -> Archive:
-    """The zip or folder at `path`, which is opened to see that it is one; `name` is for people."""
-    if holds_official(path):
+    """What is at `path`, which is opened to see its layout; `name` is for people."""
+    layout = find_layout(path)
+    if layout == "hdf5":
         files = official_files(path)
         unverified = "" if all(map(has_published_md5, files)) else ", in part unpacked, for which no MD5 was published"
         source = f"{name or path.name} (PCam's HDF5{unverified})"
-        return Archive(path=str(path.resolve()), sha256=files_digest(path, files), source=source)
-    container = open_container(path)
-    container.close()
-    digest = sha256(path) if isinstance(container, Zip) else folder_digest(path)
-    return Archive(path=str(path.resolve()), sha256=digest, source=f"{path.name} (Kaggle layout)")
+        folder = path if path.is_dir() else path.parent
+        return Archive(path=str(path.resolve()), sha256=files_digest(folder, files), source=source)
+    digest = sha256(path) if path.is_file() else folder_digest(path)
+    return Archive(path=str(path.resolve()), sha256=digest, source=f"{path.name} ({layout})")
 
 
 def folder_digest(path: Path) -> str:
     """SHA-256 over the names and digests of all files of a folder."""
-    return files_digest(path, sorted(open_container(path).names()))
+    folder = Folder(path)
+    return files_digest(path, sorted(folder.locate(name).relative_to(path).as_posix() for name in folder.names()))
 
 
 def files_digest(folder: Path, names: list[str]) -> str:

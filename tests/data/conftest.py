@@ -1,5 +1,6 @@
-"""A fixture that builds packs."""
+"""Fixtures that build packs and collect log messages."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,13 @@ import pytest
 
 from pcam_model.data.pack import Pack, build_pack
 from pcam_model.data.source import SourceConfig, fetch
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the library logs, as `messages.text`."""
+    caplog.set_level(logging.INFO, logger="pcam_model")
+    return caplog
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def other_columns(dataset: PatchSet) -> None:
 
 
 def labels_no_text(dataset: PatchSet) -> None:
-    dataset.files["train_labels.csv"] = b"\xff\xfe\0\x81"
+    dataset.files["train_labels.csv"] = b"\xff\xfa\0\x81"
 
 
 def empty_labels(dataset: PatchSet) -> None:
@@ -102,8 +102,8 @@ CASES: list[tuple[Callable[[PatchSet], None], str]] = [
     (both_in_train_and_test, "is in train/ and in test/"),
     (wrong_size, "96x95 RGB, not 96x96 RGB"),
     (grey, "96x96 L, not 96x96 RGB"),
-    (cut_image, "not a whole TIFF, PNG or JPEG"),
-    (cut_png, "not a whole TIFF, PNG or JPEG"),
+    (cut_image, "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    (cut_png, "not a whole TIFF, PNG, JPEG, BMP or WebP"),
     (no_labels, "there is no train_labels.csv among its 12 files"),
     (other_columns, "has the columns name,label; expected id,label"),
     (labels_no_text, "train_labels.csv cannot be read"),

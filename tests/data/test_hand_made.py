@@ -25,6 +25,20 @@ WRITTEN = {
     "no last line end": lambda text: text.rstrip(),
     "blank lines": lambda text: text.replace(b"\n", b"\n\n"),
     "another column": lambda text: text.replace(b"\n", b",x\n").replace(b"label,x", b"label,note"),
+    "semicolons": lambda text: text.replace(b",", b";"),
+    "Excel's separator line": lambda text: b"sep=;\r\n" + text.replace(b",", b";").replace(b"\n", b"\r\n"),
+    "decimal commas": lambda text: text.replace(b",", b";").replace(b";0\n", b";0,0\n").replace(b";1\n", b";1,0\n"),
+    "tabs": lambda text: text.replace(b",", b"\t"),
+    "Excel's Unicode text": lambda text: text.replace(b",", b"\t").decode().encode("utf-16"),
+    "Excel's empty cells": lambda text: text.replace(b"\n", b",,\n") + b",,,\n,,,\n",
+    "R's row names": lambda text: b"".join(
+        b'"%d",%b\n' % (n, line) if n else b'"",%b\n' % line for n, line in enumerate(text.split())
+    ),
+    "ids with endings": lambda text: text.replace(b",0", b".tif,0").replace(b",1", b".tif,1"),
+    "ids with folders": lambda text: b"id,label\n" + b"".join(b"train/%b\n" % line for line in text.split()[1:]),
+    "ids in upper case": lambda text: text.upper(),
+    "words": lambda text: text.replace(b",0\n", b",normal\n").replace(b",1\n", b",Tumor\n"),
+    "truth values": lambda text: text.replace(b",0\n", b",FALSE\n").replace(b",1\n", b",TRUE\n"),
     "columns the other way": lambda text: b"\n".join(b",".join(line.split(b",")[::-1]) for line in text.split()),
 }
 
@@ -40,13 +54,14 @@ MISREAD = {
     "half": (lambda text: text.replace(b",1\n", b",0.5\n", 1), "gives the label '0.5'"),
     "empty label": (lambda text: text.replace(b",1\n", b",\n", 1), "gives the label ''"),
     "empty id": (lambda text: text + b",1\n", "has 1 lines without an id"),
-    "semicolons": (lambda text: text.replace(b",", b";"), "has the columns id;label; expected id,label"),
     "more fields than names": (lambda text: text.replace(b",1\n", b",1,x\n"), "cannot be read"),
     "a nameless column": (lambda text: text.replace(b"\n", b",x\n").replace(b"label,x", b"label"), "more columns"),
-    "sixteen bit text": (lambda text: text.decode().encode("utf-16"), "cannot be read .it is not UTF-8"),
+    "another encoding": (
+        lambda text: text.replace(b"id", "\xefd".encode("latin-1"), 1),
+        "cannot be read .it is not UTF-8",
+    ),
+    "lines without ids": (lambda text: text + b",0\n,1\n", "has 2 lines without an id"),
     "nothing": (lambda text: b"", "cannot be read"),
-    "ids with endings": (lambda text: text.replace(b",0", b".tif,0").replace(b",1", b".tif,1"), "take the ending"),
-    "ids in upper case": (lambda text: text.upper().replace(b"ID,LABEL", b"id,label"), "upper and lower case"),
 }
 
 

@@ -90,5 +90,5 @@ def test_files_without_patches_are_refused(tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").glob("*"))
     for path in folder.glob("*_x.h5"):
         path.unlink()
-    with pytest.raises(SourceError, match="none of PCam's official image files is here; add"):
+    with pytest.raises(SourceError, match="none of PCam's image files is here; add"):
         Images([folder])

@@ -67,6 +67,11 @@ def sixteen_bits_tiff() -> bytes:
     return changed.replace(b"\x15\x01\x03\0\x01\0\0\0\x06\0", b"\x15\x01\x03\0\x01\0\0\0\x03\0")
 
 
+def sixteen_bits_bmp() -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, 96, 96, 1, 16, 0, 2 * 96 * 96, 2835, 2835, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 2 * 96 * 96, 0, 0, 54) + header + bytes(2 * 96 * 96)
+
+
 def half_transparent() -> Image.Image:
     image = IMAGE.convert("RGBA")
     image.putpixel((5, 5), (1, 2, 3, 0))
@@ -81,6 +86,8 @@ EXACT = {
     "packbits": saved(IMAGE, "TIFF", compression="packbits"),
     "tiles": tiled(),
     "PNG": saved(IMAGE, "PNG"),
+    "BMP": saved(IMAGE, "BMP"),
+    "WebP without loss": saved(IMAGE, "WEBP", lossless=True),
     "PNG with full opacity": saved(IMAGE.convert("RGBA"), "PNG"),
     "TIFF with full opacity": saved(IMAGE.convert("RGBA"), "TIFF"),
 }
@@ -91,7 +98,7 @@ def test_an_image_without_loss_gives_its_own_pixels(case):
     assert np.array_equal(Decoder()(EXACT[case]), PATCH)
 
 
-@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "TIFF", "compression": "jpeg"}])
+@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "WEBP"}, {"format": "TIFF", "compression": "jpeg"}])
 def test_jpeg_gives_what_pillow_gives(options):
     content = saved(IMAGE, options.pop("format"), **options)
     assert np.array_equal(Decoder()(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
@@ -122,14 +129,16 @@ REFUSED = {
     "16 bits a channel, PNG": (sixteen_bits_png(), "16 bits a channel, not 8"),
     "16 bits a channel, TIFF": (sixteen_bits_tiff(), "16 bits a channel, not 8"),
     "transparent in part": (saved(half_transparent(), "PNG"), "transparent in part"),
+    "BMP of 16 bits": (sixteen_bits_bmp(), "5 bits a channel, not 8"),
+    "moving WebP": (saved(IMAGE, "WEBP", save_all=True, append_images=[IMAGE.rotate(90)]), "holds 2 images"),
     "two pages": (saved(IMAGE, "TIFF", save_all=True, append_images=[IMAGE]), "holds 2 images"),
     "two frames": (saved(IMAGE, "PNG", save_all=True, append_images=[IMAGE.rotate(90)]), "holds 2 images"),
-    "cut JPEG": (saved(IMAGE, "JPEG")[:-600], "not a whole TIFF, PNG or JPEG"),
-    "cut TIFF": (plain_tiff(PATCH)[:-1], "not a whole TIFF, PNG or JPEG"),
-    "cut LZW": (encoded(PATCH, "tiff")[:-2000], "not a whole TIFF, PNG or JPEG"),
-    "another format": (saved(IMAGE, "BMP"), "not a whole TIFF, PNG or JPEG"),
-    "empty": (b"", "not a whole TIFF, PNG or JPEG"),
-    "text": (b"<html>log in</html>", "not a whole TIFF, PNG or JPEG"),
+    "cut JPEG": (saved(IMAGE, "JPEG")[:-600], "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "cut TIFF": (plain_tiff(PATCH)[:-1], "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "cut LZW": (encoded(PATCH, "tiff")[:-2000], "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "another format": (saved(IMAGE, "GIF"), "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "empty": (b"", "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "text": (b"<html>log in</html>", "not a whole TIFF, PNG, JPEG, BMP or WebP"),
 }
 
 

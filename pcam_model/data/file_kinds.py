@@ -1,0 +1,45 @@
+"""What a file is by its first bytes, where it is not what its name says."""
+
+from pathlib import Path
+
+PACKED = {
+    b"\x1f\x8b": ("gzip", "tar xf {path} -C FOLDER"),
+    b"BZh": ("bzip2", "tar xf {path} -C FOLDER"),
+    b"\xfd7zXZ": ("xz", "tar xf {path} -C FOLDER"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "tar xf {path} -C FOLDER"),
+    b"7z\xbc\xaf": ("7z", "7z x {path} -oFOLDER"),
+    b"Rar!": ("rar", "unrar x {path} FOLDER/"),
+}
+HEAD_BYTES = 512
+
+
+def packed_kind(path: Path) -> tuple[str, str] | None:
+    """Kind of a compressed archive and the command that unpacks it; None for any other file."""
+    head = read_head(path)
+    return next(
+        ((kind, how.format(path=path.name)) for magic, (kind, how) in PACKED.items() if head.startswith(magic)), None
+    )
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file is a tar that is not compressed."""
+    return read_head(path)[257:262] == b"ustar"
+
+
+def describe_wrong_content(path: Path) -> str:
+    """What a file is that was saved in place of another, with what to do; "" where that is not known."""
+    head = read_head(path).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file; run git lfs pull where it was cloned"
+    if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "it is a web page, as a server sends that asks to log in or refuses; download the file again"
+    return ""
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -1,0 +1,229 @@
+"""The members of a zip, read in place by positioned reads; nothing is unpacked to the disk."""
+
+import errno
+import io
+import os
+import stat
+import struct
+import weakref
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from isal import igzip_lib, isal_zlib
+
+from pcam_model.core.errors import SourceError
+from pcam_model.data.container import MAX_IMAGE_BYTES
+from pcam_model.data.file_kinds import describe_wrong_content
+from pcam_model.data.file_names import is_litter
+from pcam_model.data.image import PatchError
+
+InflateError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+# Read behind the local header at once: its name and extra field may be longer than in the central directory.
+EXTRA_BYTES = 256
+
+
+class ZipMember(NamedTuple):
+    """A member's entry in the central directory. zipfile's own records take far more memory."""
+
+    offset: int
+    compressed_size: int
+    size: int
+    crc: int
+    flags: int
+    compression: int
+    name: bytes
+
+
+class Zip:
+    """The members of a zip, each read by a positioned read of its own, so that threads need no lock."""
+
+    def __init__(self, path: Path, name: str = "", part: "FilePart | None" = None) -> None:
+        """Open the zip at `path`, or the one that lies in `part` of an open file and is called `path`/`name`.
+
+        Raises:
+            SourceError: it is no whole, safe zip.
+        """
+        self.path = path / name
+        self.part = part or FilePart(_open_file(path), 0, path.stat().st_size)
+        # Also closes it where the owner is never closed.
+        self._close = weakref.finalize(self, os.close, self.part.file)
+        try:
+            self.members = read_directory(self.path, self.part)
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> Iterator[str]:
+        """The members' names in the order of the file, without litter, with forward slashes."""
+        names = (name for name in self.members if not is_litter(name))
+        yield from sorted(names, key=lambda name: self.members[name].offset)
+
+    def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+        """The member's bytes, checked against size and CRC-32. Raises PatchError. Thread-safe."""
+        member = self.members[name]
+        if member.size > max_bytes or member.compressed_size > max_bytes + 1024:
+            raise PatchError(f"its size in the archive is {member.size:,} bytes, more than {max_bytes:,}")
+        content = inflate(member, self.compressed_bytes(member))
+        if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
+            raise PatchError("its checksum in the archive is wrong")
+        return content
+
+    def compressed_bytes(self, member: ZipMember) -> memoryview:
+        """The member's bytes as they are in the file. Raises PatchError where it is not there."""
+        size = LOCAL_HEADER.size + EXTRA_BYTES + member.compressed_size
+        content = self.pread(member.offset, size)
+        if len(content) < LOCAL_HEADER.size or content[:4] != b"PK\3\4":
+            raise PatchError("the archive's directory gives an offset at which no member begins")
+        *_, name_size, extra_size = LOCAL_HEADER.unpack_from(content)
+        name_end = LOCAL_HEADER.size + name_size
+        start = name_end + extra_size
+        if content[LOCAL_HEADER.size : name_end] != member.name:
+            raise PatchError("its name in its own header is another than in the archive's directory")
+        if start + member.compressed_size > size:
+            content, start = self.pread(member.offset + start, member.compressed_size), 0
+        return memoryview(content)[start : start + member.compressed_size]
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Bytes of the file; fewer at its end. Raises PatchError."""
+        try:
+            return os.pread(self.part.file, min(size, self.part.size - offset), self.part.offset + offset)
+        except (OSError, OverflowError) as error:
+            raise PatchError(f"it cannot be read at byte {offset:,} of the archive ({error})") from error
+
+    def part_of(self, name: str) -> "FilePart | None":
+        """Where the content of a member lies in the file; None where it is compressed. Raises PatchError."""
+        member = self.members[name]
+        if member.compression != zipfile.ZIP_STORED or member.flags & 1:
+            return None
+        *_, name_size, extra_size = LOCAL_HEADER.unpack_from(self.pread(member.offset, LOCAL_HEADER.size))
+        start = self.part.offset + member.offset + LOCAL_HEADER.size + name_size + extra_size
+        return FilePart(os.dup(self.part.file), start, member.size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close()
+
+
+class FilePart(NamedTuple):
+    """Bytes of an open file."""
+
+    file: int
+    """Its descriptor."""
+    offset: int
+    size: int
+
+
+class _PartReader(io.RawIOBase):
+    """A part of a file as a file."""
+
+    def __init__(self, part: FilePart) -> None:
+        self.part, self.position = part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.part.size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, "negative position")  # as files do, which zipfile expects
+        self.position = start + offset
+        return self.position
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # typeshed: any writable buffer
+        size = max(0, min(len(buffer), self.part.size - self.position))
+        content = os.pread(self.part.file, size, self.part.offset + self.position)
+        buffer[: len(content)] = content
+        self.position += len(content)
+        return len(content)
+
+
+def _open_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise SourceError(f"{path}: it cannot be read ({error.strerror}); expected a .zip or a folder") from error
+
+
+def inflate(member: ZipMember, compressed: memoryview) -> bytes:
+    """The member's content, at most one byte more than its size. Raises PatchError."""
+    if member.flags & 1:
+        raise PatchError("it is encrypted")
+    if member.compression == zipfile.ZIP_STORED:
+        return bytes(compressed)
+    if member.compression != zipfile.ZIP_DEFLATED:
+        raise PatchError("it is compressed in another way than deflate")
+    try:
+        return isal_zlib.decompressobj(-15).decompress(compressed, member.size + 1)
+    except InflateError as error:
+        raise PatchError(f"its compressed bytes are broken ({error})") from error
+
+
+def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
+    """The archive's members by name, with forward slashes. Raises SourceError for what is no whole, safe zip."""
+    try:
+        with zipfile.ZipFile(io.BufferedReader(_PartReader(part))) as archive:  # type: ignore[type-var]
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error, EOFError) as error:
+        raise SourceError(not_a_zip_message(path, part)) from error
+    except OSError as error:
+        if error.errno is None:
+            raise SourceError(not_a_zip_message(path, part)) from error
+        raise SourceError(f"{path}: it cannot be read ({error.strerror}); expected a .zip or a folder") from error
+    members: dict[str, ZipMember] = {}
+    for info in infos:
+        check_member(path, info)
+        name = info.filename.replace("\\", "/").removeprefix("./")  # some programs on Windows divide folders so
+        if name.endswith("/"):
+            continue
+        if name in members:
+            raise SourceError(
+                f"{path}: the member {name} is twice in the archive, where each id belongs once; remove one "
+                "of the two, or download the archive again"
+            )
+        members[name] = to_member(info)
+    return members
+
+
+def check_member(path: Path, info: zipfile.ZipInfo) -> None:
+    """Raise SourceError for a member that points outside the archive."""
+    if is_outside(info.orig_filename):
+        raise SourceError(
+            f"{path}: the member {info.orig_filename!r} points outside the archive, where only names such as "
+            "train/ID.tif belong; do not trust this file, and download it again from its source"
+        )
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise SourceError(
+            f"{path}: the member {info.filename} is a link to a file elsewhere, not a file; make the archive again "
+            "with the files themselves"
+        )
+
+
+def to_member(info: zipfile.ZipInfo) -> ZipMember:
+    """The fields of zipfile's record that reading needs."""
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+    sizes = info.header_offset, info.compress_size, info.file_size
+    return ZipMember(*sizes, info.CRC, info.flag_bits, info.compress_type, name)
+
+
+def is_outside(name: str) -> bool:
+    """Whether a member of this name would be unpacked outside the target folder."""
+    slashed = name.replace("\\", "/")
+    return slashed.startswith("/") or ".." in slashed.split("/") or "\0" in name or name[1:2] == ":"
+
+
+def not_a_zip_message(path: Path, part: FilePart) -> str:
+    """The error message for a file without a readable central directory."""
+    if os.pread(part.file, 4, part.offset) in (b"PK\3\4", b"PK\5\6"):
+        return (
+            f"{path}: the archive begins as a zip but its directory, at the end, is missing or broken, so it is "
+            "truncated or damaged; download or copy it again"
+        )
+    if wrong := describe_wrong_content(path):
+        return f"{path}: this is not a zip: {wrong}"
+    return f"{path}: this is not a zip; give a .zip, a .tar or a folder of patches, see docs/data.md"
