@@ -216,4 +216,5 @@ def _pr_curves(tp: Array, positives: Array) -> Array:
 def _precision_at_recalls(tp: Array, positives: Array) -> Array:
     first = np.searchsorted(positives, 0, side="right")  # a resample may hold no patch above the highest thresholds
     reached = np.clip(np.searchsorted(tp, CURVE_GRID * tp[-1] - 1e-9), first, len(tp) - 1)
-    return tp[reached] / np.maximum(positives[reached], 1)
+    precision: Array = tp[reached] / np.maximum(positives[reached], 1)
+    return precision

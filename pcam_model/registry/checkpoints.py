@@ -10,6 +10,7 @@ from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.locks import file_lock
 from pcam_model.core.retry import retry_call
 from pcam_model.core.schema import Record
+from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.live_sync import LIVE_DIR, local_name, read_live
@@ -45,8 +46,9 @@ class _StageFiles(NamedTuple):
 
 
 def list_checkpoints(run: RunStore) -> list[StoredCheckpoint]:
-    """The stored checkpoints of a run, published or running, by stage and epoch."""
-    stages = run.store.folders(_key(run, ""))
+    """The stored checkpoints of a run, published or running, in the order of training: by stage and epoch."""
+    stored = set(run.store.folders(_key(run, "")))
+    stages = [stage for stage in STAGE_NAMES if stage in stored]
     return [checkpoint for stage in stages for checkpoint in _stage_checkpoints(run, stage)]
 
 

@@ -126,7 +126,10 @@ def read_manifest(
 
 def not_published(store: Store, run: str) -> ModelError:
     """The error of a run that the store does not have, or has unfinished."""
-    return ModelError(f"{store.uri}: run {run!r} is not published; `pcam runs` lists the published runs")
+    return ModelError(
+        f"{store.uri}: run {run!r} is not published, and no channel has this name; `pcam runs` lists the runs, and "
+        "`pcam promote RUN` points the channel champion to one"
+    )
 
 
 def check_sizes(store: Store, run: str, files: Files, namespace: str = RUNS) -> None:

@@ -54,6 +54,14 @@ def listed(run: RunStore) -> list[tuple[int, float | None, bool, bool]]:
     return [(kept.epoch, kept.valid_auc, kept.best, kept.final) for kept in list_checkpoints(run)]
 
 
+def test_the_best_is_that_of_the_last_stage(run: RunStore, tmp_path: Path) -> None:
+    for stage, epochs in (("frozen", 2), ("finetune", 1)):
+        train(tmp_path / stage, LiveSync(run, f"checkpoints/{stage}", tmp_path / stage), epochs)
+    assert [(kept.stage, kept.epoch) for kept in list_checkpoints(run)] == [("frozen", 2), ("finetune", 1)]
+    assert fetch_checkpoint(run, "best", tmp_path / "got")[0].stage == "finetune"
+    assert fetch_checkpoint(run, "frozen/best", tmp_path / "got")[0].stage == "frozen"
+
+
 def test_old_ones_go_as_new_ones_come_but_never_what_is_gone_on_from(run: RunStore, tmp_path: Path) -> None:
     assert list_checkpoints(run) == []
     train(tmp_path / "work", LiveSync(run, "checkpoints/finetune", tmp_path / "work"), 4)
