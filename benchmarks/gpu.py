@@ -1,66 +1,76 @@
-"""Training on a GPU: images a second, share of the bare step, peak memory, seconds for an epoch of Kaggle's 176,020.
+"""What only a GPU can tell: whether training on it is right, and how fast it is beside a bare loop.
 
-    python -m benchmarks.gpu [--network resnet50 --size 224 --batches 64 128 256 512 1024 --seconds 10] [--compile]
+    python -m benchmarks.gpu [--only SECTION ...] [--scale 1] [--name gpu]
 
-Needs torch (2.11 or later), torchvision and the package's own dependencies, no Prefect. Runs on a processor too.
+Takes ten minutes on an H200, and writes benchmarks/results/NAME.json after each section. A section that fails is
+written with its error, and the others run. Needs torch (2.11 or later), torchvision and pcam's own dependencies, no
+Prefect and no installation. `--scale 0` runs every section in its smallest form, on a processor too.
 """
 
 import argparse
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
-from benchmarks.fit import bare_rate, fit_rate, stage_of
+from benchmarks import gpu_checks, gpu_speed
 from benchmarks.machine import write_result
-from pcam_model.training.device import ComputeConfig, autocast_dtype, best_device
+from pcam_model.training.device import autocast_dtype, best_device
 
-EPOCH = 176_020  # Kaggle's patches, less the fifth that validates
+Section = Callable[[float], dict[str, Any]]
+SECTIONS: dict[str, Section] = {
+    "no_waiting": gpu_checks.no_waiting,
+    "same_bits": gpu_checks.same_bits,
+    "out_of_memory": gpu_checks.out_of_memory,
+    "skipped_step": gpu_checks.skipped_step,
+    "streamed": gpu_checks.streamed,
+    "onnx": gpu_checks.onnx,
+    "trace": gpu_speed.trace,
+    "resnet50_224": partial(gpu_speed.rates, "resnet50", 224, (256, 64, 512)),
+    "mobilenet_v2_96": partial(gpu_speed.rates, "mobilenet_v2", 96, (512, 64)),
+    "resnet50_96": partial(gpu_speed.rates, "resnet50", 96, (256, 64)),
+    "frozen": gpu_speed.frozen,
+    "packing": gpu_speed.packing,
+    "compiled": gpu_speed.compiled,
+}
 
 
-def measure(args: argparse.Namespace, batch: int, title: str) -> dict[str, float | str]:
-    stage, compute = stage_of(title, batch), ComputeConfig(checkpoint_seconds=1e9, compile=args.compile)
-    gpu = torch.cuda.is_available()
+def run_section(section: Section, scale: float) -> dict[str, Any]:
+    """A section's figures, or its error, and its seconds."""
+    start = time.perf_counter()
     try:
-        bare = bare_rate(args.network, args.size, stage, args.seconds)
-        steps = max(6, round(bare * args.seconds / batch))
-        if gpu:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        rate = fit_rate(args.network, args.size, stage, steps, compute)
-    except torch.OutOfMemoryError as error:
-        return {"out of memory": str(error).splitlines()[0]}
-    result: dict[str, float | str] = {
-        "images/s": round(rate, 1),
-        "bare step, images/s": round(bare, 1),
-        "share of the bare step": round(rate / bare, 3),
-        f"seconds for {EPOCH:,} patches": round(EPOCH / rate, 1),
-    }
-    if gpu:
-        result["peak memory, GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-    return result
+        figures = section(scale)
+    except Exception as error:
+        traceback.print_exc()
+        figures = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return figures | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def device_facts() -> dict[str, Any]:
+    """Device, memory, dtype and CUDA's version."""
+    facts: dict[str, Any] = {"dtype": str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch.")}
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        facts |= {"gpu": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1)}
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    return facts
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet50")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batches", nargs="+", type=int, default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of each measurement")
     parser.add_argument("--name", default="gpu", help="of the result in benchmarks/results")
     args = parser.parse_args(argv)
-    figures: dict[str, object] = {
-        "network": args.network,
-        "size": args.size,
-        "compiled": args.compile,
-        "numbers": str(autocast_dtype(best_device()) or torch.float32).removeprefix("torch."),
-    }
-    for batch in args.batches:
-        for title in ("frozen", "finetune"):
-            figures[f"{title}, batch {batch}"] = measure(args, batch, title)
-            print(title, batch, figures[f"{title}, batch {batch}"], flush=True)
-    batches = " ".join(map(str, args.batches))
-    command = f"python -m benchmarks.gpu --network {args.network} --size {args.size} --batches {batches}"
-    write_result(args.name, f"{command} --seconds {args.seconds:g}{' --compile' * args.compile}", figures)
+    figures: dict[str, Any] = device_facts()
+    for name in args.only:
+        figures[name] = run_section(SECTIONS[name], args.scale)
+        write_result(args.name, "python -m benchmarks.gpu", figures, shown={name: figures[name]})
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def write_result(name: str, command: str, figures: dict[str, Any]) -> Path:
-    """Write `results/<name>.json`: the figures, the command that makes them, machine and versions."""
+def write_result(name: str, command: str, figures: dict[str, Any], shown: dict[str, Any] | None = None) -> Path:
+    """Write `results/<name>.json`: the figures, the command that makes them, machine and versions; print `shown`."""
     machine = {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()}
     content = {"command": command, "machine": machine, "versions": versions(), **figures}
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(shown or figures, indent=1), flush=True)
     return path

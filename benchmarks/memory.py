@@ -18,8 +18,10 @@ import torch
 
 from benchmarks.machine import write_result
 from pcam_model.core.rng import StepKey
+from pcam_model.data.augment import ViewConfig
 from pcam_model.data.mmap_reader import MmapReader
 from pcam_model.data.patch_loader import make_loader
+from pcam_model.training.batch import BatchSource, BatchSpec
 from pcam_model.training.device import ComputeConfig, best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, build_network
 from pcam_model.training.optimizer import layer_lr_multipliers
@@ -50,13 +52,13 @@ def peak_resident(count: int, steps: int) -> dict[str, float]:
         loader = make_loader(MmapReader(array, device), np.arange(count), np.arange(count) % 2, SIZE, device)
         network = build_network(ModelConfig(arch="mobilenet_v2", weights="none", image_size=SIZE), 0, quiet=True)
         state = create_train_state(network.to(device).train(), layer_lr_multipliers(10), device, ComputeConfig())
-        order, peak = loader.epoch_order(0, 1, 0), dict[str, float]()
+        source, order, peak = BatchSource(loader, network), loader.epoch_order(0, 1, 0), dict[str, float]()
         every = max(1, count // BATCH // steps)
         for k, start in enumerate(range(0, count - BATCH + 1, BATCH)):
             which = order[start : start + BATCH]
             if k % every == 0:
-                key = StepKey(0, 1, 0, k)
-                train_step(state, *loader.augmented_batch(which, *key), 1e-4, 0.9, key)
+                spec = BatchSpec.whole(which, StepKey(0, 1, 0, k), ViewConfig(SIZE))
+                train_step(state, source.batch(spec), 1e-4, 0.9)
                 peak = {name: max(value, peak.get(name, 0)) for name, value in resident().items()}
             else:
                 loader.gather(which)

@@ -20,12 +20,13 @@ import torch
 from benchmarks.machine import write_result
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.evaluation.evidence import Evidence
-from pcam_model.evaluation.forward import BATCH_SIZE, forward
+from pcam_model.evaluation.forward import forward
 from pcam_model.evaluation.predictions import SplitPredictions, predictions_table
 from pcam_model.evaluation.report import write_report
 from pcam_model.evaluation.report_schema import PackSummary, SplitSummary
 from pcam_model.training.device import best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
+from pcam_model.training.validation import BATCH_SIZE
 
 TURNS = 10
 

@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,14 +17,29 @@ import torch
 
 from benchmarks.machine import synchronize, write_result
 from pcam_model.core.rng import StepKey
+from pcam_model.data.augment import ViewConfig
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
-from pcam_model.training.device import autocast_dtype, best_device, tune_malloc
+from pcam_model.training.batch import BatchSource, BatchSpec, TrainBatch
+from pcam_model.training.device import ComputeConfig, autocast_dtype, best_device, tune_malloc
 from pcam_model.training.network import ModelConfig, build_network
-from pcam_model.training.optimizer import FROZEN_LR_MULTIPLIERS, layer_lr_multipliers, make_optimizer
+from pcam_model.training.optimizer import FROZEN_LR_MULTIPLIERS, layer_lr_multipliers
 from pcam_model.training.step import train_step
-from pcam_model.training.train_state import TrainState
+from pcam_model.training.train_state import TrainState, create_train_state
 
 PATCHES, ROUNDS = 2048, 3
+
+
+@dataclass(frozen=True)
+class ResidentBatch(TrainBatch):
+    """A batch whose images were made beforehand."""
+
+    made: torch.Tensor
+
+    def patches(self) -> torch.Tensor:
+        return self.made
+
+    def images(self, patches: torch.Tensor, rows: slice) -> torch.Tensor:
+        return patches[rows]
 
 
 def some_patches(size: int) -> PatchLoader:
@@ -50,25 +66,30 @@ def measure(name: str, size: int, batch: int, seconds: float) -> dict[str, float
     loader = some_patches(size)
     network = build_network(ModelConfig.model_validate({"arch": name, "weights": "none", "image_size": size}), 0)
     network = network.to(loader.device)
-    images, labels = loader.augmented_batch(torch.arange(batch), 0, 0)
+    source = BatchSource(loader, network)
 
-    def which(k: int) -> torch.Tensor:
-        return (torch.arange(batch) + k * batch) % len(loader)
+    def make_batch(k: int) -> TrainBatch:
+        positions = (torch.arange(batch) + k * batch) % len(loader)
+        return source.batch(BatchSpec.whole(positions, StepKey(0, 0, 0, k), ViewConfig(size)))
+
+    def make_images(made: TrainBatch) -> torch.Tensor:
+        return made.images(made.patches(), slice(0, batch))
+
+    resident = ResidentBatch(**vars(make_batch(0)), made=make_images(make_batch(0)))
 
     def make_state(frozen: bool) -> TrainState:
         network.freeze() if frozen else network.unfreeze()
-        return TrainState(
-            network.train(), make_optimizer(network, FROZEN_LR_MULTIPLIERS if frozen else layer_lr_multipliers(10))
-        )
+        multipliers = FROZEN_LR_MULTIPLIERS if frozen else layer_lr_multipliers(10)
+        return create_train_state(network.train(), multipliers, loader.device, ComputeConfig())
 
     def augment_only(k: int) -> None:
-        loader.augmented_batch(which(k), 0, k)
+        make_images(make_batch(k))
 
-    def bare_step(state: TrainState, k: int) -> None:
-        train_step(state, images, labels, 1e-4, 0.9, StepKey(0, 0, 0, k))
+    def bare_step(state: TrainState, _k: int) -> None:
+        train_step(state, resident, 1e-4, 0.9)
 
     def full_step(state: TrainState, k: int) -> None:
-        train_step(state, *loader.augmented_batch(which(k), 0, k), 1e-4, 0.9, StepKey(0, 0, 0, k))
+        train_step(state, make_batch(k), 1e-4, 0.9)
 
     result: dict[str, list[float]] = {}
     for _ in range(ROUNDS):

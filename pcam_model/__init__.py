@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 # Threads of OpenMP that wait by spinning take the cores from every other process: beside one, training is ten times
 # slower. OpenMP reads the variable once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# cuBLAS computes the same bits each time with this workspace only, and reads the variable at its first product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 if TYPE_CHECKING:
     from pcam_model.inference.predictor import Predictor as Predictor

@@ -61,6 +61,6 @@ def task_runner(cluster: str) -> TaskRunner[Any]:
         return DaskTaskRunner(address=cluster)
     if scheme == "ray":
         with require_package(f"cluster {cluster}", extra="ray"):
-            from prefect_ray.task_runners import RayTaskRunner  # type: ignore[import-not-found,unused-ignore]
+            from prefect_ray.task_runners import RayTaskRunner  # type: ignore[import-not-found,import-untyped,unused-ignore]
         return cast(TaskRunner[Any], RayTaskRunner(address=cluster))
     raise ConfigError(f"cluster is {cluster!r}; expected tcp://host:8786 (Dask), ray://host:10001 (Ray), or nothing")

@@ -14,9 +14,9 @@ def derived_seed(seed: int, *rng_key: int) -> int:
     return int(np.random.SeedSequence([seed, *rng_key]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def generator(seed: int, *rng_key: int, device: str = "cpu") -> torch.Generator:
-    """A generator that depends only on the seed and the key."""
-    return torch.Generator(device).manual_seed(derived_seed(seed, *rng_key))
+def generator(seed: int, *rng_key: int) -> torch.Generator:
+    """A generator on the host that depends only on the seed and the key."""
+    return torch.Generator().manual_seed(derived_seed(seed, *rng_key))
 
 
 class StepKey(NamedTuple):
@@ -30,9 +30,9 @@ class StepKey(NamedTuple):
     step: int
     """Within the epoch, from 0."""
 
-    def generator(self, purpose: int, device: str = "cpu") -> torch.Generator:
+    def generator(self, purpose: int) -> torch.Generator:
         """The step's generator for one purpose, such as dropout."""
-        return generator(self.seed, purpose, self.stage, self.epoch, self.step, device=device)
+        return generator(self.seed, purpose, self.stage, self.epoch, self.step)
 
 
 class BatchSlice(NamedTuple):

@@ -6,13 +6,15 @@ Dihedral symmetry, zoom, rotation and perspective warp are one homography a patc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pcam_model.core.rng import BatchSlice
-from pcam_model.data.stain import jitter
+from pcam_model.data.stain import draw_stain_maps, restain
 
 PROBABILITY = 0.75
 MAX_DEGREES = 10.0
@@ -21,6 +23,7 @@ MAX_WARP = 0.2
 BRIGHTNESS = (0.4, 0.6)
 CONTRAST = (0.8, 1.25)
 LEVELS = 256
+LOGIT_EPS = 1e-3
 
 PixelFunction = Callable[[Tensor], Tensor]
 
@@ -44,45 +47,60 @@ class ViewConfig:
     stain_jitter: float = 0.0
 
 
+class AugmentParameters(NamedTuple):
+    """The random transforms of a batch, one a patch, on the host or on a device."""
+
+    maps: Tensor
+    """float32 (B, 3, 3): homographies from output to input coordinates, both in -1..1."""
+    brightness: Tensor
+    """float32 (B,): a shift in logit space."""
+    contrast: Tensor
+    """float32 (B,): a factor in logit space."""
+    stain_maps: Tensor
+    """float32 (B, 4, 3): see `draw_stain_maps`; (0, 4, 3) without stain jitter."""
+
+    def rows(self, rows: slice) -> "AugmentParameters":
+        """Those of some of the patches."""
+        return AugmentParameters(*(values[rows] for values in self))
+
+
+def draw_augmentation(view_config: ViewConfig, rng: torch.Generator, batch_slice: BatchSlice) -> AugmentParameters:
+    """Draw the transforms of a batch on the host, and keep those of a slice; they depend on nothing but `rng`."""
+    count, draw_maps = batch_slice.batch_size, symmetries if view_config.no_warp else homographies
+    maps, (brightness, contrast) = draw_maps(count, rng), lighting(count, rng)
+    maps, brightness, contrast = (batch_slice.of(values) for values in (maps, brightness, contrast))
+    return AugmentParameters(maps, brightness, contrast, draw_stain_maps(view_config.stain_jitter, rng, batch_slice))
+
+
 def augment(
-    patches: Tensor,
-    view_config: ViewConfig,
-    rng: torch.Generator,
-    pixel_function: PixelFunction = _identity,
-    batch_slice: BatchSlice | None = None,
+    patches: Tensor, parameters: AugmentParameters, image_size: int, pixel_function: PixelFunction = _identity
 ) -> Tensor:
-    """Training images from patches; each image's transform is drawn from `rng`, on the host.
+    """Training images from patches, each with its own transform.
 
     Brightness and contrast come before the resampling: a patch has 256 levels a channel, so that one small lookup table
     a patch applies them.
 
     Args:
         patches: uint8 (B, H, W, 3), 0..255.
-        view_config: image size and augmentations.
-        rng: source of the random numbers; the result depends on nothing else.
+        parameters: of the B patches, on their device.
+        image_size: height and width of the images, in pixels.
         pixel_function: applied to every pixel last, each channel by itself: float (B, 3, H, W) in 0..1 -> same shape.
-        batch_slice: which rows of a batch the patches are; all of it by default.
 
     Returns:
         float32 (B, 3, image_size, image_size), in 0..1 before `pixel_function`.
     """
-    batch_slice, device = batch_slice or BatchSlice(0, len(patches), len(patches)), patches.device
-    draw_maps = symmetries if view_config.no_warp else homographies
-    parameters = (draw_maps(batch_slice.batch_size, rng), *lighting(batch_slice.batch_size, rng))
-    maps, brightness, contrast = (batch_slice.of(drawn).to(device, non_blocking=True) for drawn in parameters)
-    if view_config.stain_jitter:
-        patches = jitter(patches, view_config.stain_jitter, rng, batch_slice)
-    levels = torch.linspace(0, 1, LEVELS, device=device).expand(len(patches), 3, 1, LEVELS)
-    images = apply_table(patches, pixel_function(relight(levels, brightness, contrast)))
-    grid = sampling_grid(maps, view_config.image_size)
+    if len(parameters.stain_maps):
+        patches = restain(patches, parameters.stain_maps)
+    levels = _logit_levels(patches.device).expand(len(patches), 3, 1, LEVELS)
+    images = apply_table(patches, pixel_function(_relight_logits(levels, parameters.brightness, parameters.contrast)))
+    grid = sampling_grid(parameters.maps, image_size)
     return functional.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 
 def apply_table(patches: Tensor, table: Tensor) -> Tensor:
     """Each patch's pixels through its own lookup table: uint8 (B, H, W, 3), (B, 3, 1, 256) -> (B, 3, H, W)."""
     count, height, width, channels = patches.shape
-    tables = torch.arange(count * channels, dtype=torch.int32, device=patches.device).view(count, channels, 1, 1)
-    indices = patches.permute(0, 3, 1, 2).contiguous() + tables * LEVELS
+    indices = patches.permute(0, 3, 1, 2).contiguous() + _table_offsets(count, channels, patches.device)
     return table.reshape(-1).index_select(0, indices.view(-1)).view(count, channels, height, width)
 
 
@@ -136,7 +154,7 @@ def warps(count: int, rng: torch.Generator) -> Tensor:
 
 def sampling_grid(maps: Tensor, image_size: int) -> Tensor:
     """Input coordinates of each output pixel, float (B, S, S, 2), for `grid_sample`."""
-    centres = (torch.arange(image_size, device=maps.device) * 2 + 1) / image_size - 1
+    centres = _pixel_centres(image_size, maps.device)
     across, down, fixed = maps.view(-1, 3, 3, 1, 1).unbind(2)
     u, v, w = (across * centres + (down * centres[:, None] + fixed)).unbind(1)
     grid = torch.empty(*w.shape, 2, device=maps.device)
@@ -157,8 +175,33 @@ def lighting(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def relight(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Images (B, 3, H, W) in 0..1, plus `brightness` (B,) and times `contrast` (B,) in logit space."""
+    return _relight_logits(torch.logit(images, eps=LOGIT_EPS), brightness, contrast)
+
+
+def _relight_logits(logits: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     shift, factor = brightness.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
-    return torch.sigmoid((torch.logit(images, eps=1e-3) + shift) * factor)
+    return torch.sigmoid((logits + shift) * factor)
+
+
+# Constants stay on the device: at each step they would be several launches more.
+
+
+@cache
+def _logit_levels(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.logit(torch.linspace(0, 1, LEVELS, device=device), eps=LOGIT_EPS)
+
+
+@cache
+def _table_offsets(count: int, channels: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(count * channels, dtype=torch.int32, device=device).view(count, channels, 1, 1) * LEVELS
+
+
+@cache
+def _pixel_centres(image_size: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return (torch.arange(image_size, device=device) * 2 + 1) / image_size - 1
 
 
 def _uniform(count: int, rng: torch.Generator) -> Tensor:

@@ -42,7 +42,7 @@ class MmapReader:
         patches = torch.empty((len(rows), *self.array.shape[1:]), dtype=torch.uint8, pin_memory=self.pin_memory)
         # Not by torch: this thread would get a team of OpenMP threads of its own, and with more threads than cores the
         # team that trains waits differently and takes a third longer.
-        np.take(self.array, rows.numpy(), axis=0, out=patches.numpy())
+        np.take(self.array, rows.numpy(), axis=0, out=patches.numpy(), mode="clip")  # else it buffers the result
         if self.mmap:
             self.mmap.madvise(mmap.MADV_DONTNEED)  # a page counts as this process's memory until it is let go
         if self.copy_stream is None:

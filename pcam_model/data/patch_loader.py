@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pcam_model.core.log import log
 from pcam_model.core.rng import BatchSlice, generator
-from pcam_model.data.augment import ViewConfig, augment
+from pcam_model.data.augment import AugmentParameters, ViewConfig, augment, draw_augmentation
 from pcam_model.data.mmap_reader import MmapReader
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,7 +83,11 @@ class PatchLoader:
         rows = self.rows[positions.to(self.rows.device, non_blocking=True)]
         if isinstance(self.patches, MmapReader):
             return self.patches.gather(rows)
-        return self.patches.index_select(0, rows).to(self.device, non_blocking=True)
+        return _select_rows(self.patches, rows).to(self.device, non_blocking=True)
+
+    def augment(self, patches: Tensor, parameters: AugmentParameters, image_size: int) -> Tensor:
+        """Augmented, normalised images float (B, 3, S, S) of patches uint8 (B, 96, 96, 3)."""
+        return augment(patches, parameters, image_size, standardise)
 
     def prefetch(self, positions: Tensor) -> None:
         """Begin to read the batch that is gathered next, where patches are read from a file."""
@@ -112,9 +116,10 @@ class PatchLoader:
             batch_slice: compute this slice alone; random numbers are drawn for the whole batch all the same.
         """
         batch_slice = batch_slice or BatchSlice(0, len(positions), len(positions))
-        positions, rng = batch_slice.of(positions), generator(seed, AUGMENT_KEY, *rng_key)
-        view_config = view_config or ViewConfig(self.image_size)
-        images = augment(self.gather(positions), view_config, rng, standardise, batch_slice)
+        positions, view_config = batch_slice.of(positions), view_config or ViewConfig(self.image_size)
+        drawn = draw_augmentation(view_config, generator(seed, AUGMENT_KEY, *rng_key), batch_slice)
+        parameters = AugmentParameters(*(values.to(self.device, non_blocking=True) for values in drawn))
+        images = self.augment(self.gather(positions), parameters, view_config.image_size)
         return images, self.labels[positions.to(self.labels.device, non_blocking=True)]
 
     def without_augmentation(self, start: int, stop: int) -> Tensor:
@@ -131,11 +136,26 @@ class PatchLoader:
             yield images, self.labels[start:stop]
 
 
+def _select_rows(patches: Tensor, rows: Tensor) -> Tensor:
+    """`patches[rows]` of uint8 (N, H, W, 3), 8 bytes at a time where a patch's size allows it."""
+    size = patches[0].numel() if len(patches) else 0
+    if not size or size % 8 or not patches.is_contiguous():
+        return patches.index_select(0, rows)
+    words = patches.view(len(patches), size).view(torch.int64)
+    return words.index_select(0, rows).view(torch.uint8).view(-1, *patches.shape[1:])
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that can be allocated: what is free, and what PyTorch keeps of freed tensors."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def on_device(array: np.ndarray, device: torch.device) -> Tensor | MmapReader:
     """The pack's array (N, 96, 96, 3) on a GPU where that takes less than half of its free memory, else a reader."""
     if device.type != "cuda":
         return MmapReader(array, device)
-    free, _ = torch.cuda.mem_get_info(device)
+    free = free_memory(device)
     if array.nbytes < free // 2:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing here writes

@@ -4,6 +4,8 @@ Haematoxylin, eosin and DAB are unmixed (Ruifrok and Johnston 2001), each made s
 al. 2018), and mixed again: one 3 x 3 matrix and one vector a patch, in optical density.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -15,21 +17,21 @@ SHIFT = 0.5  # of the strength, in natural optical density: unstained tissue is 
 MIN_LEVEL = 0.4  # of 255: where the density of black is cut off; it is rounded to black again
 
 
-def jitter(patches: Tensor, strength: float, rng: torch.Generator, batch_slice: BatchSlice | None = None) -> Tensor:
-    """Patches with each stain's amount times 1 +- strength, plus up to +- strength / 2; drawn on the host.
+def draw_stain_maps(strength: float, rng: torch.Generator, batch_slice: BatchSlice) -> Tensor:
+    """Draw each patch's stain jitter on the host: amounts of stain times 1 +- strength, plus up to +- strength / 2.
 
     Args:
-        patches: uint8 (B, H, W, 3), 0..255.
-        strength: 0.05 is light, 0.2 strong.
+        strength: 0.05 is light, 0.2 strong, 0 draws nothing.
         rng: source of the random numbers.
-        batch_slice: which rows of a batch the patches are; all of it by default.
+        batch_slice: which rows of the batch are kept.
 
     Returns:
-        uint8 (B, H, W, 3).
+        float32 (B, 4, 3): affine maps of optical density, a 3 x 3 matrix above a shift; (0, 4, 3) for strength 0.
     """
-    batch_slice = batch_slice or BatchSlice(0, len(patches), len(patches))
+    if not strength:
+        return torch.empty(0, 4, 3)
     factors, shifts = (batch_slice.of(drawn) for drawn in draw_changes(batch_slice.batch_size, strength, rng))
-    return restain(patches, factors, shifts)
+    return stain_maps(factors, shifts)
 
 
 def draw_changes(count: int, strength: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -38,12 +40,15 @@ def draw_changes(count: int, strength: float, rng: torch.Generator) -> tuple[Ten
     return 1 + factors, SHIFT * shifts
 
 
-def restain(patches: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    """Patches (B, H, W, 3) with stain amounts times `factors` plus `shifts`, (B, 3) each, on the host."""
+def stain_maps(factors: Tensor, shifts: Tensor) -> Tensor:
+    """Affine maps (B, 4, 3) of optical density: stain amounts times `factors` plus `shifts`, (B, 3) each."""
     stains = torch.tensor(STAINS)
-    change, shift = stains.inverse() @ torch.diag_embed(factors) @ stains, (shifts @ stains)[:, None]
-    change, shift = (each.to(patches.device, non_blocking=True) for each in (change, shift))
-    density = torch.baddbmm(shift, _optical_density(patches).flatten(1, 2), change)
+    return torch.cat([stains.inverse() @ torch.diag_embed(factors) @ stains, (shifts @ stains)[:, None]], 1)
+
+
+def restain(patches: Tensor, maps: Tensor) -> Tensor:
+    """Patches uint8 (B, H, W, 3) with the optical density of their pixels mapped by `maps` (B, 4, 3)."""
+    density = torch.baddbmm(maps[:, 3:], _optical_density(patches).flatten(1, 2), maps[:, :3])
     return density.neg_().exp_().mul_(255).round_().clamp_(0, 255).byte().view_as(patches)
 
 
@@ -53,5 +58,11 @@ def stain_amounts(patches: Tensor) -> Tensor:
 
 
 def _optical_density(patches: Tensor) -> Tensor:
-    levels = torch.arange(256, device=patches.device).clamp_min(MIN_LEVEL).div(255).log().neg()
-    return levels.index_select(0, patches.reshape(-1).int()).view(patches.shape)
+    return _density_levels(patches.device).index_select(0, patches.reshape(-1).int()).view(patches.shape)
+
+
+@cache
+def _density_levels(device: torch.device) -> Tensor:
+    """Optical density of each of the 256 levels, kept on the device."""
+    with torch.inference_mode(False):
+        return torch.arange(256, device=device).clamp_min(MIN_LEVEL).div(255).log().neg()

@@ -8,8 +8,7 @@ from torch import Tensor
 from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.evaluation.views import views
 from pcam_model.training.network import PatchNetwork
-
-BATCH_SIZE = {"cpu": 64, "cuda": 256}  # a processor is slowed by activations that leave its caches
+from pcam_model.training.validation import BATCH_SIZE
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, total) patches."""
@@ -28,11 +27,12 @@ def forward(
         on_progress: called after each batch.
     """
     network.eval()
-    single, mean, done = torch.empty(len(loader), 2), torch.empty(len(loader), 2), 0
+    single, mean = torch.empty(2, len(loader), 2, device=loader.device)
+    done = 0
     for images, _ in loader.iterate(BATCH_SIZE.get(loader.device.type, 64)):
         logits = [network(view).float() for view in (views(images) if tta else [images])]
         batch = slice(done, done := done + len(images))
-        single[batch], mean[batch] = logits[0].cpu(), (torch.stack(logits).mean(0) if tta else logits[0]).cpu()
+        single[batch], mean[batch] = logits[0], torch.stack(logits).mean(0) if tta else logits[0]
         if on_progress:
             on_progress(done, len(loader))
-    return single, mean
+    return single.cpu(), mean.cpu()

@@ -1,5 +1,6 @@
 """Choice of the batch size by available memory, where `batch_size` is auto."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,6 +9,9 @@ from pcam_model.core.memory import available_memory
 from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
+from pcam_model.data.augment import ViewConfig
+from pcam_model.data.patch_loader import make_loader
+from pcam_model.training.batch import BatchSource, BatchSpec
 from pcam_model.training.device import ComputeConfig, is_out_of_memory
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.stage import Stage
@@ -18,6 +22,7 @@ MAX_BATCH_SIZE = 1024
 MIN_STEPS_PER_EPOCH = 8
 MAX_MEMORY_FRACTION = 0.7  # of a CPU's available memory, which is not refused but killed for
 PROBE_BATCH_SIZE = 4
+PATCH_SIZE = 96  # pixels, of the pack
 
 
 class BatchSizeChoice(Record):
@@ -95,7 +100,9 @@ def _trial_succeeds(
 
 def _trial_step(stage: Stage, network: PatchNetwork, batch_size: int, image_size: int, compute: ComputeConfig) -> None:
     device = next(network.parameters()).device
-    images = torch.zeros(batch_size, 3, image_size, image_size, device=device)
-    labels = torch.arange(batch_size, device=device) % 2
+    patches = torch.zeros(batch_size, PATCH_SIZE, PATCH_SIZE, 3, dtype=torch.uint8, device=device)
+    rows = np.arange(batch_size)
+    loader = make_loader(patches, rows, rows % 2, image_size, device)
     state = create_train_state(network.train(), stage.lr_multipliers, device, compute)
-    train_step(state, images, labels, 0.0, 0.9, StepKey(0, 0, 0, 0))
+    spec = BatchSpec.whole(torch.arange(batch_size), StepKey(0, 0, 0, 0), ViewConfig(image_size))
+    train_step(state, BatchSource(loader, network).batch(spec), 0.0, 0.9)

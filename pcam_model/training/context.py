@@ -13,7 +13,7 @@ from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.data.split import Split, split_rows
 from pcam_model.training.checkpoint import Checkpoint, load_weights
-from pcam_model.training.device import ComputeConfig, best_device
+from pcam_model.training.device import ComputeConfig, best_device, set_float32_precision
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 
 
@@ -65,6 +65,7 @@ def load_split_data(context: TrainingContext, device: torch.device | None = None
 
 def load_network(context: TrainingContext, start: Checkpoint | None) -> PatchNetwork:
     """The network with which a stage starts: with the configured initial weights, or an earlier stage's weights."""
+    set_float32_precision()
     if start is None:
         return build_network(context.model, context.seed).to(best_device())
     config = context.model.model_copy(update={"weights": "none"})

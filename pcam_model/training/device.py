@@ -1,7 +1,6 @@
 """Device, precision and memory allocator of a training; `ComputeConfig`."""
 
 import ctypes
-import os
 import sys
 from contextlib import AbstractContextManager, suppress
 from functools import cache
@@ -15,6 +14,15 @@ from pcam_model.core.schema import Config
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+# What a GPU that is out of memory says beside torch.OutOfMemoryError: cuDNN finds no plan whose workspace fits.
+OUT_OF_MEMORY_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "unable to find an engine to execute this computation",
+    "No valid execution plans built",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
@@ -26,6 +34,9 @@ class ComputeConfig(Config):
     a GPU and fp32 on a CPU."""
     deterministic: bool = False
     """Use deterministic kernels only, on a GPU too, so that a resumed run ends bit-identical."""
+    cuda_graph: bool = True
+    """On a GPU replay each step's forward and backward pass as one CUDA graph, in place of hundreds of launches; not
+    where the network is compiled, several processes share a batch, or memory is short."""
     compile: bool = False
     """Compile the network (torch.compile), which may pay on a GPU; the compilation time is logged."""
     nproc_per_node: int = Field(0, ge=0, le=64)
@@ -81,18 +92,31 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device, or the machine, is out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give a GPU's memory that PyTorch keeps of freed tensors back to the driver, for cuDNN and cuBLAS to use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def set_deterministic(enabled: bool) -> None:
     """Use deterministic kernels only, or the fastest.
 
-    cuBLAS reads its setting from the environment at its first use, so call this before any computation.
+    cuBLAS reads its own setting from the environment at its first use, so `import pcam_model` makes it.
     """
-    if enabled:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(enabled)
+    # Filling memory that is overwritten anyway would be a pass over it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not enabled
+
+
+def set_float32_precision() -> None:
+    """Compute float32 in IEEE's precision on a GPU too, not in TF32, which PyTorch's convolutions take by default."""
+    torch.backends.cudnn.allow_tf32 = False  # by `fp32_precision` torch.onnx.export would find flags that disagree
 
 
 def local_world_size(config: ComputeConfig) -> int:

@@ -24,11 +24,12 @@ class Dropout(nn.Module):
         super().__init__()
         self.p, self.columns = p, columns
         self.keep_mask: Tensor | None = None
+        """bool (B, columns) of the next forward passes, on their device."""
 
-    def draw_mask(self, batch_slice: BatchSlice, generator: torch.Generator) -> None:
-        """Draw the mask of a batch and keep these rows of it for the next forward pass."""
-        drawn = torch.rand(batch_slice.batch_size, self.columns, generator=generator, device=generator.device)
-        self.keep_mask = batch_slice.of(drawn >= self.p)
+    def draw_mask(self, batch_slice: BatchSlice, rng: torch.Generator) -> Tensor:
+        """Draw the mask of a batch on the host, and return these rows of it: bool (B, columns)."""
+        drawn = batch_slice.of(torch.rand(batch_slice.batch_size, self.columns, generator=rng))
+        return torch.from_numpy(drawn.numpy() >= self.p)  # by torch, a thread would get a team of OpenMP threads
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, ...) with `p` of the columns set to zero and the others scaled up; unchanged in evaluation mode."""

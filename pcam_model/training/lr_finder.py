@@ -19,6 +19,7 @@ from pcam_model.core.log import log
 from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Config
 from pcam_model.data.patch_loader import PatchLoader, normalise
+from pcam_model.training.batch import BatchSource, BatchSpec
 from pcam_model.training.checkpoint import LATEST, load_state, read_checkpoint_metadata, save_state
 from pcam_model.training.checkpoint_identity import check_identity
 from pcam_model.training.device import ComputeConfig, autocast, tune_malloc
@@ -84,12 +85,13 @@ def find_lr(
     """
     tune_malloc()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    lr_finder = LrFinder(network, train, setup)
     try:
         with graceful_stop() as stop:
-            lr_finder = LrFinder(network, train, setup)
             lr_finder.resume()
             lr_finder.run(stop, on_progress or (lambda *_: None))
     finally:
+        lr_finder.batches.close()
         network.load_state_dict(before)
         network.set_microbatches(1)
     path = setup.folder / "lr.json"
@@ -110,6 +112,7 @@ class LrFinder:
         self.view_config = setup.stage.view_config(0, 1, train.image_size)
         self.untrained = deepcopy(network).train()
         self.state = create_train_state(network.train(), setup.stage.lr_multipliers, train.device, self.compute)
+        self.batches = BatchSource(train, network)
         self.setup, self.losses, self.starts, self.evaluations = setup, list[float](), list[float](), list[float]()
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.pending_evaluations: list[Tensor] = []
@@ -161,16 +164,14 @@ class LrFinder:
     def _step(self) -> None:
         """Take a step at its rate; its loss, and the untrained network's on the same batch, stay on the device."""
         step = self.state.step
-        epoch, k = divmod(step, len(self.train) // self.batch_size)
-        order, key = self.train.epoch_order(self.seed, self.stage_number, epoch), self._step_key(epoch, k)
-        rows = order[k * self.batch_size : (k + 1) * self.batch_size]
-        images, labels = self.train.augmented_batch(rows, *key, view_config=self.view_config)
+        batch = self.batches.batch(self._batch_spec(step))
         with torch.no_grad():
-            start = compute_loss(self.untrained, images, labels, key, precision=self.state.precision)
-        loss = train_step(self.state, images, labels, lr_at(step, self.steps), MOMENTUM, key)
+            start = compute_loss(self.untrained, batch, precision=self.state.precision)
+        loss = train_step(self.state, batch, lr_at(step, self.steps), MOMENTUM)
         self.pending.append((loss, start))
         if step % EVALUATE_EVERY == 0:
             self.pending_evaluations.append(self._evaluate())
+        self.batches.prefetch(self._batch_spec(step + 1))
 
     @torch.no_grad()
     def _evaluate(self) -> Tensor:
@@ -188,8 +189,11 @@ class LrFinder:
         labels = self.train.labels[rows.to(self.train.labels.device, non_blocking=True)]
         return functional.cross_entropy(logits.float(), labels)
 
-    def _step_key(self, epoch: int, k: int) -> StepKey:
-        return StepKey(self.seed, self.stage_number, epoch, k)
+    def _batch_spec(self, step: int) -> BatchSpec:
+        epoch, k = divmod(step, len(self.train) // self.batch_size)
+        order = self.train.epoch_order(self.seed, self.stage_number, epoch)
+        rows, key = order[k * self.batch_size :][: self.batch_size], StepKey(self.seed, self.stage_number, epoch, k)
+        return BatchSpec.whole(rows, key, self.view_config)
 
     def _flush(self) -> None:
         """Read the losses of the last steps from the device."""

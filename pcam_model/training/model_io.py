@@ -13,7 +13,7 @@ from pcam_model.core.errors import CheckpointError, ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.model_metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
 from pcam_model.training.checkpoint import Checkpoint, load_weights
-from pcam_model.training.device import best_device, describe_device
+from pcam_model.training.device import best_device, describe_device, set_float32_precision
 from pcam_model.training.network import BODIES, PatchNetwork
 
 PACKAGES = ("pcam", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
@@ -31,12 +31,8 @@ def code_digest() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of pcam, its code, Python and the main packages, and the device."""
-    packages = {
-        "pcam": importlib.metadata.version("pcam"),
-        "code": code_digest()[:12],
-        "python": platform.python_version(),
-    }
-    for package in PACKAGES:
+    packages = {"code": code_digest()[:12], "python": platform.python_version()}
+    for package in ("pcam", *PACKAGES):
         try:
             packages[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -61,6 +57,7 @@ def load_model(folder: Path) -> tuple[PatchNetwork, ModelMetadata]:
     model = read_metadata(folder, WEIGHTS_FILE)
     if model.arch not in BODIES:
         raise ModelError(f"{folder}: no network {model.arch!r} is known here; use the pcam that trained it")
+    set_float32_precision()
     network = PatchNetwork(model.arch)
     try:
         load_weights(folder / WEIGHTS_FILE, network)

@@ -1,4 +1,4 @@
-"""One-cycle schedule (Smith 2018, with fastai's numbers), and the batches of a stage: functions of the step alone."""
+"""One-cycle schedule (Smith 2018, with fastai's numbers), and what makes each batch: functions of the step alone."""
 
 import math
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pcam_model.core.rng import BatchSlice, StepKey
 from pcam_model.data.patch_loader import PatchLoader
+from pcam_model.training.batch import BatchSpec
 from pcam_model.training.stage import Stage
 
 WARMUP_FRACTION = 0.25
@@ -73,14 +74,7 @@ class Schedule:
         rows: list[int] = self.rows(step).tolist()
         return [self.train.ids[row] for row in rows] if len(self.train.ids) else rows
 
-    def batch(self, step: int, batch_slice: BatchSlice) -> tuple[Tensor, Tensor]:
-        """Rows of the step's batch: augmented, normalised images float (B, 3, S, S), labels int64 (B,)."""
+    def batch_spec(self, step: int, batch_slice: BatchSlice) -> BatchSpec:
+        """Patches, RNG key and augmentation of these rows of a step's batch."""
         view_config = self.stage.view_config(step, self.steps, self.train.image_size)
-        return self.train.augmented_batch(
-            self.rows(step), *self.step_key(step), view_config=view_config, batch_slice=batch_slice
-        )
-
-    def prefetch(self, step: int, batch_slice: BatchSlice) -> None:
-        """Start reading the step's batch; an epoch's first batch is not prefetched."""
-        if not self.is_epoch_end(step):
-            self.train.prefetch(batch_slice.of(self.rows(step)))
+        return BatchSpec(self.rows(step), self.step_key(step), view_config, batch_slice)

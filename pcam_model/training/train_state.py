@@ -5,10 +5,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pcam_model.training.device import ComputeConfig, Precision, autocast_dtype, set_deterministic
+from pcam_model.training.cuda_graph import CudaGraph
+from pcam_model.training.device import (
+    ComputeConfig,
+    Precision,
+    autocast_dtype,
+    set_deterministic,
+    set_float32_precision,
+)
 from pcam_model.training.distributed import SINGLE_PROCESS, DistContext
 from pcam_model.training.ema import WeightEMA
-from pcam_model.training.nan_guard import LossScaler
+from pcam_model.training.nan_guard import BatchNormStatistics, LossScaler
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.optimizer import make_optimizer
 from pcam_model.training.sync_batchnorm import convert_sync_batchnorm
@@ -22,6 +29,7 @@ class TrainState:
 
     network: PatchNetwork
     optimizer: torch.optim.Optimizer
+    batchnorm: BatchNormStatistics
     step: int = 0
     """Optimizer steps taken in this stage."""
     ema: WeightEMA | None = None
@@ -34,6 +42,8 @@ class TrainState:
     precision: Precision = "auto"
     scaler: LossScaler | None = None
     """In float16."""
+    graph: CudaGraph | None = None
+    """Of forward and backward pass, on a GPU, where each step computes its batch whole and in one process."""
 
     @property
     def train_module(self) -> nn.Module:
@@ -44,6 +54,12 @@ class TrainState:
     def device(self) -> torch.device:
         """The device of the network's parameters."""
         return next(self.network.parameters()).device
+
+    def drop_graph(self) -> None:
+        """Launch further steps kernel by kernel."""
+        if self.graph:
+            self.graph.reset()
+            self.graph = None
 
     def parameters(self) -> list[nn.Parameter]:
         """All trainable parameters."""
@@ -59,6 +75,7 @@ def create_train_state(
     dist: DistContext = SINGLE_PROCESS,
 ) -> TrainState:
     """The state before the first step: AdamW over the layer groups; the network compiled and in DDP as configured."""
+    set_float32_precision()
     set_deterministic(compute.deterministic)
     if dist.world_size > 1:
         convert_sync_batchnorm(network, device)
@@ -67,17 +84,20 @@ def create_train_state(
         module = compile_network(network)
     if dist.world_size > 1:
         module = dist.wrap(module)
+    is_captured = device.type == "cuda" and compute.cuda_graph and module is network
     return TrainState(
         network,
         make_optimizer(network, lr_multipliers),
+        BatchNormStatistics(network),
         ema=ema,
         dist=dist,
         wrapped=None if module is network else module,
         precision=compute.precision,
         scaler=LossScaler(device) if autocast_dtype(device, compute.precision) == torch.float16 else None,
+        graph=CudaGraph(device) if is_captured else None,
     )
 
 
 def compile_network(network: PatchNetwork) -> nn.Module:
-    """The network, compiled at its first call."""
-    return torch.compile(network)  # type: ignore[return-value]
+    """The network, compiled at its first call: one graph for each shape, whatever was compiled before."""
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from pathlib import Path
 from pcam_model.core.errors import Interrupted
 from pcam_model.core.log import log
 from pcam_model.data.patch_loader import PatchLoader
+from pcam_model.training.batch import BatchSource
 from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.device import ComputeConfig, tune_malloc
@@ -68,6 +69,7 @@ class Trainer:
         self.valid, self.stage, self.device = valid, stage, train.device
         self.folder, self.callbacks, self.compute = folder, callbacks or Callbacks(), compute or ComputeConfig()
         self.dist, self.schedule = dist, Schedule(stage, train, max_lr, seed)
+        self.batches = BatchSource(train, network)
         ema = stage.make_ema(network, self.schedule.steps)
         self.state = create_train_state(network.train(), stage.lr_multipliers, train.device, self.compute, ema, dist)
         identity = {
@@ -128,29 +130,28 @@ class Trainer:
                     self.step()
                     self._after_step(stop)
         finally:
+            self.batches.close()
             self.checkpoints.wait()
         return self._finish()
 
     def step(self) -> None:
         """Take one optimizer step."""
         step, schedule, batch_slice = self.state.step, self.schedule, self.dist.batch_slice(self.stage.batch_size)
-        images, labels = schedule.batch(step, batch_slice)
+        batch = self.batches.batch(schedule.batch_spec(step, batch_slice))
         loss = train_step(
             self.state,
-            images,
-            labels,
+            batch,
             schedule.lr(step),
             schedule.momentum(step),
-            schedule.step_key(step),
             label_smoothing=self.stage.config.label_smoothing,
             max_grad_norm=self.stage.config.max_grad_norm,
-            batch_slice=batch_slice,
         )
         if self.compute.compile and step == self.first_step:
             float(loss)
             log.info("Compiled in %.0f s, part of the first epoch's seconds", time.monotonic() - self.clock)
         self.losses.add(loss)
-        schedule.prefetch(step + 1, batch_slice)
+        if not schedule.is_epoch_end(step + 1):  # after an epoch's last step comes its validation
+            self.batches.prefetch(schedule.batch_spec(step + 1, batch_slice))
 
     def checkpoint(self) -> None:
         """Save the whole state, in the background."""

@@ -12,6 +12,8 @@ from pcam_model.training.device import Precision, autocast
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.train_state import TrainState
 
+BATCH_SIZE = {"cpu": 64, "cuda": 256}  # a processor is slowed by activations that leave its caches
+
 
 def predict_distributed(state: TrainState, loader: PatchLoader, on_batch: Callable[[], object]) -> Tensor:
     """Logits float32 (n, 2) of a whole split, on the host; each process computes its rows.
@@ -30,7 +32,7 @@ def predict_distributed(state: TrainState, loader: PatchLoader, on_batch: Callab
 def predict(
     network: PatchNetwork,
     loader: PatchLoader,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     precision: Precision = "auto",
     on_batch: Callable[[], object] | None = None,
 ) -> Tensor:
@@ -39,14 +41,14 @@ def predict(
     Args:
         network: left in evaluation mode.
         loader: the split.
-        batch_size: does not change the result beyond rounding.
+        batch_size: does not change the result beyond rounding; 64, and 256 on a GPU, by default.
         precision: of the configuration.
         on_batch: called before each batch.
     """
     network.eval()
     logits = []
     with autocast(loader.device, precision):
-        for images, _ in loader.iterate(batch_size):
+        for images, _ in loader.iterate(batch_size or BATCH_SIZE.get(loader.device.type, 64)):
             if on_batch:
                 on_batch()
             logits.append(network(images).float())

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pcam_model.core.rng import generator
+from pcam_model.core.rng import BatchSlice, generator
 from pcam_model.data.augment import (
+    AugmentParameters,
     ViewConfig,
     augment,
+    draw_augmentation,
     homographies,
     lighting,
     relight,
@@ -92,8 +94,12 @@ def test_augmentation_depends_on_its_key_alone() -> None:
     assert first.shape == (3, 3, 48, 48)
 
 
+def drawn(view_config: ViewConfig, count: int, seed: int) -> AugmentParameters:
+    return draw_augmentation(view_config, generator(seed), BatchSlice(0, count, count))
+
+
 def test_augmented_images_stay_in_range_and_differ_in_each_row() -> None:
-    images = augment(random_patches(1).expand(6, -1, -1, -1), ViewConfig(96), generator(4))
+    images = augment(random_patches(1).expand(6, -1, -1, -1), drawn(ViewConfig(96), 6, 4), 96)
     assert images.min() >= 0
     assert images.max() <= 1
     assert len({image.numpy().tobytes() for image in images}) == 6
@@ -106,8 +112,8 @@ def test_images_without_warp_are_flipped_and_relit_but_not_resampled() -> None:
     images = patches.permute(0, 3, 1, 2).float() / 255
     turned = torch.nn.functional.grid_sample(images, coordinates, mode="nearest", align_corners=False)
     expected = relight(turned, *lighting(6, rng))
-    assert torch.allclose(augment(patches, ViewConfig(96, no_warp=True), generator(5)), expected, atol=1e-3)
-    assert not torch.allclose(augment(patches, ViewConfig(96), generator(5)), expected, atol=0.1)
+    assert torch.allclose(augment(patches, drawn(ViewConfig(96, no_warp=True), 6, 5), 96), expected, atol=1e-3)
+    assert not torch.allclose(augment(patches, drawn(ViewConfig(96), 6, 5), 96), expected, atol=0.1)
 
 
 def test_an_order_is_a_permutation_that_changes_with_the_epoch() -> None:

@@ -7,21 +7,21 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pcam_model.core.rng import StepKey
+from pcam_model.data.augment import ViewConfig
 from pcam_model.data.patch_loader import PatchLoader, make_loader
+from pcam_model.training.batch import BatchSource, BatchSpec, TrainBatch
 from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.lr_curve import LrCurve
-from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup, find_lr
+from pcam_model.training.lr_finder import STAGE_OFFSET, LrFinderConfig, LrFinderSetup, find_lr
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
 from pcam_model.training.trainer import Trainer
@@ -47,21 +47,33 @@ STEPS = {"search": 24, "frozen": 12, "finetune": 12}
 
 
 @dataclass(frozen=True)
-class SignallingLoader(PatchLoader):
-    """A loader that sends its process signals in the middle of given steps."""
+class StepLoader(PatchLoader):
+    """A loader that knows the step whose patches are gathered."""
 
-    signals: tuple[tuple[int, int], ...] = ()
+    def step_of(self, positions: Tensor) -> int | None:
+        """The step of a stage or search whose batch these positions are; None for those of a validation."""
+        steps_per_epoch = len(self) // BATCH_SIZE
+        for stage in (1, 2, 1 + STAGE_OFFSET, 2 + STAGE_OFFSET):
+            for epoch in range(-(-max(STEPS.values()) // steps_per_epoch)):
+                for k, rows in enumerate(self.epoch_order(SEED, stage, epoch).split(BATCH_SIZE)):
+                    if torch.equal(rows, positions):
+                        return epoch * steps_per_epoch + k
+        return None
 
-    @contextmanager
-    def _signal(self, epoch: int, k: int) -> Iterator[None]:
-        for step, number in self.signals:
-            if step == epoch * (len(self) // BATCH_SIZE) + k:
-                os.kill(os.getpid(), number)
-        yield
 
-    def augmented_batch(self, rows: Tensor, seed: int, *rng_key: int, **keys: Any) -> tuple[Tensor, Tensor]:
-        with self._signal(*rng_key[1:]):
-            return super().augmented_batch(rows, seed, *rng_key, **keys)
+@dataclass(frozen=True)
+class SignallingLoader(StepLoader):
+    """A loader that sends its process signals in the middle of given steps, once each."""
+
+    signals: list[tuple[int, int]] = field(default_factory=list)
+
+    def gather(self, positions: Tensor) -> Tensor:
+        at = self.step_of(positions)
+        due = [signal for signal in self.signals if signal[0] == at]
+        for signal in due:
+            self.signals.remove(signal)
+            os.kill(os.getpid(), signal[1])
+        return super().gather(positions)
 
 
 def small_loader(count: int = 48, seed: int = 0) -> PatchLoader:
@@ -77,9 +89,15 @@ def small_loader(count: int = 48, seed: int = 0) -> PatchLoader:
 def signalling_loader(*signals: tuple[int, int], count: int = 48) -> PatchLoader:
     """The loader, with signals in the middle of steps (0 is the first)."""
     loader = small_loader(count)
-    return SignallingLoader(
-        **{field.name: getattr(loader, field.name) for field in fields(PatchLoader)}, signals=signals
-    )
+    return SignallingLoader(**vars(loader), signals=list(signals))
+
+
+def batch(
+    loader: PatchLoader, network: PatchNetwork, key: StepKey, view_config: ViewConfig | None = None
+) -> TrainBatch:
+    """The loader's first 8 patches as the batch of a step."""
+    spec = BatchSpec.whole(torch.arange(BATCH_SIZE), key, view_config or ViewConfig(loader.image_size))
+    return BatchSource(loader, network).batch(spec)
 
 
 def new_network(arch: str = "mobilenet_v2") -> PatchNetwork:

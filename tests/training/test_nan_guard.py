@@ -1,9 +1,8 @@
 """Steps whose loss is not finite are skipped; batches that do not fit into memory are computed in microbatches."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stages
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from pcam_model.core.errors import DeviceMemoryError, DivergenceError
 from pcam_model.core.rng import StepKey
-from pcam_model.data.patch_loader import PatchLoader
+from pcam_model.data.augment import AugmentParameters
 from pcam_model.training.checkpoint import LATEST, read_checkpoint_metadata
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.ema import WeightEMA
@@ -25,15 +24,19 @@ KEY = StepKey(3, 2, 0, 0)
 
 
 @dataclass(frozen=True)
-class NanLoader(PatchLoader):
+class NanLoader(stages.StepLoader):
     """A loader whose images are NaN in some steps."""
 
     nan_steps: tuple[int, ...] = ()
+    steps: list[int | None] = field(default_factory=list)
 
-    def augmented_batch(self, rows: Tensor, seed: int, *rng_key: int, **keys: Any) -> tuple[Tensor, Tensor]:
-        images, labels = super().augmented_batch(rows, seed, *rng_key, **keys)
-        step = rng_key[1] * 6 + rng_key[2]
-        return (images * torch.nan if step in self.nan_steps else images), labels
+    def gather(self, positions: Tensor) -> Tensor:
+        self.steps.append(self.step_of(positions))
+        return super().gather(positions)
+
+    def augment(self, patches: Tensor, parameters: AugmentParameters, image_size: int) -> Tensor:
+        images = super().augment(patches, parameters, image_size)
+        return images * torch.nan if self.steps[-1] in self.nan_steps else images
 
 
 def nan_loader(*steps: int) -> NanLoader:
@@ -52,14 +55,15 @@ def test_a_step_whose_loss_is_not_finite_leaves_no_trace(precision: str) -> None
     network, loader = stages.FINETUNE.prepare(stages.new_network()).train(), stages.small_loader()
     compute = ComputeConfig.model_validate({"precision": precision})
     state = create_train_state(network, stages.FINETUNE.lr_multipliers, loader.device, compute, WeightEMA(network, 5))
-    images, labels = loader.augmented_batch(torch.arange(8), *KEY)
+    batch = stages.batch(loader, network, KEY)
     for _ in range(10):  # until float16 has found its scale
-        train_step(state, images, labels, 1e-3, 0.9, KEY)
+        train_step(state, batch, 1e-3, 0.9)
     before = all_tensors(state)
-    loss = train_step(state, images * torch.inf, labels, 1e-3, 0.9, KEY)
+    infinite = batch.parameters._replace(brightness=torch.full((8,), torch.inf), contrast=torch.zeros(8))
+    loss = train_step(state, replace(batch, parameters=infinite), 1e-3, 0.9)
     assert not torch.isfinite(loss)
     assert all(torch.equal(a, b) for a, b in zip(before, all_tensors(state), strict=True))
-    assert torch.isfinite(train_step(state, images, labels, 1e-3, 0.9, KEY))
+    assert torch.isfinite(train_step(state, batch, 1e-3, 0.9))
     assert not any(torch.equal(a, b) for a, b in zip(before, all_tensors(state), strict=True) if a.ndim == 4)
 
 
@@ -113,7 +117,7 @@ def gradients(stage: Stage, max_patches: int, fixed_batchnorm: bool) -> dict[str
                 layer.eval()
     limit_memory(network, max_patches)
     state = create_train_state(network, stage.lr_multipliers, loader.device, ComputeConfig(precision="fp32"))
-    train_step(state, *loader.augmented_batch(torch.arange(8), *KEY), 0.0, 0.9, KEY)
+    train_step(state, stages.batch(loader, network, KEY), 0.0, 0.9)
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 

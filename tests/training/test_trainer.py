@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import stages
 import torch
-from stages import finetune, frozen, new_network, small_loader
+from stages import batch, finetune, frozen, new_network, small_loader
 
 from pcam_model.core.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from pcam_model.core.rng import StepKey
@@ -206,18 +206,17 @@ def test_each_option_changes_the_training(tmp_path: Path, plain_digest: str, key
 
 
 def test_smoothed_labels_cost_a_certain_network_and_a_long_gradient_is_clipped() -> None:
-    key = StepKey(1, 0, 0, 0)
-    images, labels = small_loader(8).augmented_batch(torch.arange(8), *key)
-    network = new_network("resnet18").eval()
+    network, loader = new_network("resnet18").eval(), small_loader(8)
+    step_batch = batch(loader, network, StepKey(1, 0, 0, 0))
     with torch.no_grad():
-        plain, smooth = (compute_loss(network, images, labels, key, label_smoothing=value) for value in (0.0, 0.2))
-        logits = network(images).log_softmax(1)
+        plain, smooth = (compute_loss(network, step_batch, label_smoothing=value) for value in (0.0, 0.2))
+        logits = network(step_batch.images(step_batch.patches(), slice(0, 8))).log_softmax(1)
     assert float(smooth) == pytest.approx(
         float(0.8 * plain - 0.2 * logits.mean()), rel=1e-2
     )  # in bfloat16 on some CPUs
 
-    state = create_train_state(network, layer_lr_multipliers(10), images.device, ComputeConfig())
-    train_step(state, images, labels, 0.0, 0.9, key, max_grad_norm=0.01)
+    state = create_train_state(network, layer_lr_multipliers(10), loader.device, ComputeConfig())
+    train_step(state, step_batch, 0.0, 0.9, max_grad_norm=0.01)
     norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
 
