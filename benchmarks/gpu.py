@@ -8,6 +8,7 @@ Prefect and no installation. `--scale 0` runs every section in its smallest form
 """
 
 import argparse
+import json
 import time
 import traceback
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks import gpu_checks, gpu_speed
-from benchmarks.machine import write_result
+from benchmarks.machine import RESULTS, write_result
 from pcam_model.training.device import autocast_dtype, best_device
+from pcam_model.training.model_io import versions
 
 Section = Callable[[float], dict[str, Any]]
 SECTIONS: dict[str, Section] = {
@@ -61,13 +63,22 @@ def device_facts() -> dict[str, Any]:
     return facts
 
 
+def earlier_sections(name: str) -> dict[str, Any]:
+    """Sections of an earlier result of this code on this device, which a run of some sections leaves as they are."""
+    path = RESULTS / f"{name}.json"
+    earlier: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if any(earlier.get(key) != value for key, value in device_facts().items()) or earlier["versions"] != versions():
+        return {}
+    return {section: earlier[section] for section in SECTIONS if section in earlier}
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of each measurement")
     parser.add_argument("--name", default="gpu", help="of the result in benchmarks/results")
     args = parser.parse_args(argv)
-    figures: dict[str, Any] = device_facts()
+    figures = device_facts() | earlier_sections(args.name)
     for name in args.only:
         figures[name] = run_section(SECTIONS[name], args.scale)
         write_result(args.name, "python -m benchmarks.gpu", figures, shown={name: figures[name]})

@@ -19,21 +19,21 @@ PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 def parse_source(source: str) -> dict[str, Any]:
-    """The `source` keys that a `--source` option stands for: `sample`, `kaggle`, a web or file address, or a path.
+    """The `source` keys that a `--source` option stands for: `sample`, `kaggle`, an address, or a path.
 
     Raises:
         ConfigError: it is an address of another kind.
     """
     if source in ("sample", "kaggle"):
         return {"kind": source, "path": ""}
-    if source.startswith(("http://", "https://")):
+    if source.startswith(("http://", "https://", "s3://")):
         return {"kind": "path", "path": source}
     if source.startswith("file:/"):
         source = unquote(urlsplit(source).path)
     if "://" in source or source.startswith(("s3:", "s3//")):
         raise ConfigError(
-            f"source is {source!r}, expected sample, kaggle, a path, file:///path or an http(s) address; copy the "
-            "patches to this machine and name the path"
+            f"source is {source!r}, expected sample, kaggle, a path, file:///path, s3://bucket/prefix or an http(s) "
+            "address; correct it, or copy the patches to this machine and name the path"
         )
     return {"kind": "path", "path": str(Path(source).expanduser().resolve())}
 

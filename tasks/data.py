@@ -20,6 +20,7 @@ from pcam_model.data.quality import SHEET, QualityReport
 from pcam_model.data.source import Archive
 from pcam_model.data.split import Split
 from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.bucket_source import fetch_bucket
 from pcam_model.registry.datasets import fetch_dataset, find_dataset, upload_dataset
 from pcam_model.registry.workspace import Workspace
 from pcam_model.training.context import TrainingContext
@@ -78,7 +79,7 @@ def upload_pack(workspace: Workspace, pack: Pack, key: dict[str, Any]) -> None:
 
 def _source_task_name(parameters: dict[str, Any]) -> str:
     source = parameters["config"].source
-    return "download" if source.kind == "kaggle" or source.is_remote else "source"
+    return "download" if source.kind == "kaggle" or source.is_remote or source.is_bucket else "source"
 
 
 @step("download", hours=24, run_name=_source_task_name)
@@ -91,7 +92,7 @@ def download(config: TrainConfig) -> Archive:
 
         archive = download_competition(downloads)
     else:
-        archive = sources.fetch(config.source, config.seed, downloads)
+        archive = sources.fetch(config.source, config.seed, downloads, fetch_bucket)
     log.info("Source: %s, sha256 %s", archive.source, archive.sha256[:12])
     return archive
 
@@ -146,5 +147,5 @@ def split(workspace: Workspace, pack: Pack, config: TrainConfig) -> TrainingCont
 
     result = workspace.run_step("split", Split, make, {"pack": pack.digest})
     counts = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in result.counts.items())
-    log.info("Split: %s (%s). %s", result.kind, counts, result.meaning)
+    log.info("Split: %s (%s): %s", result.kind, counts, result.meaning)
     return TrainingContext(pack=pack, split=result, model=config.model, seed=config.seed, compute=config.compute)

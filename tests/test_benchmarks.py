@@ -23,7 +23,7 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["streamed"]["streamed equals resident"]
     assert found["onnx"]["ieee"] < 1e-4
     assert found["resnet50_224"]["batch 4"]["of_the_first"]["trainer"] > 0
-    assert found["packing"]["patches_per_second"]["1 threads"] > 0
+    assert found["packing"]["patches_per_second"] > 0
 
 
 def test_fit_is_measured_beside_a_bare_loop() -> None:

@@ -60,10 +60,11 @@ def test_a_key_that_is_set_never_loses_the_presets_other_keys() -> None:
 def test_a_source_is_a_kind_a_path_or_an_address(tmp_path: Path) -> None:
     assert parse_source("sample") == {"kind": "sample", "path": ""}
     assert parse_source(str(tmp_path / "a.zip")) == {"kind": "path", "path": str(tmp_path / "a.zip")}
-    assert parse_source("https://host/pcam") == {"kind": "path", "path": "https://host/pcam"}
+    for address in ("https://host/pcam", "s3://bucket/a.zip"):
+        assert parse_source(address) == {"kind": "path", "path": address}
     for address in (f"file://{tmp_path}/a%20b.zip", f"file:{tmp_path}/a b.zip"):
         assert parse_source(address) == {"kind": "path", "path": f"{tmp_path}/a b.zip"}
-    for address in ("s3://bucket/a.zip", "s3:/bucket/a.zip", "ftp://host/a.zip"):
+    for address in ("s3:/bucket/a.zip", "s3//bucket/a.zip", "ftp://host/a.zip"):
         with pytest.raises(ConfigError, match="expected sample, kaggle, a path"):
             parse_source(address)
 

@@ -48,7 +48,7 @@ def settings(text: str) -> list[str]:
     """`section.key=value` words of a text, `section.*` excluded."""
     return [
         found[0]
-        for found in re.finditer(r"\b([a-z_]+)\.[a-z_]+=[^\s`\"',;)]+", text)
+        for found in re.finditer(r"\b([a-z_]+)\.[a-z_]+=(?:\[[^\]]*\]|[^\s`\"',;)]+)", text)
         if found[1] in SECTIONS and not found[0].endswith("=...")
     ]
 

@@ -44,7 +44,8 @@ LAYERS: dict[str, set[str]] = {
     "flows": {"torch", "boto3", "kaggle", "pathlib", "os", "deployments", "benchmarks"},
     "deployments": {"benchmarks"},
 }
-STEPS = ("data", "training", "scoring", "publishing", "inference")  # modules of tasks, each a step of the flows
+# Modules of tasks, each a step of the flows.
+STEPS = ("data", "training", "scoring", "publishing", "inference", "slides")
 
 
 @cache

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from pcam_model.check.findings import Finding
 from pcam_model.config import TrainConfig
-from pcam_model.core.errors import PcamError
+from pcam_model.core.errors import PcamError, UnwritableError
+from pcam_model.core.write_guard import require_writable
 from pcam_model.data.layouts import find_layout
+from pcam_model.registry.backends.base import StoreUnavailable
+from pcam_model.registry.bucket_source import find_objects
 from pcam_model.training.weights import CONNECT_TIMEOUT_S, imagenet_file
 
 
@@ -16,6 +19,8 @@ def check_source(config: TrainConfig) -> Finding:
     path = Path(config.source.path).expanduser()
     if config.source.kind != "path" or config.source.is_remote:
         return Finding(what=what, found=config.source.path or config.source.kind, expected=expected)
+    if config.source.is_bucket:
+        return _check_bucket(config.source.path, what)
     if not config.source.path:
         remedy = "give the path of a .zip or a folder with --source or source.path"
         return Finding(what=what, found="source.path is empty", expected=expected, remedy=remedy, level="failed")
@@ -24,6 +29,22 @@ def check_source(config: TrainConfig) -> Finding:
     except PcamError as error:
         return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")
     return Finding(what=what, found=str(path), expected=expected)
+
+
+def _check_bucket(uri: str, what: str) -> Finding:
+    expected = "an object, or a prefix with objects, that these credentials may read"
+    try:
+        find_objects(uri, first_only=True)
+    except PcamError as error:
+        return Finding(
+            what=what,
+            found=str(error),
+            expected=expected,
+            remedy="correct source.path, or set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            level="failed",
+            transient=isinstance(error, StoreUnavailable),
+        )
+    return Finding(what=what, found=uri, expected=expected)
 
 
 def check_weights(config: TrainConfig) -> Finding:
@@ -45,6 +66,11 @@ def _check_imagenet(arch: str, what: str) -> Finding:
     url, cached = imagenet_file(arch)
     if cached.is_file():
         return Finding(what=what, found=str(cached), expected=expected)
+    try:
+        require_writable(cached.parent.absolute(), "TORCH_HOME")
+    except UnwritableError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
     try:
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - an https address of torchvision's
         with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S):  # noqa: S310

@@ -45,13 +45,16 @@ def score(
     from pcam_model.data.source import fetch
     from pcam_model.evaluation.external import score_external, score_summary
     from pcam_model.evaluation.report import write_report
+    from pcam_model.registry.bucket_source import fetch_bucket
     from pcam_model.registry.resolve import find_model
 
     if out:
         require_writable(out.absolute(), "--out")
     folder = call_with_cache(lambda cache: find_model(model, resolve_store_uri(store), cache))
     config = validate_config({"source": parse_source(source) | {"slides": slides}}).source
-    pack = call_with_cache(lambda cache: build_pack(fetch(config, 0, cache / "downloads"), config, cache / "packs", 0))
+    pack = call_with_cache(
+        lambda cache: build_pack(fetch(config, 0, cache / "downloads", fetch_bucket), config, cache / "packs", 0)
+    )
     evidence = score_external(folder, pack, tta=tta, operating_point=operating_point or None, explain=out is not None)
     summary = score_summary(evidence)
     if out:

@@ -33,9 +33,9 @@ def slides(
             show_default=False,
         ),
     ] = None,
-    tissue_mask: Annotated[
-        bool, typer.Option("--tissue-mask/--no-tissue-mask", help="Leave out glass, borders and pen, or nothing.")
-    ] = True,
+    no_tissue_mask: Annotated[
+        bool, typer.Option("--no-tissue-mask", help="Predict all of the slide, glass too.")
+    ] = False,
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -62,8 +62,8 @@ def slides(
 ) -> None:
     """Predict whole slides: a heatmap, tumour outlines for QuPath, a table of probabilities and scores for each.
 
-    Results that are there already are not made again. Slides that cannot be read are listed in slides.csv with the
-    reason, and the exit code is 1.
+    Results that are there already are not made again. What cannot be read is listed in slides.csv with the reason, and
+    the exit code is 1.
     """
     from pcam_model.core.progress import progress
     from pcam_model.inference.predictor import load
@@ -73,7 +73,7 @@ def slides(
     from pcam_model.slides.records import SlideOptions
 
     files = find_slides(inputs)
-    options = SlideOptions(stride=stride, mpp=mpp, tissue_mask=tissue_mask, mask=str(mask or ""), tiles=tiles)
+    options = SlideOptions(stride=stride, mpp=mpp, tissue_mask=not no_tissue_mask, mask=str(mask or ""), tiles=tiles)
     predictor = load(model, store=store, backend=backend, tta=tta)
     with progress("predicting") as on_progress:
         batch = predict_slides(files, SlideModel(predictor, options, batch_size), out, lambda _: on_progress)

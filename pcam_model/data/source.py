@@ -1,6 +1,7 @@
 """The source of the patches: its config, and the archive that it resolves to with its digest."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,11 @@ class SourceConfig(Config):
         """Whether the path is a web address."""
         return self.kind == "path" and self.path.startswith(("http://", "https://"))
 
+    @property
+    def is_bucket(self) -> bool:
+        """Whether the path is the address of an object or a prefix in an S3 bucket."""
+        return self.kind == "path" and self.path.startswith("s3://")
+
 
 def pixel_size(config: SourceConfig) -> PixelSize:
     """The pixel size of a source's patches: the configured one, else PCam's, assumed where the patches are others."""
@@ -74,8 +80,19 @@ class Archive(Record):
     """The source in a person's words."""
 
 
-def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Archive:
-    """The config's source with its digest; files at a web address are downloaded into the folder `downloads`.
+def fetch(
+    config: SourceConfig,
+    seed: int,
+    downloads: Path | None = None,
+    fetch_bucket: Callable[[str, Path], Path] | None = None,
+) -> Archive:
+    """The config's source with its digest; what is at an address is downloaded.
+
+    Args:
+        config: the source.
+        seed: of the sample.
+        downloads: the folder for downloads; without it, an address is refused.
+        fetch_bucket: downloads an s3:// address into that folder, as `registry.bucket_source.fetch_bucket`.
 
     Raises:
         ConfigError: it cannot be had from here.
@@ -91,12 +108,14 @@ def fetch(config: SourceConfig, seed: int, downloads: Path | None = None) -> Arc
         )
     if not config.path:  # no validator says so: the preset `quick` is a config whose path its user adds
         raise ConfigError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")
-    if not config.is_remote:
+    if not (config.is_remote or config.is_bucket):
         return local_archive(Path(config.path).expanduser())
-    if downloads is None:
+    if downloads is None or (config.is_bucket and fetch_bucket is None):
         raise ConfigError(
             f"source.path is the address {config.path}, and nothing is downloaded here; give a file or a folder"
         )
+    if config.is_bucket and fetch_bucket:
+        return local_archive(fetch_bucket(config.path, downloads), config.path)
     return local_archive(fetch_official(config.path, downloads, verify_md5=config.verify_md5), config.path)
 
 
@@ -119,7 +138,7 @@ def local_archive(path: Path, name: str = "") -> Archive:
         folder = path if path.is_dir() else path.parent
         return Archive(path=str(path.resolve()), sha256=files_digest(folder, files), source=source)
     digest = sha256(path) if path.is_file() else folder_digest(path)
-    return Archive(path=str(path.resolve()), sha256=digest, source=f"{path.name} ({layout})")
+    return Archive(path=str(path.resolve()), sha256=digest, source=f"{name or path.name} ({layout})")
 
 
 def folder_digest(path: Path) -> str:

@@ -37,8 +37,8 @@ class TorchBackend:
         with require_package("the backend torch"):
             import torch
 
-            from pcam_model.evaluation.forward import BATCH_SIZE
             from pcam_model.training.model_io import load_model
+            from pcam_model.training.validation import BATCH_SIZE
         network, self.model = load_model(folder)
         self.network, self.device = network, next(network.parameters()).device
         self.batch_size, self.torch = BATCH_SIZE.get(self.device.type, 64), torch

@@ -72,7 +72,7 @@ def predict_slides(
                 cached += was_there
                 results.append(result)
             batch = SlideBatch(results=tuple(results), failures=tuple(failures), cached=cached)
-            write_summary(out / SUMMARY_FILE, batch)
+            write_atomic(out / SUMMARY_FILE, summary_csv(batch))
     return batch
 
 
@@ -111,8 +111,8 @@ def materialize_slide(
     return result, folder is None
 
 
-def write_summary(path: Path, batch: SlideBatch) -> None:
-    """Write a CSV with a row a slide: scores, largest first, then the slides that failed with their reasons."""
+def summary_csv(batch: SlideBatch) -> bytes:
+    """A CSV with a row a slide: scores, largest first, then the slides that failed with their reasons."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -120,7 +120,7 @@ def write_summary(path: Path, batch: SlideBatch) -> None:
         values = result.model_dump() | result.scores.model_dump()
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()})
     writer.writerows(failure.model_dump() for failure in batch.failures)
-    write_atomic(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def _has_key(key: str, folder: Path) -> bool:

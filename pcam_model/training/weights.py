@@ -20,6 +20,7 @@ from torchvision.models import get_model_weights
 
 from pcam_model.core.errors import WeightsError
 from pcam_model.core.files import sha256
+from pcam_model.core.write_guard import write_guard
 from pcam_model.training.state_dicts import StateDict, find_state_dict, tensor_dicts
 
 CONNECT_TIMEOUT_S = 10.0  # without an answer or a byte
@@ -52,7 +53,7 @@ def load_imagenet(arch: str) -> dict[str, Tensor]:
     """
     url, cached = imagenet_file(arch)
     try:
-        with _socket_timeout(CONNECT_TIMEOUT_S):
+        with write_guard(cached.parent, "TORCH_HOME"), _socket_timeout(CONNECT_TIMEOUT_S):
             weights: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )
