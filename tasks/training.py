@@ -150,7 +150,7 @@ def _train(
     job = DistributedJob(
         context=context, stage=stage.with_inputs(inputs), max_lr=max_lr, start=start, folder=str(folder)
     )
-    processes = local_world_size(context.compute)
+    processes = local_world_size(context.compute, stage.batch_size)
     with progress(f"training, {STAGE_TITLES[stage.name]}") as on_progress:
         callbacks = Callbacks(on_progress, EpochLog(stage))
         is_single = processes == 1 and context.compute.nnodes == 1

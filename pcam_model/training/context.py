@@ -1,14 +1,17 @@
 """Inputs of every training step: pack, split, network and seed; and their data and network on the device."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcam_model.core.schema import Record
+from pcam_model.data.mmap_reader import MmapReader
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.data.split import Split, split_rows
@@ -55,12 +58,19 @@ def load_split_data(context: TrainingContext, device: torch.device | None = None
     if len(unlabelled):
         rows["unlabelled"] = unlabelled
     labels, ids = table["label"].fillna(-1).to_numpy(np.int64), table["id"].array
-    tensor, image_size = on_device(patches, device), context.model.image_size
+    tensor = _resident_patches(context.pack, device) if device.type == "cuda" else on_device(patches, device)
+    image_size = context.model.image_size
     loaders = {
         split: make_loader(tensor, chosen, labels[chosen], image_size, device, ids[chosen])
         for split, chosen in rows.items()
     }
     return SplitData(patches, table, rows, loaders)
+
+
+@lru_cache(maxsize=1)
+def _resident_patches(pack: Pack, device: torch.device) -> Tensor | MmapReader:
+    """The pack's patches for a GPU, sent there once by a process and kept for its other steps."""
+    return on_device(load_patches(pack), device)
 
 
 def load_network(context: TrainingContext, start: Checkpoint | None) -> PatchNetwork:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from stages import FINETUNE, small_loader, trainer
 
-from pcam_model.training.device import ComputeConfig, set_deterministic
+from pcam_model.data.patch_loader import free_memory
+from pcam_model.training.device import ComputeConfig, local_world_size, set_deterministic
 from pcam_model.training.metrics_log import read_metrics
 
 
@@ -40,6 +41,44 @@ def test_a_compiled_network_learns_the_same_from_one_graph(
     assert compiled == pytest.approx(plain, rel=1e-4)
     assert len(traced) == 1
     assert "Compiled in" in messages.text
+
+
+def test_float32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    trainer(tmp_path, FINETUNE, small_loader(8), arch="resnet18")
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.conv.fp32_precision != "tf32"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch_size", "config", "expected"),
+    [
+        (0, 64, {}, 1),
+        (1, 16, {}, 1),
+        (8, 64, {}, 2),
+        (8, 512, {}, 8),
+        (8, 512, {"nnodes": 4}, 4),
+        (8, 64, {"nproc_per_node": 8}, 8),
+    ],
+)
+def test_only_gpus_with_patches_enough_train(
+    monkeypatch: pytest.MonkeyPatch,
+    messages: pytest.LogCaptureFixture,
+    gpus: int,
+    batch_size: int,
+    config: dict[str, int],
+    expected: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert local_world_size(ComputeConfig.model_validate(config), batch_size) == expected
+    assert (f"{expected} of {gpus} GPUs train" in messages.text) == (expected < gpus)
+
+
+def test_memory_that_pytorch_keeps_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10_000)
+    assert free_memory(torch.device("cuda:0")) == 62_000
 
 
 def test_deterministic_training_uses_deterministic_kernels_only(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stages
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from pcam_model.core.errors import DeviceMemoryError, DivergenceError
 from pcam_model.core.rng import StepKey
 from pcam_model.data.augment import AugmentParameters
+from pcam_model.data.patch_loader import PatchLoader
+from pcam_model.training import gradients
 from pcam_model.training.checkpoint import LATEST, read_checkpoint_metadata
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.ema import WeightEMA
@@ -109,7 +112,7 @@ def limit_memory(network: PatchNetwork, max_patches: int, error: type[BaseExcept
     network.body.forward = forward  # type: ignore[method-assign]
 
 
-def gradients(stage: Stage, max_patches: int, fixed_batchnorm: bool) -> dict[str, Tensor]:
+def gradients_of(stage: Stage, max_patches: int, fixed_batchnorm: bool) -> dict[str, Tensor]:
     network, loader = stage.prepare(stages.new_network("resnet18")).train(), stages.small_loader()
     if fixed_batchnorm:
         for layer in network.modules():
@@ -130,9 +133,9 @@ FIXED = stages.FROZEN.model_copy(update={"config": stages.FROZEN.config.model_co
 def test_where_memory_is_short_microbatches_give_the_same_gradients(
     stage: Stage, fixed_batchnorm: bool, messages: pytest.LogCaptureFixture
 ) -> None:
-    whole = gradients(stage, 8, fixed_batchnorm)
+    whole = gradients_of(stage, 8, fixed_batchnorm)
     assert messages.text == ""
-    microbatched = gradients(stage, 2, fixed_batchnorm)
+    microbatched = gradients_of(stage, 2, fixed_batchnorm)
     assert "a batch of 8 is computed 4 patches at a time" in messages.text
     assert "a batch of 8 is computed 2 patches at a time" in messages.text
     assert ("BatchNorm sees 2 patches at a time" in messages.text) == (stage is stages.FINETUNE)
@@ -152,6 +155,54 @@ def test_microbatches_are_part_of_the_checkpoint_and_batchnorm_moves_as_far(tmp_
     layer = next(layer for layer in resumed.state.network.modules() if isinstance(layer, nn.BatchNorm2d))
     assert layer.momentum is not None
     assert (1 - layer.momentum) ** 2 == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("cuDNN Frontend error: No valid execution plans built."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        torch.AcceleratorError("CUDA error: out of memory", 2),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: f"{type(error).__name__} {str(error)[:40]}",
+)
+@pytest.mark.parametrize("method", ["gather", "augment", "forward"])
+def test_each_way_of_running_out_of_memory_halves_the_microbatch_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, method: str
+) -> None:
+    trainer = stages.trainer(tmp_path, stages.FINETUNE, arch="resnet18")
+    errors, released = [error], list[str]()
+    target = trainer.state.network.body if method == "forward" else PatchLoader
+    original = getattr(target, method)
+
+    def fail_once(*args: Any, **keys: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return original(*args, **keys)
+
+    monkeypatch.setattr(target, method, fail_once)
+    monkeypatch.setattr(gradients, "release_memory", lambda device: released.append(device.type))
+    trainer.step()
+    trainer.batches.close()
+    assert (trainer.state.step, trainer.state.network.microbatches, released) == (1, 2, ["cpu"])
+
+
+def test_another_error_is_not_taken_for_short_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = stages.trainer(tmp_path, stages.FINETUNE, arch="resnet18")
+
+    def fail(*_args: Any, **_keys: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(PatchLoader, "augment", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        trainer.step()
+    trainer.batches.close()
 
 
 def test_two_patches_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
