@@ -189,7 +189,8 @@ def _relight_logits(logits: Tensor, brightness: Tensor, contrast: Tensor) -> Ten
 @cache
 def _logit_levels(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.logit(torch.linspace(0, 1, LEVELS, device=device), eps=LOGIT_EPS)
+        levels = torch.linspace(0, 1, LEVELS, device=device).expand(1, 3, 1, LEVELS)
+        return torch.logit(levels, eps=LOGIT_EPS)[0, 0, 0]  # of a plain vector, other instructions give other last bits
 
 
 @cache
