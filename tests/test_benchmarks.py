@@ -11,6 +11,7 @@ from benchmarks.fit import beside_bare, stage_of
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
     gpu.main(["--scale", "0"])

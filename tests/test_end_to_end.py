@@ -86,6 +86,7 @@ def test_no_path_of_this_machine_is_published(home: Path, trained: str) -> None:
     assert [str(path) for path in texts if str(home) in path.read_text("utf-8")] == []
 
 
+@pytest.mark.slow
 def test_the_same_run_again_does_nothing_twice(home: Path, trained: str) -> None:
     before = files(home / "store" / "runs")
     again = train(home, "first")
@@ -104,6 +105,7 @@ def test_another_plan_under_the_same_name_is_refused_and_says_what_differs(home:
     assert files(home / "store" / "runs") == before
 
 
+@pytest.mark.slow
 def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
     assert "first" in pcam(home, "runs").stdout
     listed: list[dict[str, Any]] = json.loads(pcam(home, "runs", "--json").stdout)
