@@ -113,7 +113,8 @@ def _exists(path: Path) -> bool:
 
 def _concerns(error: OSError, folder: Path) -> bool:
     """Whether an error is of a file below the folder, of one beside it, where the folder is built under a temporary
-    name, or of a parent in which it is to be made."""
+    name, or of a parent in which it is to be made.
+    """
     paths = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
     is_of_folder = any(path.is_relative_to(folder.parent) or folder.is_relative_to(path) for path in paths)
     return is_of_folder or (not paths and error.errno in DISK_REFUSES)
