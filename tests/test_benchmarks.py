@@ -22,7 +22,7 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
         "seconds": found["skipped_step"]["seconds"]
     }
     assert found["streamed"]["streamed equals resident"]
-    assert found["onnx"]["ieee"] < 1e-4
+    assert found["onnx"]["ieee"] < 1e-5 * found["onnx"]["largest logit"]
     assert found["resnet50_224"]["batch 4"]["of_the_first"]["trainer"] > 0
     assert found["packing"]["patches_per_second"] > 0
 
