@@ -122,7 +122,7 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["show", "none"], "has no run 'none'"),
         (["score", "none", "sample"], "'none'"),
@@ -132,11 +132,11 @@ def test_runs_show_and_score_read_it_back(home: Path, trained: str) -> None:
         (["runs", "--store", "ftp://somewhere"], "ftp://somewhere"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_1(home: Path, trained: str, words: list[str], said: str) -> None:
+def test_a_mistake_is_one_sentence_and_exit_code_1(home: Path, trained: str, words: list[str], message: str) -> None:
     done = pcam(home, *words)
     assert done.returncode == 1
     assert re.fullmatch(r"pcam: [^\n]+\n", done.stderr), done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.slow
@@ -167,30 +167,32 @@ def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -
     shutil.rmtree(third)
 
 
-def interrupted(home: Path, sign: str, *words: str) -> tuple[int, float, str]:
-    """`pcam train`, sent SIGTERM at the first line with that sign: its code, its seconds from there, what it said."""
+def interrupted(home: Path, pattern: str, *words: str) -> tuple[int, float, str]:
+    """`pcam train`, sent SIGTERM at the first line with that sign: its code, its seconds from there, the output."""
     command = [*PCAM, "train", "-v", "--source", "sample", "--run", "stopped", *settings(TINY), *words]
-    told, asked = list[str](), 0.0
+    lines, signalled = list[str](), 0.0
     with subprocess.Popen(
         command, env=surroundings(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            told.append(line)
-            if not asked and re.search(sign, line):
+            lines.append(line)
+            if not signalled and re.search(pattern, line):
                 process.send_signal(signal.SIGTERM)
-                asked = time.monotonic()
-    assert asked, "".join(told)
-    return process.returncode, time.monotonic() - asked, "".join(told)
+                signalled = time.monotonic()
+    assert signalled, "".join(lines)
+    return process.returncode, time.monotonic() - signalled, "".join(lines)
 
 
 @pytest.mark.slow
 def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_try_again(tmp_path: Path) -> None:
-    code, _, said = interrupted(tmp_path, "finetune epoch 1/500", *settings(["frozen.epochs=0", "finetune.epochs=500"]))
-    assert code == 75, said
-    assert re.search(r"finetune training stopped by SIGTERM after step \d+ of 5000", said), said
-    assert said.count("pcam: interrupted by SIGTERM; the same command resumes") == 1
-    assert "Finished in state Crashed" in said
+    code, _, output = interrupted(
+        tmp_path, "finetune epoch 1/500", *settings(["frozen.epochs=0", "finetune.epochs=500"])
+    )
+    assert code == 75, output
+    assert re.search(r"finetune training stopped by SIGTERM after step \d+ of 5000", output), output
+    assert output.count("pcam: interrupted by SIGTERM; the same command resumes") == 1
+    assert "Finished in state Crashed" in output
     live = tmp_path / "store" / "runs" / "stopped" / "checkpoints" / "finetune" / "live"
     assert json.loads((live / "live.json").read_text())["checkpoint"] == "latest.safetensors"
 
@@ -208,11 +210,11 @@ PHASES = {
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
 def test_asked_to_stop_in_any_phase_it_soon_ends_and_the_last_start_finishes(tmp_path: Path) -> None:
-    for phase, sign in PHASES.items():
-        code, seconds, said = interrupted(tmp_path, sign)
-        assert code == 75, (phase, code, seconds, said)
-        assert seconds < 60, (phase, code, seconds, said)
-        assert "Traceback" not in said, (phase, said)
+    for phase, pattern in PHASES.items():
+        code, seconds, output = interrupted(tmp_path, pattern)
+        assert code == 75, (phase, code, seconds, output)
+        assert seconds < 60, (phase, code, seconds, output)
+        assert "Traceback" not in output, (phase, output)
     done = train(tmp_path, "stopped")
     assert done.returncode == 0
     assert "checkpoints/finetune: already done" in done.stdout + done.stderr

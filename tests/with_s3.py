@@ -38,11 +38,11 @@ def start(server: Path, folder: Path) -> dict[str, str]:
     command = [str(server), str(free_port()), str(folder), "memstore"]
     environment = os.environ | {"MONPORT": str(free_port())}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    said = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    found = {NAMES[name]: said[name] for name in NAMES} | {"PCAM_TEST_BUCKET": "pcam-test"}
+    settings = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    found = {NAMES[name]: settings[name] for name in NAMES} | {"PCAM_TEST_BUCKET": "pcam-test"}
     boto3.client(
-        "s3", endpoint_url=said["ENDPOINT"], region_name="us-east-1",
-        aws_access_key_id=said["ACCESS_KEY"], aws_secret_access_key=said["SECRET_KEY"],
+        "s3", endpoint_url=settings["ENDPOINT"], region_name="us-east-1",
+        aws_access_key_id=settings["ACCESS_KEY"], aws_secret_access_key=settings["SECRET_KEY"],
     ).create_bucket(Bucket="pcam-test")  # fmt: skip
     return found | {"PCAM_TEST_S3_START": "\n".join(command), "MONPORT": environment["MONPORT"]}
 

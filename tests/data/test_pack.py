@@ -109,9 +109,9 @@ def test_too_much_quarantine_stops_the_packing(tmp_path, patch_set, pack):
 
 def test_unlabelled_patches_stand_as_the_sample_submission_asks(tmp_path, patch_set):
     made = patch_set(6, test=4)
-    asked = made.ids[:5:-1]
-    made.files["sample_submission.csv"] = "\n".join(["id,label", *(f"{each},0" for each in asked)]).encode()
-    assert KagglePatches(made.zip(tmp_path / "a.zip")).table["id"].tolist() == made.ids[:6] + asked
+    submitted = made.ids[:5:-1]
+    made.files["sample_submission.csv"] = "\n".join(["id,label", *(f"{each},0" for each in submitted)]).encode()
+    assert KagglePatches(made.zip(tmp_path / "a.zip")).table["id"].tolist() == made.ids[:6] + submitted
     made.files["sample_submission.csv"] += b"\nmissing,0"
     with pytest.raises(SourceError, match=r"names 1 patches that are not in test/ \(first: missing\)"):
         KagglePatches(made.zip(tmp_path / "b.zip"))

@@ -140,7 +140,7 @@ class Engine:
         until(lambda: self.state(run) in ENDS, seconds)
         return self.state(run)
 
-    def said(self, run: str) -> str:
+    def run_logs(self, run: str) -> str:
         """A run's log on the server."""
         which = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in ask(f"{self.url}/logs/filter", which))

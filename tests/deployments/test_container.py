@@ -154,8 +154,8 @@ def test_a_run_in_the_container_is_published_and_its_model_predicts_on_the_host(
     words = ["deployment", "run", "pcam/smoke", "--params", json.dumps({"config": {**SMALL, "run": "smoke"}})]
     command = [*PREFECT, *words, "--watch", "--watch-timeout", "900"]
     with subprocess.Popen(command, cwd=REPO, env=engine.env(), stdout=subprocess.PIPE, text=True) as watching:
-        said = watching.communicate(timeout=960)[0]
-    assert watching.returncode == 0, said + engine.log("worker")[-4000:]
+        logs = watching.communicate(timeout=960)[0]
+    assert watching.returncode == 0, logs + engine.log("worker")[-4000:]
     pcam = [PYTHON, "-c", "from pcam_model.cli.main import main; main()"]
     assert "smoke" in sh(*pcam, "runs", "--store", engine.outer)
     sh(*pcam, "pull", "smoke", str(tmp_path / "model"), "--store", engine.outer)
@@ -190,8 +190,8 @@ def under_way(engine: Engine, name: str) -> tuple[str, str]:
     """A run in the middle of its second stage, and its container."""
     run = engine.deploy("full-train", LONG, name)
     container = engine.container(run)
-    assert until(lambda: f"finetune epoch 3/{EPOCHS}" in engine.said(run), 600), engine.said(run)
-    assert engine.state(run) == "RUNNING", engine.said(run)
+    assert until(lambda: f"finetune epoch 3/{EPOCHS}" in engine.run_logs(run), 600), engine.run_logs(run)
+    assert engine.state(run) == "RUNNING", engine.run_logs(run)
     return run, container
 
 
@@ -206,12 +206,12 @@ def goes_on(engine: Engine, name: str) -> None:
     before = frozen(engine, name)
     again = engine.deploy("full-train", LONG, name)
     assert until(lambda: engine.state(again) == "RUNNING", 180), "the slot is taken"
-    assert engine.ended(again) == "COMPLETED", engine.said(again)
-    said = engine.said(again)
-    assert "checkpoints/frozen: already done" in said
-    assert "finetune: resumed at step" in said
-    assert "frozen epoch" not in said
-    assert f"finetune epoch 1/{EPOCHS}:" not in said
+    assert engine.ended(again) == "COMPLETED", engine.run_logs(again)
+    logs = engine.run_logs(again)
+    assert "checkpoints/frozen: already done" in logs
+    assert "finetune: resumed at step" in logs
+    assert "frozen epoch" not in logs
+    assert f"finetune epoch 1/{EPOCHS}:" not in logs
     assert frozen(engine, name) == before
 
 
@@ -223,7 +223,7 @@ def slot_is_free(engine: Engine) -> bool:
 def test_a_worker_that_is_killed_is_not_missed(engine: Engine) -> None:
     run, _ = under_way(engine, "without-worker")
     engine.kill("worker")
-    assert engine.ended(run) == "COMPLETED", engine.said(run)
+    assert engine.ended(run) == "COMPLETED", engine.run_logs(run)
     assert slot_is_free(engine)
 
 
@@ -251,7 +251,7 @@ def test_a_server_that_is_away_for_a_minute_costs_no_run(engine: Engine) -> None
     engine.start_server()
     if engine.state(run) == "RUNNING":  # its slot is still its own: minutes later it would be ended otherwise
         ask(f"{engine.url}/v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 300})
-    assert engine.ended(run) == "COMPLETED", engine.said(run)
+    assert engine.ended(run) == "COMPLETED", engine.run_logs(run)
     assert slot_is_free(engine)
 
 

@@ -50,8 +50,8 @@ def test_a_failed_run_fails_the_command_on_a_server_of_the_users_that_has_a_pass
         refused = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING="user:wrong")
         assert refused.returncode == 1
         assert f"{url} (from PREFECT_API_URL) answers 401" in refused.stderr
-        asked = {"RUN": "two", "SET": "seed=13 finetune.epochs=1"}
-        done = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=password, **home, **asked)
+        overrides = {"RUN": "two", "SET": "seed=13 finetune.epochs=1"}
+        done = local(project, "train", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=password, **home, **overrides)
         assert done.returncode == 1
         assert "ended as Failed" in done.stderr
         assert "exit code 1" in done.stderr
@@ -72,11 +72,11 @@ def test_an_interrupt_cancels_the_run_and_says_how_to_go_on(project: Path, serve
         assert any("epoch 0" in line for line in iter(process.stdout.readline, ""))
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        said = process.stderr.read()
+        output = process.stderr.read()
         _, err = process.communicate()
     assert process.returncode == 75, err
-    assert "run three is cancelled; `make train RUN=three` goes on" in said
-    assert "exit code 75" in said
+    assert "run three is cancelled; `make train RUN=three` goes on" in output
+    assert "exit code 75" in output
     runs = ask(f"{server}/flow_runs/filter", {"flow_runs": {"name": {"any_": ["three"]}}})
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 

@@ -27,25 +27,25 @@ def ask(config: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str,
     """The parameters for a value of each of the Makefile's variables."""
     from deployments.local.__main__ import resolve_parameters
 
-    def asked(**variables: str) -> dict[str, Any]:
+    def parameters(**variables: str) -> dict[str, Any]:
         for name, value in ({"CONFIG": config} | variables).items():
             monkeypatch.setenv(f"PCAM_MAKE_{name}", value)
         return dict(resolve_parameters()["config"])
 
-    return asked
+    return parameters
 
 
 Ask = Callable[..., dict[str, Any]]
 
 
 def test_what_is_set_by_hand_wins_over_the_file_and_keeps_the_rest(ask: Ask) -> None:
-    asked = ask(SET="finetune.epochs=3 finetune.lr=1e-4 model.arch=mobilenet_v2 seed=4", RUN="mine")
-    assert (asked["finetune"]["epochs"], asked["finetune"]["lr"], asked["model"]["arch"]) == (
+    parameters = ask(SET="finetune.epochs=3 finetune.lr=1e-4 model.arch=mobilenet_v2 seed=4", RUN="mine")
+    assert (parameters["finetune"]["epochs"], parameters["finetune"]["lr"], parameters["model"]["arch"]) == (
         3,
         1e-4,
         "mobilenet_v2",
     )
-    assert (asked["seed"], asked["run"], asked["source"]["max_patches"]) == (4, "mine", 10)
+    assert (parameters["seed"], parameters["run"], parameters["source"]["max_patches"]) == (4, "mine", 10)
 
 
 def test_a_key_that_is_set_keeps_the_presets_other_keys(ask: Ask) -> None:
@@ -57,20 +57,20 @@ def test_a_key_that_is_set_keeps_the_presets_other_keys(ask: Ask) -> None:
 def test_a_path_that_is_there_is_taken_and_a_run_without_a_name_gets_one(ask: Ask, tmp_path: Path) -> None:
     for name in ("a.zip", "w.pth", "slides.csv"):
         (tmp_path / name).touch()
-    asked = ask(SOURCE="./a.zip", SET="model.weights=w.pth source.slides=slides.csv")
-    assert (asked["source"]["kind"], asked["source"]["path"]) == ("path", str(tmp_path / "a.zip"))
-    assert (asked["model"]["weights"], asked["source"]["slides"]) == (
+    parameters = ask(SOURCE="./a.zip", SET="model.weights=w.pth source.slides=slides.csv")
+    assert (parameters["source"]["kind"], parameters["source"]["path"]) == ("path", str(tmp_path / "a.zip"))
+    assert (parameters["model"]["weights"], parameters["source"]["slides"]) == (
         str(tmp_path / "w.pth"),
         str(tmp_path / "slides.csv"),
     )
-    assert asked["run"]
-    assert asked["store"]["uri"] == (tmp_path / ".pcam" / "store").as_uri()
+    assert parameters["run"]
+    assert parameters["store"]["uri"] == (tmp_path / ".pcam" / "store").as_uri()
 
 
 def test_names_that_are_no_paths_stay_as_they_are(ask: Ask) -> None:
-    asked = ask(SOURCE="kaggle", SET="model.weights=imagenet", STORE="s3://bucket/pcam")
-    assert (asked["source"]["kind"], asked["source"]["path"]) == ("kaggle", "")
-    assert (asked["model"]["weights"], asked["store"]["uri"]) == ("imagenet", "s3://bucket/pcam")
+    parameters = ask(SOURCE="kaggle", SET="model.weights=imagenet", STORE="s3://bucket/pcam")
+    assert (parameters["source"]["kind"], parameters["source"]["path"]) == ("kaggle", "")
+    assert (parameters["model"]["weights"], parameters["store"]["uri"]) == ("imagenet", "s3://bucket/pcam")
 
 
 @pytest.mark.parametrize(

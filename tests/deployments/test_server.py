@@ -108,13 +108,13 @@ def deleted(url: str) -> bool:
 
 
 @pytest.fixture
-def told(server: str) -> Iterator[tuple[str, list[str]]]:
+def web_hook(server: str) -> Iterator[tuple[str, list[str]]]:
     """A web hook's address, and what it was told; as long as it is there, the server may have automations."""
-    said: list[str] = []
+    bodies: list[str] = []
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            said.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.send_response(200)
             self.end_headers()
 
@@ -123,7 +123,7 @@ def told(server: str) -> Iterator[tuple[str, list[str]]]:
 
     hook = HTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=hook.serve_forever, daemon=True, kwargs={"poll_interval": 0.1}).start()
-    yield f"http://127.0.0.1:{hook.server_port}/", said
+    yield f"http://127.0.0.1:{hook.server_port}/", bodies
     made = [f"{server}/automations/{automation['id']}" for automation in ask(f"{server}/automations/filter", {})]
     assert all(until(partial(deleted, automation)) for automation in made)
     hook.shutdown()
@@ -131,9 +131,9 @@ def told(server: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_who_looks_after_the_runs_is_told_of_one_that_fails(
-    server: str, pool: str, project: Path, told: tuple[str, list[str]], tmp_path: Path
+    server: str, pool: str, project: Path, web_hook: tuple[str, list[str]], tmp_path: Path
 ) -> None:
-    url, said = told
+    url, bodies = web_hook
     env = environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
 
     def automations(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -154,6 +154,6 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
     for _ in range(3):  # an event that meets a locked SQLite holds what follows it for a quarter of an hour
         run = start(server, "unlucky", config={"finetune": {"epochs": 0}, "seed": 13})
         assert until(lambda run=run: state(server, run)["name"] == "Failed")
-        if until(lambda: [words for words in said if "is Failed" in words], 60):
+        if until(lambda: [words for words in bodies if "is Failed" in words], 60):
             break
-    assert any("an unlucky seed" in words for words in said), said
+    assert any("an unlucky seed" in words for words in bodies), bodies

@@ -133,8 +133,8 @@ def test_places_that_hold_nothing_and_tables_that_cannot_be_written_are_said(
     predictor: Predictor, kaggle_zip: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    for place, said in (("empty", "no image is among its 0 files"), ("none.zip", "there is nothing here")):
-        with pytest.raises(SourceError, match=said):
+    for place, message in (("empty", "no image is among its 0 files"), ("none.zip", "there is nothing here")):
+        with pytest.raises(SourceError, match=message):
             Images([tmp_path / place])
     with pytest.raises(ConfigError, match="is a folder"):
         predict_to_csv(tmp_path / "empty", predictor, Images([kaggle_zip]))

@@ -40,10 +40,10 @@ class Counting:
         self.inner, self.uri, self.requests, self.bytes = store, store.uri, 0, 0
 
     def __getattr__(self, name: str) -> object:
-        asked = getattr(self.inner, name)
+        method = getattr(self.inner, name)
 
         def counted(*given: object, **how: object) -> object:
-            answer = asked(*given, **how)
+            answer = method(*given, **how)
             self.requests += 1
             some = [each for each in (*given, answer, answer[0] if isinstance(answer, tuple) else b"")]
             self.bytes += sum(len(each) for each in some if isinstance(each, bytes))
@@ -59,10 +59,10 @@ def cost(store: Store, name: str) -> tuple[int, int]:
 
 
 def test_the_line_goes_on_through_its_pages(three: Store) -> None:
-    asked = "abc" * 5
-    for name in asked:
+    names = "abc" * 5
+    for name in names:
         promote(three, name)
-    assert runs(three) == asked
+    assert runs(three) == names
     assert len(list(three.entries("history/champion/"))) == 6
     assert [channel.name for channel in list_channels(three)] == ["champion"]
     assert list(verify(three)) == []

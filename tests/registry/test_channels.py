@@ -65,23 +65,23 @@ def test_only_a_published_run_can_be_promoted(three: Store) -> None:
 
 def test_two_promotions_at_once_leave_one_winner_and_one_told_so(three: Store) -> None:
     promote(three, "c")
-    told = []
+    outcomes = []
 
     def work(number: int) -> None:
         for _ in range(3):
             try:
                 promote(three, "ab"[number % 2], author=str(number))
-                told.append("won")
+                outcomes.append("won")
             except BusyError as error:
-                told.append("told" if "just now" in str(error) else str(error))
+                outcomes.append("refused" if "just now" in str(error) else str(error))
 
     together(4, work)
     channel = read_channel(three)
     assert channel is not None
-    assert len(told) == 12
+    assert len(outcomes) == 12
     assert channel.older is None
-    assert len(channel.history) == 1 + told.count("won")
-    assert told.count("won") >= 3
+    assert len(channel.history) == 1 + outcomes.count("won")
+    assert outcomes.count("won") >= 3
     assert len({move.token for move in channel.history}) == len(channel.history)
 
 

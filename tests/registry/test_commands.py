@@ -61,13 +61,13 @@ def test_prune_takes_old_shards_and_only_where_it_is_asked_for_tables(two: Store
     words = ("prune", "--days", "0", "--keep", "3")
     assert "0 runs would go" in pcam(two, *words, "--days", "9")
     assert "shards" not in pcam(two, *words, "--days", "9")
-    said = pcam(two, *words)
-    assert "would delete 2 shards (" in said
-    assert "0 runs and 2 shards would go" in said
-    assert "november" not in said
-    said = pcam(two, *words, "--scores")
-    assert "would delete scores/november (published" in said
-    assert "0 runs, 1 tables of scores and 2 shards" in said
+    output = pcam(two, *words)
+    assert "would delete 2 shards (" in output
+    assert "0 runs and 2 shards would go" in output
+    assert "november" not in output
+    output = pcam(two, *words, "--scores")
+    assert "would delete scores/november (published" in output
+    assert "0 runs, 1 tables of scores and 2 shards" in output
     assert len(list(two.entries("shards/"))) == 2
     assert two.stat("scores/november/manifest.json")
     pcam(two, *words, "--delete")

@@ -150,7 +150,7 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"files": {"../up": {"size": 1, "sha256": "0" * 64}}}, "is no key of the store"),
         ({"files": {"/etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "is no key of the store"),
@@ -161,10 +161,10 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object], said: str) -> None:
+def test_a_manifest_that_cannot_be_trusted_is_refused(change: dict[str, object], message: str) -> None:
     good = {"format": 1, "run": "a", "published_at": "2026-01-01", "files": {}}
     assert parse_manifest(json.dumps(good).encode(), "place", "a").run == "a"
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         parse_manifest(json.dumps(good | change).encode(), "place", "a")
     with pytest.raises(ModelError, match="is malformed"):
         parse_manifest(b"{ half", "place", "a")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from s3_settings import settings
 from test_s3_errors import _certificate
-from test_s3_errors import said as message_of
+from test_s3_errors import error_message as sentence_of
 
 from pcam_model.core.errors import StoreError
 from pcam_model.registry.backends.base import Store, StoreUnavailable
@@ -76,12 +76,12 @@ def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-def said(ask: Callable[[], object], expected: str) -> str:
+def error_message(ask: Callable[[], object], expected: str) -> str:
     """The one sentence of an error that is not taken for a server that is away."""
     with pytest.raises(StoreError) as caught:
         ask()
     assert not isinstance(caught.value, StoreUnavailable)
-    text = message_of(ask)
+    text = sentence_of(ask)
     assert re.search(expected, text), text
     return text
 
@@ -104,13 +104,13 @@ def test_a_page_is_no_store(
 ) -> None:
     serving(status, **headers)
     store = open_store("s3://models/here")
-    text = said(lambda: OPERATIONS[operation](store), expected)
+    text = error_message(lambda: OPERATIONS[operation](store), expected)
     assert "AWS_ENDPOINT_URL_S3" in text
 
 
 def test_https_to_a_plain_server_is_no_question_of_trust(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, f"https://localhost:{serving()}")
-    text = said(lambda: open_store("s3://models").read("key"), "speaks plain HTTP there, no TLS")
+    text = error_message(lambda: open_store("s3://models").read("key"), "speaks plain HTTP there, no TLS")
     assert "write http:// in AWS_ENDPOINT_URL_S3" in text
     assert "trusted" not in text
 
@@ -133,7 +133,7 @@ def test_a_certificate_of_another_name_or_a_missing_bundle_is_named(
 ) -> None:
     use(monkeypatch, f"https://{host}:{serving(context=_certificate(tmp_path))}")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / bundle))
-    said(lambda: open_store("s3://models").read("key"), expected)
+    error_message(lambda: open_store("s3://models").read("key"), expected)
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
@@ -143,7 +143,9 @@ def test_a_setting_with_a_line_end_is_named_without_its_value(
 ) -> None:
     use(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv(name, f"AKIDEXAMPLE{end}")
-    text = said(lambda: open_store("s3://models").read("key"), f"{name} begins or ends with a blank or a line end")
+    text = error_message(
+        lambda: open_store("s3://models").read("key"), f"{name} begins or ends with a blank or a line end"
+    )
     assert "AKIDEXAMPLE" not in text
 
 
@@ -159,7 +161,9 @@ def test_a_line_end_in_a_profile_prints_no_signature(tmp_path: Path, monkeypatch
     program.chmod(0o755)
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    text = said(lambda: open_store("s3://models").read("key"), "credentials hold a line end or another character")
+    text = error_message(
+        lambda: open_store("s3://models").read("key"), "credentials hold a line end or another character"
+    )
     assert "Signature" not in text
     assert "AKIDEXAMPLE" not in text
 
@@ -178,7 +182,7 @@ def test_a_line_end_in_a_profile_prints_no_signature(tmp_path: Path, monkeypatch
 )
 def test_a_refusal_says_which_setting_is_wrong(serving: Serving, status: int, body: bytes, expected: str) -> None:
     serving(status, body)
-    said(lambda: open_store("s3://models").read("key"), expected)
+    error_message(lambda: open_store("s3://models").read("key"), expected)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_the_bucket_in_the_endpoint_is_pointed_out(serving: Serving, monkeypatch
     port = serving(404, error("NoSuchBucket"))
     use(monkeypatch, "http://models.storage.example")
     monkeypatch.setenv("HTTP_PROXY", f"http://localhost:{port}")
-    said(lambda: open_store("s3://models").read("key"), "names the server alone, without models")
+    error_message(lambda: open_store("s3://models").read("key"), "names the server alone, without models")
 
 
 def test_a_server_of_another_protocol_is_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,4 +220,4 @@ def test_a_server_of_another_protocol_is_not_away(monkeypatch: pytest.MonkeyPatc
             finally:
                 thread.join()
 
-        said(ask, "answers, but not in HTTP; check the port")
+        error_message(ask, "answers, but not in HTTP; check the port")

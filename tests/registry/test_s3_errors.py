@@ -67,7 +67,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
         thread.join()
 
 
-def said(ask: Callable[[], object]) -> str:
+def error_message(ask: Callable[[], object]) -> str:
     """The one sentence that a person is told; never with the secret."""
     with pytest.raises(PcamError) as caught:
         ask()
@@ -93,7 +93,7 @@ def said(ask: Callable[[], object]) -> str:
 )
 def test_a_refusal_to_write_says_what_to_do(serving: Callable[..., str], status: int, code: str, expected: str) -> None:
     endpoint = serving(status, code)
-    text = said(lambda: open_store("s3://models/here").write("key", b"x"))
+    text = error_message(lambda: open_store("s3://models/here").write("key", b"x"))
     assert re.search(expected, text), text
     assert endpoint in text or "s3://models" in text
 
@@ -101,38 +101,48 @@ def test_a_refusal_to_write_says_what_to_do(serving: Callable[..., str], status:
 def test_a_refused_upload_speaks_the_same(serving: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     serving(403, "AccessDenied")
-    assert "may not write there" in said(lambda: open_store("s3://models/here").upload("key", tmp_path / "file"))
+    assert "may not write there" in error_message(
+        lambda: open_store("s3://models/here").upload("key", tmp_path / "file")
+    )
 
 
 def test_a_store_that_may_not_be_written_is_said_before_a_run_begins(serving: Callable[..., str]) -> None:
     serving(403, "AccessDenied")
     place = Workspace(run="a", store="s3://models/here", folder="/nonexistent")
-    assert "may not write there; ask the bucket's owner" in said(place.exists_in_store)
+    assert "may not write there; ask the bucket's owner" in error_message(place.exists_in_store)
 
 
 def test_a_proxy_is_honoured(serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = serving(404, "NoSuchBucket")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://storage.example:9000")
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    assert "http://storage.example:9000 has no such bucket" in said(lambda: open_store("s3://models").read("key"))
+    assert "http://storage.example:9000 has no such bucket" in error_message(
+        lambda: open_store("s3://models").read("key")
+    )
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    assert "the proxy does not answer; check HTTPS_PROXY" in said(lambda: open_store("s3://models").read("key"))
+    assert "the proxy does not answer; check HTTPS_PROXY" in error_message(
+        lambda: open_store("s3://models").read("key")
+    )
 
 
 def test_a_refusal_without_words_is_said_too(serving: Callable[..., str]) -> None:
     serving(403, "")
-    assert "forbids to read; check AWS_ACCESS_KEY_ID" in said(lambda: open_store("s3://models/here").stat("key"))
+    assert "forbids to read; check AWS_ACCESS_KEY_ID" in error_message(
+        lambda: open_store("s3://models/here").stat("key")
+    )
 
 
 def test_a_server_that_speaks_no_s3_is_said_to_be_none(serving: Callable[..., str]) -> None:
     serving(404, "")
-    assert "no such bucket or does not speak S3" in said(lambda: list(open_store("s3://models/here").entries()))
+    assert "no such bucket or does not speak S3" in error_message(
+        lambda: list(open_store("s3://models/here").entries())
+    )
 
 
 @pytest.mark.parametrize(("late", "expected"), [(3600.0, "60 minutes behind"), (-1800.0, "30 minutes ahead")])
 def test_a_wrong_clock_is_said_with_how_wrong_it_is(serving: Callable[..., str], late: float, expected: str) -> None:
     serving(403, "RequestTimeTooSkewed", late)
-    text = said(lambda: open_store("s3://models/here").read("key"))
+    text = error_message(lambda: open_store("s3://models/here").read("key"))
     assert "clock" in text
     assert any(f"{int(expected[:2]) + d}{expected[2:]}" in text for d in (-1, 0, 1))
 
@@ -169,7 +179,7 @@ def test_a_server_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StoreUnavailable):
         open_store("s3://models").read("key")
-    text = said(lambda: open_store("s3://models").read("key"))
+    text = error_message(lambda: open_store("s3://models").read("key"))
     assert "http://127.0.0.1:9 does not answer (" in text
     assert "refused" in text
     assert "AWS_ENDPOINT_URL_S3" in text
@@ -179,17 +189,19 @@ def test_missing_credentials_are_said_to_be_missing(monkeypatch: pytest.MonkeyPa
     settings(monkeypatch, "http://127.0.0.1:9", "", "")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "no complete credentials; set AWS_ACCESS_KEY_ID" in said(lambda: open_store("s3://models").read("key"))
+    assert "no complete credentials; set AWS_ACCESS_KEY_ID" in error_message(
+        lambda: open_store("s3://models").read("key")
+    )
 
 
 def test_an_address_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     settings(monkeypatch, "not an address", "key", "a-secret-key")
-    assert "refuses the AWS settings" in said(lambda: open_store("s3://models"))
+    assert "refuses the AWS settings" in error_message(lambda: open_store("s3://models"))
 
 
 def test_a_certificate_that_nobody_vouches_for_is_said(serving: Callable[..., str], tmp_path: Path) -> None:
     endpoint = serving(200, "", context=_certificate(tmp_path))
-    text = said(lambda: open_store("s3://models").read("key"))
+    text = error_message(lambda: open_store("s3://models").read("key"))
     assert text.startswith(f"{endpoint}: its certificate is not trusted (")
     assert "AWS_CA_BUNDLE" in text
 
@@ -218,7 +230,9 @@ def test_a_real_server_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint, key, bucket = real["AWS_ENDPOINT_URL_S3"], real["AWS_ACCESS_KEY_ID"], real["PCAM_TEST_BUCKET"]
     for wrong in (("nobody", "a-secret-key"), (key, "a-secret-key")):
         settings(monkeypatch, endpoint, *wrong)
-        assert "does not accept the credentials" in said(lambda: open_store(f"s3://{bucket}").write("key", b"x"))
+        assert "does not accept the credentials" in error_message(
+            lambda: open_store(f"s3://{bucket}").write("key", b"x")
+        )
     settings(monkeypatch, endpoint, key, real["AWS_SECRET_ACCESS_KEY"])
     for ask in (lambda s: s.write("key", b"x"), lambda s: s.read("key"), lambda s: list(s.entries())):
         with pytest.raises(StoreError, match="has no such bucket"):

@@ -168,7 +168,7 @@ def test_the_address_opens_the_same_store(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("", "the store's address is empty"),
         ("file://relative/path", "absolute path"),
@@ -182,8 +182,8 @@ def test_the_address_opens_the_same_store(store: Store) -> None:
         ("minio:/bucket/x", "looks like an address and is none"),
     ],
 )
-def test_an_address_that_is_none_is_refused(uri: str, said: str) -> None:
-    with pytest.raises(StoreError, match=said):
+def test_an_address_that_is_none_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
         open_store(uri)
 
 

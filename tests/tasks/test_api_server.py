@@ -152,6 +152,6 @@ def test_the_server_outlives_an_interrupt_of_the_terminal_and_ends_with_its_comm
         assert any("flow ran at" in line for line in iter(process.stdout.readline, ""))
         (server,) = psutil.Process(process.pid).children()
         os.killpg(process.pid, end)
-        said = process.stdout.read()
+        output = process.stdout.read()
     assert psutil.wait_procs([server], 20)[1] == []
-    assert "Error logging to API" not in said
+    assert "Error logging to API" not in output

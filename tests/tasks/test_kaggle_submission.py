@@ -62,7 +62,7 @@ def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error", "said"),
+    ("status", "body", "error", "message"),
     [
         (401, b"{}", SourceError, "does not accept the credentials"),
         (403, b"{}", SourceError, f"refuses a submission to {COMPETITION} .403.*rules are not accepted"),
@@ -77,10 +77,10 @@ def test_a_late_submission_may_have_a_private_score_only(signed_in: None, kaggle
     ],
 )
 def test_a_refusal_is_one_sentence(
-    signed_in: None, kaggle: Standin, file: Path, status: int, body: bytes, error: type[Exception], said: str
+    signed_in: None, kaggle: Standin, file: Path, status: int, body: bytes, error: type[Exception], message: str
 ) -> None:
     kaggle.answers, kaggle.refusal = [(status, {})] * 9, body
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         submit(file, "m")
     assert kaggle.submitted == []
 

@@ -103,13 +103,13 @@ def test_shards_give_the_table_of_the_whole_and_a_name_never_means_another(
 
 
 def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp_path: Path) -> None:
-    for words, error, said in (
+    for words, error, message in (
         (("", "champion", store.uri, 5), ConfigError, "source is empty"),
         ((str(kaggle_zip), "champion", store.uri, 0), ConfigError, "shard_size is 0"),
         ((str(kaggle_zip), "nobody", store.uri, 5), ModelError, "'nobody' is not published"),
         ((str(tmp_path / "none"), "champion", store.uri, 5), SourceError, "there is nothing here"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             plan_scoring(*words, None)
 
 
