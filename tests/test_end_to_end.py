@@ -168,7 +168,7 @@ def test_a_split_file_that_does_not_match_is_refused(home: Path, trained: str) -
 
 
 def interrupted(home: Path, pattern: str, *words: str) -> tuple[int, float, str]:
-    """`pcam train`, sent SIGTERM at the first line with that sign: its code, its seconds from there, the output."""
+    """`pcam train`, sent SIGTERM at the first line that matches: its code, its seconds from there, the output."""
     command = [*PCAM, "train", "-v", "--source", "sample", "--run", "stopped", *settings(TINY), *words]
     lines, signalled = list[str](), 0.0
     with subprocess.Popen(
