@@ -39,6 +39,10 @@ def publish(job: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
     counts = result.counts
     log.info("Scores: %s, %s patches, %s of them tumour", result.published.uri, f"{counts.patches:,}",
              f"{counts.tumour:,}")  # fmt: skip
+    if counts.unsure is None:
+        log.info("The model has no conformal quantiles, so the scores have no column decision")
+    else:
+        log.info("%s patches are unsure", f"{counts.unsure:,}")
     if counts.unreadable:
         log.warning("%s images could not be read: predictions.errors.csv beside the scores says which and why",
                     f"{counts.unreadable:,}")  # fmt: skip

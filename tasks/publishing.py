@@ -91,6 +91,7 @@ def publish(
             threshold=report.thresholds.get(report.operating_point, 0.5),
             operating_point=report.operating_point,
             thresholds=report.thresholds,
+            conformal=report.conformal,
             stage=checkpoint.stage,
             weights_sha256=checkpoint.digest,
             pack_digest=context.pack.digest,

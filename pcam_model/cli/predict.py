@@ -38,6 +38,8 @@ def predict(
 ) -> None:
     """Write the probabilities of new patches to a CSV with the columns id, probability, label and file.
 
+    A model that knows when it is unsure adds the column decision: tumour, no tumour or unsure.
+
     Images that cannot be read are listed in a second CSV beside it, and the exit code is 1.
     """
     from pcam_model.core.optional_cache import call_with_cache
@@ -59,9 +61,10 @@ def predict(
                     "threshold": metadata.threshold, "tta": predictor.tta,
                     "backend": predictor.backend_choice.name})  # fmt: skip
     else:
+        unsure = "" if counts.unsure is None else f", {counts.unsure:,} unsure"
         print(
             f"{out}: {counts.patches:,} patches, {counts.tumour:,} of them tumour (from probability "
-            f"{metadata.threshold:.4g} on), by run {metadata.run}"
+            f"{metadata.threshold:.4g} on){unsure}, by run {metadata.run}"
         )
     if counts.unreadable:
         total = counts.patches + counts.unreadable
@@ -80,6 +83,8 @@ def _notes(predictor: Any, images: Any, backend: str) -> list[str]:
     if predictor.tta != predictor.model.tta:
         calibrated = "with" if predictor.model.tta else "without"
         notes.append(f"Note: the model was calibrated {calibrated} --tta, so probabilities may be off")
+    if predictor.model.conformal is None:
+        notes.append("Note: the model has no conformal quantiles, so the CSV has no column decision")
     if images.ignored_files:
         count, first = len(images.ignored_files), images.ignored_files[0]
         notes.append(f"Note: {count:,} files that are no images are left out, as {first}")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
 from pcam_model.core.pixel_size import PCAM_MPP
@@ -43,6 +44,8 @@ class ModelMetadata(Record):
     """The rule that chose the threshold."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """The thresholds of the other operating points."""
+    conformal: ConformalQuantiles | None = None
+    """Which patches are `unsure`; None: nothing to calibrate it on, too little, or published before there was any."""
     stage: str
     """The training stage that its weights come from."""
     weights_sha256: str

@@ -10,12 +10,16 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TextIO
 
+import numpy as np
+
+from pcam_model.core.conformal import UNSURE, ConformalQuantiles
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.files import replace_file
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 
 PREDICTION_COLUMNS = ("id", "probability", "label", "file")
+DECISION_COLUMN = "decision"  # the last one, of models with conformal quantiles
 ERROR_COLUMNS = ("id", "reason", "file")
 
 
@@ -34,31 +38,48 @@ class PredictionCounts(Record):
     patches: int = 0
     tumour: int = 0
     unreadable: int = 0
+    unsure: int | None = None
+    """Of the predicted patches; None where the model has no conformal quantiles."""
 
 
 class PredictionWriter:
     """Appends rows to the two tables and counts them."""
 
-    def __init__(self, predictions: TextIO, errors: TextIO) -> None:
+    def __init__(self, predictions: TextIO, errors: TextIO, conformal: ConformalQuantiles | None = None) -> None:
         self._predictions = csv.writer(predictions, lineterminator="\n")
         self._errors = csv.writer(errors, lineterminator="\n")
-        self._predictions.writerow(PREDICTION_COLUMNS)
+        self._conformal = conformal
+        self._predictions.writerow((*PREDICTION_COLUMNS, *([DECISION_COLUMN] if conformal else [])))
         self._errors.writerow(ERROR_COLUMNS)
-        self.counts = PredictionCounts()
+        self.counts = PredictionCounts(unsure=0 if conformal else None)
 
     def add(self, rows: PredictionRows) -> None:
         """Write rows and count them."""
-        self._predictions.writerows((name, f"{chance:.9g}", label, file) for name, chance, label, file in rows.rows)
+        decisions = self._decisions(rows)
+        self._predictions.writerows(
+            (name, f"{chance:.9g}", label, file, *decision)
+            for (name, chance, label, file), decision in zip(rows.rows, decisions, strict=True)
+        )
         self._errors.writerows(rows.unreadable)
         self.counts = PredictionCounts(
             patches=self.counts.patches + len(rows.rows),
             tumour=self.counts.tumour + sum(label for _, _, label, _ in rows.rows),
             unreadable=self.counts.unreadable + len(rows.unreadable),
+            unsure=None if self.counts.unsure is None else self.counts.unsure + decisions.count((UNSURE,)),
         )
+
+    def _decisions(self, rows: PredictionRows) -> list[tuple[str, ...]]:
+        """The cells of the last column, one tuple a row; empty tuples where there is no such column."""
+        if self._conformal is None:
+            return [()] * len(rows.rows)
+        probability = np.array([chance for _, chance, _, _ in rows.rows], np.float64)
+        return [(decision,) for decision in self._conformal.decisions(probability)]
 
 
 @contextmanager
-def write_predictions(out: Path, setting: str = "") -> Iterator[PredictionWriter]:
+def write_predictions(
+    out: Path, setting: str = "", conformal: ConformalQuantiles | None = None
+) -> Iterator[PredictionWriter]:
     """A writer of the table `out`, which is replaced at the end of the block; if the block raises, it stays as it was.
 
     Images that could not be read go to `errors_path(out)`; where there are none, such a file of before is removed.
@@ -66,6 +87,7 @@ def write_predictions(out: Path, setting: str = "") -> Iterator[PredictionWriter
     Args:
         out: the table; where it is a link, the file that it points to.
         setting: the option or variable that names `out`, for messages.
+        conformal: of the model; with it the table has a last column `decision`.
 
     Raises:
         ConfigError: `out` is a folder or a device.
@@ -78,7 +100,7 @@ def write_predictions(out: Path, setting: str = "") -> Iterator[PredictionWriter
         _temporary(out) as predictions,
         _temporary(errors_path(out)) as errors,
     ):
-        writer = PredictionWriter(predictions, errors)
+        writer = PredictionWriter(predictions, errors, conformal)
         yield writer
         for file in (predictions, errors):
             file.flush()

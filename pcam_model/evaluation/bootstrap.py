@@ -81,6 +81,7 @@ class ScoredPatches:
         uncalibrated: (N,) probability before calibration.
         predicted: operating point to the predicted classes, bool (N,).
         units: what is resampled.
+        sets: bool (N, 2), whether the conformal set holds class 0 and class 1; None where there are no sets.
     """
 
     labels: Array
@@ -89,6 +90,7 @@ class ScoredPatches:
     uncalibrated: Array
     predicted: dict[str, Array]
     units: ResamplingUnits
+    sets: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Temperature and thresholds, chosen on the validation split and never reported on the patches that chose them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pcam_model.core.rng import derived_seed
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoredPatches, resampling_units
 from pcam_model.evaluation.calibration import fit_temperature
+from pcam_model.evaluation.conformal import describe_conformal, fit_quantiles
 from pcam_model.evaluation.evidence import Evidence
 from pcam_model.evaluation.operating_points import RULES, choose_threshold, fixed_threshold
 from pcam_model.evaluation.report_schema import Calibration
@@ -47,8 +48,9 @@ class _Outputs:
     units: ResamplingUnits
 
     def select(self, mask: Array) -> "_Outputs":
-        """The patches of a mask (N,); the units stay those of the whole split."""
-        return _Outputs(self.labels[mask], self.log_odds[mask], self.units)
+        """The patches of a mask (N,); the units keep the codes of the whole split."""
+        units = replace(self.units, index=self.units.index[mask])
+        return _Outputs(self.labels[mask], self.log_odds[mask], units)
 
 
 def calibrate_splits(evidence: Evidence) -> tuple[Calibration, dict[str, ScoredSplit]]:
@@ -60,12 +62,13 @@ def calibrate_splits(evidence: Evidence) -> tuple[Calibration, dict[str, ScoredS
     """
     outputs = {split: _read_outputs(split, predictions.table) for split, predictions in evidence.predictions.items()}
     points = list(dict.fromkeys([evidence.score.operating_point, *RULES]))
+    alpha = evidence.score.conformal_alpha
     calibration = _calibration(evidence, outputs, points)
     splits = {}
     for split, output in outputs.items():
         scored, method = _apply(calibration, output), calibration.method
         if split == "valid" and evidence.calibration is None:
-            scored, method = _cross_fit(output, points, evidence.seed)
+            scored, method = _cross_fit(output, points, alpha, evidence.seed)
         splits[split] = ScoredSplit(evidence.predictions[split].table.reset_index(drop=True), scored, method)
     return calibration, splits
 
@@ -89,33 +92,46 @@ def _calibration(evidence: Evidence, outputs: Mapping[str, _Outputs], points: li
             update={"thresholds": {point: known[point] for point in points if point in known}}
         )
     if "valid" in outputs:
-        return _fit(outputs["valid"], points, "chosen on the validation split")
+        return _fit(outputs["valid"], points, evidence.score.conformal_alpha, "chosen on the validation split")
     return _default_calibration(
         points, "there is no validation split to choose on, so temperature 1 and given thresholds"
     )
 
 
-def _fit(outputs: _Outputs, points: list[str], method: str) -> Calibration:
+def _fit(outputs: _Outputs, points: list[str], alpha: float, method: str = "") -> Calibration:
     temperature = fit_temperature(outputs.labels, outputs.log_odds)
     probability = metrics.sigmoid(outputs.log_odds / temperature)
     thresholds = {point: choose_threshold(point, outputs.labels, probability) for point in points}
-    return Calibration(temperature=temperature, thresholds=thresholds, method=method)
+    conformal = fit_quantiles(outputs.labels, probability, outputs.units, alpha)
+    return Calibration(
+        temperature=temperature,
+        thresholds=thresholds,
+        method=method,
+        conformal=conformal,
+        conformal_method=describe_conformal(conformal, outputs.labels, outputs.units, alpha),
+    )
 
 
 def _default_calibration(points: list[str], method: str) -> Calibration:
     """Temperature 1, and the thresholds of those operating points that are numbers; 0.5 where none is."""
     numbers = {point: threshold for point in points if (threshold := fixed_threshold(point)) is not None}
-    return Calibration(temperature=1.0, thresholds=numbers or {"0.5": 0.5}, method=method)
+    return Calibration(
+        temperature=1.0,
+        thresholds=numbers or {"0.5": 0.5},
+        method=method,
+        conformal_method="there is nothing to calibrate them on",
+    )
 
 
 def _apply(calibration: Calibration, outputs: _Outputs) -> ScoredPatches:
     probability = metrics.sigmoid(outputs.log_odds / calibration.temperature)
     predicted = {point: probability >= threshold for point, threshold in calibration.thresholds.items()}
     uncalibrated = metrics.sigmoid(outputs.log_odds)
-    return ScoredPatches(outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units)
+    sets = calibration.conformal.sets(probability) if calibration.conformal else None
+    return ScoredPatches(outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units, sets)
 
 
-def _cross_fit(outputs: _Outputs, points: list[str], seed: int) -> tuple[ScoredPatches, str]:
+def _cross_fit(outputs: _Outputs, points: list[str], alpha: float, seed: int) -> tuple[ScoredPatches, str]:
     """Calibrate each fifth of the units with what the other four fifths chose."""
     units, labels = outputs.units, outputs.labels
     folds = min(FOLDS, units.count)
@@ -125,13 +141,18 @@ def _cross_fit(outputs: _Outputs, points: list[str], seed: int) -> tuple[ScoredP
         method = f"too few {units.kind} to choose on some and report the others, so temperature 1 and given thresholds"
         return _apply(_default_calibration(points, method), outputs), method
     probability, predicted = np.empty(len(labels)), {point: np.empty(len(labels), bool) for point in points}
+    sets: Array | None = np.empty((len(labels), 2), bool)
     for held_out in (fold == k for k in range(folds)):
-        scored = _apply(_fit(outputs.select(~held_out), points, ""), outputs.select(held_out))
+        scored = _apply(_fit(outputs.select(~held_out), points, alpha), outputs.select(held_out))
         probability[held_out] = scored.probability
         for point in points:
             predicted[point][held_out] = scored.predicted[point]
+        if sets is None or scored.sets is None:
+            sets = None  # too few units beside this fold
+        else:
+            sets[held_out] = scored.sets
     method = (
         f"cross-fitted (each of {folds} folds is judged with what the other {folds - 1} chose, {units.kind} kept whole)"
     )
     uncalibrated = metrics.sigmoid(outputs.log_odds)
-    return ScoredPatches(labels, outputs.log_odds, probability, uncalibrated, predicted, units), method
+    return ScoredPatches(labels, outputs.log_odds, probability, uncalibrated, predicted, units, sets), method

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.schema import Config, Record
 from pcam_model.data.pack import Pack
@@ -29,6 +30,8 @@ class ScoreConfig(Config):
     operating_point: str = "0.5"
     """Probability from which a patch is called tumour: a number, or youden, sensitivity95 or specificity95, which are
     chosen on the validation split and reported on the test split."""
+    conformal_alpha: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the patches of each class that `decision` may get wrong; smaller means more `unsure` ones."""
 
     @field_validator("operating_point", mode="before")
     @classmethod
@@ -82,6 +85,8 @@ class Report(Record):
     """Operating point to the calibrated probability from which a patch is called tumour; published with the model."""
     operating_point: str = "0.5"
     """The configured one: a key of `thresholds`."""
+    conformal: ConformalQuantiles | None = None
+    """Calibrated on the validation split, published with the model; None where it has too few slides or patches."""
 
 
 @dataclass(frozen=True)

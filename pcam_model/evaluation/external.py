@@ -24,6 +24,7 @@ from pcam_model.training.model_io import load_model, versions
 
 NEW_SPLIT = "new"
 NOTHING_CHOSEN = "nothing was chosen on these patches: temperature, thresholds and views are the model's own"
+NO_QUANTILES = "the model was published without them"
 TRAINED_ON = "optimistic: the model was trained on a part of this very source"
 
 
@@ -70,7 +71,12 @@ def score_external(
         predictions={NEW_SPLIT: predict_split(network, loader, table, rows, score.tta, on_progress)},
         score=score,
         versions=versions(),
-        calibration=Calibration(temperature=model.temperature, thresholds=model.thresholds),
+        calibration=Calibration(
+            temperature=model.temperature,
+            thresholds=model.thresholds,
+            conformal=model.conformal,
+            conformal_method="calibrated when the model was trained" if model.conformal else NO_QUANTILES,
+        ),
     )
     return add_examples(evidence, network, model.image_size, patches) if explain else evidence
 
@@ -115,5 +121,6 @@ def score_summary(evidence: Evidence) -> dict[str, Any]:
         "uncalibrated": {name: figure["value"] for name, figure in split["uncalibrated"].items()},
         "confusion": split["confusion"],
         "operating_points": split["operating_points"],
+        "abstention": split["abstention"],
         "tta_gain": content["tta_gain"].get(NEW_SPLIT),
     }

@@ -139,5 +139,10 @@ def _exact_interval(name: str, value: float, scored: ScoredPatches, predicted: A
         "f1": tumour,
     }
     count = len(np.unique(scored.units.index[patches.get(name, rarer)]))
+    return exact_interval(value, count)
+
+
+def exact_interval(value: float, count: int) -> tuple[float, float]:
+    """The exact binomial 95 % interval of a share of 0 or 1 of `count` units."""
     bound = 0.025 ** (1 / max(count, 1))
     return (bound, 1.0) if value == 1.0 else (0.0, 1 - bound)

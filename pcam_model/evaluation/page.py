@@ -94,6 +94,7 @@ def _environment(*, autoescape: bool) -> Environment:
     }
     environment.globals |= {
         "metric_titles": metrics.METRIC_TITLES,
+        "abstention_titles": text.ABSTENTION_TITLES,
         "lower_is_better": metrics.LOWER_IS_BETTER,
         "stage_titles": style.STAGE_TITLES,
     }

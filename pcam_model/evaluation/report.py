@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pcam_model.core.conformal import decide_sets
 from pcam_model.core.errors import SplitError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.write_guard import write_guard
@@ -29,7 +30,7 @@ METRICS_KEYS = {
 }  # fmt: skip
 LONG_KEYS = {"curves", "reliability", "slides"}
 PREDICTION_COLUMNS = [
-    "id", "split", "slide", "label", "logit0", "logit1", "logit", "probability", "predicted", "pixels",
+    "id", "split", "slide", "label", "logit0", "logit1", "logit", "probability", "predicted", "decision", "pixels",
 ]  # fmt: skip
 
 
@@ -37,7 +38,8 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     """Compute a report and write its files into the folder.
 
     `report.html` (self-contained), `report.json` (its content), `metrics.json` (the metrics alone), `MODEL_CARD.md`,
-    `predictions.parquet` (id, split, slide, label, logit0, logit1, logit, probability, predicted, pixels), the figures
+    `predictions.parquet` (id, split, slide, label, logit0, logit1, logit, probability, predicted,
+    decision, pixels), the figures
     as PNG, and `submission.csv` where the source has unlabelled test patches.
 
     Raises:
@@ -63,6 +65,7 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
         temperature=content.calibration.temperature,
         thresholds=content.calibration.thresholds,
         operating_point=content.splits[content.headline_split].operating_point,
+        conformal=content.calibration.conformal,
     )
 
 
@@ -98,6 +101,7 @@ def _predictions_parquet(splits: Mapping[str, ScoredSplit]) -> bytes:
 
 def _predictions(name: str, split: ScoredSplit) -> pd.DataFrame:
     scored = split.scored
+    decisions = {} if scored.sets is None else {"decision": decide_sets(scored.sets)}
     return split.table.assign(
         split=name,
         slide=split.table["slide"].astype("string"),
@@ -105,6 +109,7 @@ def _predictions(name: str, split: ScoredSplit) -> pd.DataFrame:
         logit=scored.log_odds,
         probability=scored.probability,
         predicted=next(iter(scored.predicted.values())).astype("int8"),
+        **decisions,
     )
 
 

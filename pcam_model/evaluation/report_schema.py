@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
@@ -127,6 +128,25 @@ class SlideMetrics(Record):
     """Null where the slide has one class only."""
 
 
+class Abstention(Record):
+    """What the conformal sets bring on a split: a patch is `unsure` where its set holds both classes, or none."""
+
+    alpha: float
+    """The share of patches of each class whose set may lack it; coverage is to be 1 - alpha."""
+    coverage_no_tumour: Estimate | None
+    """Share of the patches without tumour whose set holds `no tumour`."""
+    coverage_tumour: Estimate | None
+    """Share of the patches with tumour whose set holds `tumour`."""
+    unsure: Estimate | None
+    """Share of unsure patches."""
+    unsure_no_tumour: Estimate | None
+    """Share of unsure ones among the patches without tumour."""
+    unsure_tumour: Estimate | None
+    """Share of unsure ones among the patches with tumour."""
+    accuracy_decided: Estimate | None
+    """Accuracy of the decisions; null where all patches are unsure."""
+
+
 class SplitReport(Record):
     """Everything that was measured on one split."""
 
@@ -149,6 +169,8 @@ class SplitReport(Record):
     curves: Curves
     slides: list[SlideMetrics]
     """Known slides, the least accurate first."""
+    abstention: Abstention | None = None
+    """Null where there are no conformal sets."""
 
 
 class Calibration(Record):
@@ -160,6 +182,10 @@ class Calibration(Record):
     """Operating point to the calibrated probability from which a patch is called tumour."""
     method: str = "chosen when the model was trained"
     """Where they come from."""
+    conformal: ConformalQuantiles | None = None
+    """Null where there is nothing to calibrate them on, or too little."""
+    conformal_method: str = ""
+    """What the conformal quantiles rest on, or why there are none."""
 
 
 class PackSummary(Record):

@@ -6,6 +6,7 @@ from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import CURVE_GRID
 from pcam_model.evaluation.calibration import reliability_curve
 from pcam_model.evaluation.compare import auc_difference
+from pcam_model.evaluation.conformal import measure_abstention
 from pcam_model.evaluation.cross_fit import ScoredSplit, calibrate_splits
 from pcam_model.evaluation.evidence import Evidence
 from pcam_model.evaluation.intervals import IntervalEstimates, estimate_intervals
@@ -91,6 +92,7 @@ def _split_report(split: ScoredSplit, calibration: Calibration, evidence: Eviden
         reliability=reliability_curve(scored.labels, scored.probability),
         curves=_curves(estimates),
         slides=slide_metrics(split.table, scored.probability, scored.predicted[point]),
+        abstention=measure_abstention(scored, calibration.conformal, evidence.seed),
     )
 
 

@@ -6,10 +6,25 @@ from dataclasses import dataclass
 from pcam_model.evaluation.bootstrap import FEW_SLIDES
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.evidence import EXTERNAL, SCORING_SECONDS, Example
-from pcam_model.evaluation.report_schema import Difference, Estimate, HeatInCentre, ReportContent, SplitReport
+from pcam_model.evaluation.report_schema import (
+    Calibration,
+    Difference,
+    Estimate,
+    HeatInCentre,
+    ReportContent,
+    SplitReport,
+)
 from pcam_model.evaluation.style import STAGE_TITLES
 from pcam_model.training.lr_curve import LrCurve
 
+ABSTENTION_TITLES = {
+    "coverage_no_tumour": "Coverage, no tumour",
+    "coverage_tumour": "Coverage, tumour",
+    "unsure": "Unsure",
+    "unsure_no_tumour": "Unsure, of those without tumour",
+    "unsure_tumour": "Unsure, of those with tumour",
+    "accuracy_decided": "Accuracy where not unsure",
+}
 SPLIT_TITLES = {"valid": "Validation", "test": "Test", "train": "Training", "new": "New patches"}
 CLASS_TITLES = {0: "no tumour", 1: "tumour"}
 RULE_TITLES = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
@@ -36,6 +51,7 @@ class Sentences:
         calibration: temperature, and what it says.
         no_test: a warning where there is no test split.
         generated: a warning where the patches are generated.
+        abstention: what the decisions rest on, or why there are none.
         heat: the share of the heat inside the centre.
         data: name to value of the data's description.
     """
@@ -47,6 +63,7 @@ class Sentences:
     calibration: str
     no_test: str
     generated: str
+    abstention: str
     heat: str
     data: dict[str, str]
 
@@ -62,6 +79,7 @@ def write_sentences(content: ReportContent) -> Sentences:
         calibration=_calibration(content),
         no_test=NO_TEST if content.headline_split == "valid" else "",
         generated=GENERATED if content.config.get("source", {}).get("kind") == "sample" else "",
+        abstention=_abstention(content.calibration),
         heat=_heat(content.heat_in_centre),
         data=_data(content),
     )
@@ -113,6 +131,19 @@ def _calibration(content: ReportContent) -> str:
     temperature = content.calibration.temperature
     tendency = "overconfident" if temperature > 1.02 else "underconfident" if temperature < 0.98 else "well calibrated"
     return f"temperature {temperature:.3f}, {content.calibration.method} (the network was {tendency})."
+
+
+def _abstention(calibration: Calibration) -> str:
+    quantiles, method = calibration.conformal, calibration.conformal_method
+    if quantiles is None:
+        return f"There are no decisions: {method}."
+    sentence = (
+        f"The decision is unsure where a patch could be of both classes, or of neither, by class-conditional conformal "
+        f"sets that shall hold the true class of {1 - quantiles.alpha:.0%} of the patches of each class; {method}."
+    )
+    if quantiles.unit == "patches":
+        return f"{sentence} Slides are not known, so patches of one count as independent: on new slides sets hold less."
+    return sentence
 
 
 def tta_sentence(split: str, gain: Difference, cost: Mapping[str, float | int | str]) -> str:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pcam_model.core.errors import ConfigError, ModelError, SourceError
+from pcam_model.core.model_metadata import ModelMetadata, read_metadata
 from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, concat_rows
 from pcam_model.core.schema import Record
@@ -17,7 +18,7 @@ from pcam_model.registry.backends.base import Store
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.manifest import PublishedRun, json_bytes, sha256_hex
 from pcam_model.registry.pull import resolve_run
-from pcam_model.registry.resolve import parse_run_address
+from pcam_model.registry.resolve import find_model, parse_run_address
 from pcam_model.registry.score_tables import publish_scores, read_shard, write_shard
 
 SHARD_VERSION = 1
@@ -116,8 +117,14 @@ def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringR
     metadata = {"model": run, "manifest": job.manifest_digest, "tta": job.tta, "source": Path(job.source).name}
     name = name or f"{run[:80]}-{sha256_hex(json_bytes([metadata, [shard.digest for shard in shards]]))[:12]}"
     with temporary_dir("scores") as folder:
-        published, counts = publish_scores(store, name, metadata, _read_shards(store, shards), folder)
+        conformal = model_metadata(job.model).conformal
+        published, counts = publish_scores(store, name, metadata, _read_shards(store, shards), folder, conformal)
     return ScoringResult(published=published, model=run, counts=counts)
+
+
+def model_metadata(model: str) -> ModelMetadata:
+    """The metadata of the run of an address, from the cache where it was pulled before."""
+    return read_metadata(call_with_cache(lambda cache: find_model(model, "", cache)))
 
 
 def _read_shards(store: Store, shards: Sequence[Shard]) -> Iterator[PredictionRows]:

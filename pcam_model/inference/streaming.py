@@ -40,7 +40,7 @@ def predict_to_csv(
         UnwritableError: `out` cannot be written to.
         DiskFullError: the disk is full.
     """
-    with write_predictions(out, setting="--out") as writer:
+    with write_predictions(out, setting="--out", conformal=predictor.model.conformal) as writer:
         for rows in predict_rows(predictor, images, range(len(images)), batch_size, on_progress):
             writer.add(rows)
     return writer.counts

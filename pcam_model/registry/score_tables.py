@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
@@ -34,15 +35,22 @@ def write_shard(store: Store, digest: str, shard: PredictionRows) -> None:
 
 
 def publish_scores(
-    store: Store, name: str, metadata: dict[str, Any], shards: Iterable[PredictionRows], folder: Path
+    store: Store,
+    name: str,
+    metadata: dict[str, Any],
+    shards: Iterable[PredictionRows],
+    folder: Path,
+    conformal: ConformalQuantiles | None = None,
 ) -> tuple[PublishedRun, PredictionCounts]:
     """Write the tables of all shards to a new folder and publish them under a name.
+
+    With `conformal` of the model the table of predictions has a last column `decision`.
 
     Raises:
         StoreError: other tables are published under this name.
     """
-    with write_predictions(folder / TABLE_FILE) as writer:
+    with write_predictions(folder / TABLE_FILE, conformal=conformal) as writer:
         for shard in shards:
             writer.add(shard)
-    write_atomic(folder / METADATA_FILE, json_bytes({**metadata, **writer.counts.model_dump()}))
+    write_atomic(folder / METADATA_FILE, json_bytes({**metadata, **writer.counts.model_dump(exclude_none=True)}))
     return RunStore(store, name, SCORES).publish(list_files(folder)), writer.counts
