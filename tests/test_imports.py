@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "config_docs": {"config"},
     "config_reader": {"core", "presets", "config", "config_docs"},
     "inference": {"core", "data", "training", "evaluation", "registry"},
-    "slides": {"core", "data", "inference", "registry"},
+    "slides": {"core", "data", "evaluation", "inference", "registry"},
     "check": {"core", "data", "training", "registry", "config"},
     "cli": {
         *("core", "data", "training", "evaluation", "registry", "config", "config_reader", "config_docs"),

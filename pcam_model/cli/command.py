@@ -39,7 +39,14 @@ class PcamCommand(TyperCommand):
 
 
 class PcamGroup(TyperGroup):
-    """The program `pcam`, whose help has no types of flags."""
+    """The program `pcam`, whose help has no types of flags; the name of a command may be two words."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Name, command and arguments; a name of two words, as `slides score`, goes before that of its first."""
+        name = " ".join(args[:2])
+        if len(args) > 1 and name in self.commands:
+            return name, self.commands[name], args[2:]
+        return super().resolve_command(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, --help included."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli import check, config, evaluate, predict, registry, runs, slides, train
+from pcam_model.cli import check, config, evaluate, predict, registry, runs, slide_score, slides, train
 from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
@@ -24,6 +24,7 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (config.config, TRAIN, "pcam config quick > my.yaml"),
     (predict.predict, USE, "pcam predict champion patches.zip --out predictions.csv"),
     (slides.slides, USE, "pcam slides champion slides/ --out heatmaps/"),
+    (slide_score.slide_score, USE, "pcam slides score heatmaps/ labels.csv --annotations outlines/"),
     (registry.pull, USE, "pcam pull champion model/"),
     (evaluate.score, USE, "pcam score champion other.zip --out report/"),
     (evaluate.compare, USE, "pcam compare first second"),
@@ -39,11 +40,16 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (check.check, CHECK, "pcam check --preset recipe"),
 ]
 
+# Commands whose name is not that of their function.
+NAMES: dict[Callable[..., Any], str] = {slide_score.slide_score: "slides score"}
+
 app = typer.Typer(
     cls=PcamGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES
 )
 for _function, _panel, _example in COMMANDS:
-    app.command(cls=PcamCommand, rich_help_panel=_panel, epilog=f"Example: {_example}")(with_log_options(_function))
+    app.command(NAMES.get(_function), cls=PcamCommand, rich_help_panel=_panel, epilog=f"Example: {_example}")(
+        with_log_options(_function)
+    )
 
 
 def _print_version(value: bool) -> None:

@@ -1,20 +1,16 @@
-"""Regions that a user gives in place of the tissue mask: QuPath's GeoJSON, or a picture."""
+"""Regions that a user gives in place of the tissue mask: QuPath's GeoJSON, ASAP's XML, or a picture."""
 
-import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pcam_model.core.errors import SourceError, require_package
-from pcam_model.core.log import log
+from pcam_model.core.errors import SourceError
+from pcam_model.slides.annotations import GEOJSON_SUFFIXES, XML_SUFFIXES, is_annotation_file, read_annotations
 from pcam_model.slides.geometry import LEVEL_0, Grid
 from pcam_model.slides.tiling import Mask
 
-MAX_BYTES = 256 * 2**20
-GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg")
 MAX_ASPECT_ERROR = 0.02
 
@@ -23,14 +19,14 @@ def find_region_file(path: Path, slide: str) -> Path:
     """The file itself, or in a folder the one with the slide's name. Raises SourceError where there is none."""
     if not path.is_dir():
         return path
-    for suffix in (*GEOJSON_SUFFIXES, *PICTURE_SUFFIXES):
+    for suffix in (*GEOJSON_SUFFIXES, *XML_SUFFIXES, *PICTURE_SUFFIXES):
         if (path / f"{slide}{suffix}").is_file():
             return path / f"{slide}{suffix}"
     raise SourceError(f"{path}: there is no mask of the slide {slide}; expected {slide}.geojson or {slide}.png")
 
 
 def read_region_mask(path: Path, shape: tuple[int, int], grid: Grid) -> Mask:
-    """The mask of a GeoJSON's polygons, in pixels of level 0, or of a picture's light pixels.
+    """The mask of the polygons of a GeoJSON or an ASAP XML, in pixels of level 0, or of a picture's light pixels.
 
     Args:
         path: the file; a picture shows the whole slide, in any size.
@@ -40,11 +36,11 @@ def read_region_mask(path: Path, shape: tuple[int, int], grid: Grid) -> Mask:
     Raises:
         SourceError: the file cannot be read, holds no polygon, or is a picture of another shape.
     """
-    if path.name.endswith(GEOJSON_SUFFIXES):
+    if is_annotation_file(path):
         return rasterize(read_polygons(path), shape, grid)
     try:
         with Image.open(path) as image:
-            _require_aspect(path, image.size, shape)
+            require_aspect(path, image.size, shape)
             picture = image.convert("L").resize(shape[::-1], Image.Resampling.NEAREST)
     except (OSError, Image.DecompressionBombError) as error:
         raise SourceError(f"{path}: it is no mask ({error}); expected a picture, or a .geojson of QuPath") from error
@@ -52,24 +48,12 @@ def read_region_mask(path: Path, shape: tuple[int, int], grid: Grid) -> Mask:
 
 
 def read_polygons(path: Path) -> list[Any]:
-    """The polygons of a GeoJSON file as shapely's, mended where they cross themselves.
+    """The polygons of a GeoJSON or an ASAP XML, whatever their class; see `annotations.read_annotations`.
 
     Raises:
-        SourceError: it is no GeoJSON, is larger than 256 MB, or holds no polygon.
+        SourceError: it is neither of them, or holds no polygon.
     """
-    with require_package("reading GeoJSON", extra="slides"):
-        import shapely
-        from shapely.geometry import shape as parse_geometry
-    content = _read_json(path)
-    try:
-        geometries = [parse_geometry(geometry) for geometry in _geometries(content)]
-    except Exception as error:  # shapely raises nearly anything on what is no geometry
-        raise SourceError(f"{path}: it is no GeoJSON ({type(error).__name__}: {error}); export it again") from error
-    crossed = sum(not geometry.is_valid for geometry in geometries)
-    if crossed:
-        log.warning("%s: %d outlines cross themselves and were mended", path, crossed)
-    valid = [geometry if geometry.is_valid else shapely.make_valid(geometry) for geometry in geometries]
-    polygons = [part for part in shapely.get_parts(shapely.get_parts(valid)).tolist() if part.geom_type == "Polygon"]
+    polygons = [annotation.polygon for annotation in read_annotations(path)]
     if not polygons:
         raise SourceError(f"{path}: it holds no polygon; draw the region as an annotation in QuPath and export it")
     return polygons
@@ -93,27 +77,8 @@ def rasterize(polygons: list[Any], shape: tuple[int, int], grid: Grid) -> Mask:
     return mask
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise SourceError(f"{path}: it is larger than {MAX_BYTES // 2**20} MB; export fewer objects")
-        return json.loads(content)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: it is no GeoJSON ({error}); export it again") from error
-
-
-def _geometries(content: Any) -> list[Any]:
-    """The geometries of a FeatureCollection, a list of features, a feature or a geometry."""
-    if isinstance(content, list):
-        return [geometry for item in content for geometry in _geometries(item)]
-    if content["type"] == "FeatureCollection":
-        return _geometries(content["features"])
-    return [content["geometry"] if content["type"] == "Feature" else content]
-
-
-def _require_aspect(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> None:
+def require_aspect(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Raise SourceError where a mask of `size` (width, height) does not show all of a `shape` (height, width)."""
     width, height = size
     expected = shape[1] / shape[0]
     if abs(width / height / expected - 1) > MAX_ASPECT_ERROR + 1 / min(width, height):

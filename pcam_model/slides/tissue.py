@@ -69,18 +69,19 @@ def _without_small_parts(mask: Mask, min_pixels: float) -> Mask:
 class TissueCells:
     """A `Selection` of the patches whose centre holds any tissue."""
 
-    def __init__(self, mask: Mask, grid: Grid) -> None:
-        """`mask`: bool (H, W) on the pixels of `grid`."""
+    def __init__(self, mask: Mask, grid: Grid, top: int = 0, left: int = 0) -> None:
+        """`mask`: bool (H, W) on the pixels of `grid`, from row `top` and column `left` on."""
         self._grid = grid
         self._shape = mask.shape
+        self._top, self._left = top, left
         self._sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
         np.cumsum(mask, 0, out=self._sums[1:, 1:])
         np.cumsum(self._sums[1:, 1:], 1, out=self._sums[1:, 1:])
 
     def __call__(self, tiling: Tiling, rows: Indices, columns: Indices) -> Mask:
         """Which patches have a pixel of the mask in the centre 32x32, or in their cell where the stride is larger."""
-        top, bottom = self._limits(tiling, rows, self._shape[0])
-        left, right = self._limits(tiling, columns, self._shape[1])
+        top, bottom = self._limits(tiling, rows, self._top, self._shape[0])
+        left, right = self._limits(tiling, columns, self._left, self._shape[1])
         sums = self._sums
         inside = (
             sums[bottom[:, None], right] - sums[top[:, None], right] - sums[bottom[:, None], left]
@@ -88,10 +89,10 @@ class TissueCells:
         )  # fmt: skip
         return np.asarray(inside > 0)
 
-    def _limits(self, tiling: Tiling, indices: Indices, length: int) -> tuple[Indices, Indices]:
+    def _limits(self, tiling: Tiling, indices: Indices, origin: int, length: int) -> tuple[Indices, Indices]:
         """First and last + 1 pixel of the mask under each patch's centre, along one axis."""
         side, ratio = max(tiling.stride, CENTRE), tiling.grid.downsample / self._grid.downsample
         start = indices * tiling.stride + (SIZE - side) / 2
-        first = np.floor(start * ratio).astype(np.int64)
-        last = np.ceil((start + side) * ratio).astype(np.int64)
+        first = np.floor(start * ratio).astype(np.int64) - origin
+        last = np.ceil((start + side) * ratio).astype(np.int64) - origin
         return np.clip(first, 0, length - 1), np.clip(last, 1, length)

@@ -68,9 +68,11 @@ def test_the_help_of_a_command_has_whole_sentences_and_one_example(name: str) ->
 
 @pytest.mark.parametrize("example", [example for _, _, example in COMMANDS])
 def test_an_example_is_a_command_that_is_accepted(example: str) -> None:
-    program, name, *words = shlex.split(example.partition(" > ")[0])
+    program, *words = shlex.split(example.partition(" > ")[0])
     assert program == "pcam"
-    GROUP.commands[name].make_context(name, words)
+    name, command, arguments = GROUP.resolve_command(typer.Context(GROUP), words)
+    assert command
+    command.make_context(name, arguments)
 
 
 def options(command: TyperCommand) -> dict[str, object]:
@@ -106,6 +108,13 @@ def test_the_log_level_is_taken_before_and_after_the_command(
 def test_help_shows_no_types_of_flags_and_arguments(name: str) -> None:
     text = help_text(*name.split())
     assert not any(f"<{kind}" in text for kind in ("bool", "str", "path", "list"))
+
+
+def test_a_command_of_two_words_leaves_that_of_its_first_word_as_it_is() -> None:
+    context = typer.Context(GROUP)
+    assert GROUP.resolve_command(context, ["slides", "score", "a", "b"])[::2] == ("slides score", ["a", "b"])
+    assert GROUP.resolve_command(context, ["slides", "champion", "score"])[::2] == ("slides", ["champion", "score"])
+    assert GROUP.resolve_command(context, ["slides"])[::2] == ("slides", [])
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pcam_model.core.errors import SourceError
-from pcam_model.slides import region_files
+from pcam_model.slides import annotations
 from pcam_model.slides.geometry import Grid
 from pcam_model.slides.region_files import find_region_file, read_polygons, read_region_mask
 
@@ -84,7 +84,7 @@ def test_what_is_no_region_is_refused(tmp_path: Path, content: bytes, words: str
 
 
 def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region_files, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(annotations, "MAX_BYTES", 2**20)
     (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(b" " * 2**22))
     with pytest.raises(SourceError, match="larger than 1 MB"):
         read_polygons(tmp_path / "a.geojson.gz")
