@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,8 @@ START_TIMEOUT_S, STOP_TIMEOUT_S, SIGNALS = 240, 20, (signal.SIGINT, signal.SIGTE
 @contextmanager
 def lease(keep: bool) -> Iterator[Path]:
     """The folder of a stack that runs inside: its first user starts it, the last one stops it unless it is kept."""
-    from tasks.api_server import check_api, configured_url  # `down` need not wait for Prefect's import
+    import_module("tasks.prefect_settings").import_prefect()  # which `down` need not wait for
+    from tasks.api_server import check_api, configured_url
     from tasks.server_process import client_settings
 
     url = configured_url().rstrip("/")

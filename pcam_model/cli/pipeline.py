@@ -17,7 +17,7 @@ def import_pipeline(module: str, command: str) -> ModuleType:
 
     Raises:
         MissingPackageError: this package was installed without a checkout, or the extra `pipeline` is not installed.
-        ConfigError: the user has no home folder.
+        ConfigError: the user has no home folder, or Prefect's settings cannot be read.
     """
     if not (CHECKOUT / "flows").is_dir():
         raise MissingPackageError(
@@ -28,4 +28,5 @@ def import_pipeline(module: str, command: str) -> ModuleType:
         sys.path.append(str(CHECKOUT))
     require_home(command)  # Prefect and Kaggle's client look for settings there
     with require_package(command, extra="pipeline"):
+        importlib.import_module("tasks.prefect_settings").import_prefect()
         return importlib.import_module(module)

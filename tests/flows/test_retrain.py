@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from patch_sets import make_patch_set
-from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
@@ -131,9 +132,9 @@ def test_a_better_challenger_takes_over_with_its_figures_and_reason(
     assert channel.run == better.challenger
     assert channel.history[-1].message == better.reason
     assert find_decision(store, better.challenger, weak.challenger) == better.model_dump(mode="json")
-    shown = Artifact.get("decision")
-    assert shown is not None
-    assert better.reason in str(shown.data)
+    with get_client(sync_client=True) as client:
+        shown = client.read_artifacts(artifact_filter=ArtifactFilter(key={"any_": ["decision"]}))
+    assert any(better.reason in str(artifact.data) for artifact in shown)
 
 
 def shuffled(home: Path, champion: str, store: Store) -> None:
