@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,14 @@ def replace_file(temporary: Path, path: Path) -> None:
     """Rename a temporary file to `path`, with the access rights of a new file under the process's umask."""
     temporary.chmod(0o666 & ~_umask())
     temporary.replace(path)
+
+
+def special_kind(status: os.stat_result) -> str:
+    """What a file is that is neither a plain file nor a folder, as in "a symbolic link"; empty where it is one."""
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return ""
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

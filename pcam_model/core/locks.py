@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pcam_model.core.errors import BusyError, UnwritableError
+from pcam_model.core.files import special_kind
 
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # of a network file system without a lock service
 
@@ -24,9 +25,10 @@ def file_lock(path: Path, timeout: float = -1, remove: bool = False) -> Iterator
 
     Raises:
         BusyError: another process holds it for longer than `timeout`.
-        UnwritableError: the file system has no locks.
+        UnwritableError: the file system has no locks, or `path` is a link, a pipe or a device, which is not opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_special(path)
     try:
         with FileLock(path, timeout=timeout):
             try:
@@ -44,3 +46,12 @@ def file_lock(path: Path, timeout: float = -1, remove: bool = False) -> Iterator
             "or mount this one with locks",
             path.parent,
         ) from error
+
+
+def _refuse_special(path: Path) -> None:
+    try:
+        kind = special_kind(path.lstat())
+    except FileNotFoundError:
+        return
+    if kind:
+        raise UnwritableError(f"{path} is {kind}, expected a lock file; remove it", path.parent)

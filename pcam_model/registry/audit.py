@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pcam_model.core.errors import ModelError, PcamError
+from pcam_model.core.errors import ModelError, PcamError, StoreError
 from pcam_model.core.schema import Record
-from pcam_model.registry.backends.base import NotFound, Store
+from pcam_model.registry.backends.base import NotFound, Store, StoreUnavailable
 from pcam_model.registry.channel_history import Channel, full_history
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import LISTING_FILE, read_dataset
@@ -59,9 +59,9 @@ def _verify_channel(store: Store, channel: Channel) -> None:
 
 def _verify_files(store: Store, prefix: str, listing: str, read_files: Callable[[], Files]) -> Iterator[AuditFinding]:
     """Missing and damaged files of a listing; none where there is no listing, as then the upload is unfinished."""
-    if store.stat(prefix + listing) is None:
-        return
     try:
+        if store.stat(prefix + listing) is None:
+            return
         files = read_files()
     except PcamError as error:
         yield AuditFinding(key=prefix + listing, problem=str(error))
@@ -82,8 +82,14 @@ def _difference(store: Store, key: str, expected: FileRecord) -> str:
         for block in store.blocks(key):
             digest.update(block)
             size += len(block)
+            if size > expected.size:
+                return f"more than its {expected.size:,} bytes"
     except NotFound:
         return "missing"
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        return str(error)
     if size != expected.size:
         return f"{size:,} bytes instead of {expected.size:,}"
     return "" if digest.hexdigest() == expected.sha256 else "another SHA-256 than published"

@@ -8,6 +8,7 @@ from typing import Protocol
 from pcam_model.core.errors import BusyError, StoreError
 
 MAX_KEY_LENGTH = 900
+MAX_READ_BYTES = 1 << 28  # of an object that is read whole: a record, a manifest, a stage's metrics
 
 
 class NotFound(StoreError):
@@ -51,10 +52,10 @@ class Store(Protocol):
         """The address that `open_store` takes."""
 
     def read(self, key: str) -> bytes:
-        """The content of a small object. Raises NotFound."""
+        """The content of a small object. Raises NotFound, StoreError for more than MAX_READ_BYTES."""
 
     def get(self, key: str) -> tuple[bytes, str]:
-        """The content of a small object and its etag. Raises NotFound."""
+        """The content of a small object and its etag. Raises NotFound, StoreError for more than MAX_READ_BYTES."""
 
     def blocks(self, key: str, start: int = 0) -> Iterator[bytes]:
         """The content of an object of any size in blocks, from byte `start` on. Raises NotFound."""
@@ -104,3 +105,11 @@ def validate_key(key: str) -> str:
             "parts and without .."
         )
     return key
+
+
+def too_large(address: str) -> StoreError:
+    """The error of an object that is read whole and has more than MAX_READ_BYTES."""
+    return StoreError(
+        f"{address} has more than {MAX_READ_BYTES:,} bytes, expected a small record; it was not read: it is damaged, or "
+        "not written by pcam; restore it from a backup, or delete it"
+    )

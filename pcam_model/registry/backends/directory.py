@@ -11,7 +11,14 @@ from pcam_model.core.errors import StoreError
 from pcam_model.core.files import save_blocks, sha256, write_atomic
 from pcam_model.core.locks import file_lock
 from pcam_model.core.write_guard import write_guard
-from pcam_model.registry.backends.base import Conflict, Entry, NotFound, validate_key
+from pcam_model.registry.backends.base import MAX_READ_BYTES, Conflict, Entry, NotFound, too_large, validate_key
+from pcam_model.registry.backends.plain_files import (
+    open_plain,
+    plain_entries,
+    plain_keys,
+    require_plain,
+    unlink_plain,
+)
 
 BLOCK_BYTES = 1 << 20
 SETTING = "PCAM_STORE or --store"
@@ -19,7 +26,11 @@ NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DirectoryStore:
-    """A store in a folder: a key is a path below it; hidden files (locks, temporary files) are no objects."""
+    """A store in a folder: a key is a path below it; hidden files (locks, temporary files) are no objects.
+
+    No symbolic link below the folder is followed, nor a pipe or a device opened: what reads or writes through one raises
+    StoreError, and listings leave it out with a warning.
+    """
 
     def __init__(self, root: Path) -> None:
         """`root` is made when the first object is written."""
@@ -37,7 +48,10 @@ class DirectoryStore:
     def get(self, key: str) -> tuple[bytes, str]:
         """See `Store.get`."""
         with self._open(key) as file:
-            return file.read(), _etag(file)
+            content = file.read(MAX_READ_BYTES + 1)
+            if len(content) > MAX_READ_BYTES:
+                raise too_large(f"{self.uri}/{key}")
+            return content, _etag(file)
 
     def blocks(self, key: str, start: int = 0) -> Iterator[bytes]:
         """See `Store.blocks`."""
@@ -48,29 +62,31 @@ class DirectoryStore:
 
     def write(self, key: str, content: bytes, *, only_if_absent: bool = False, only_if: str | None = None) -> str:
         """See `Store.write`; a lock on the folder makes condition and write one step."""
-        path = self._path(key)
         with self._write_guard(key), self._lock():
+            path = self._plain_path(key)
             current = self.stat(key)
             if only_if_absent and current is not None:
                 raise Conflict(f"{self.uri}/{key} exists already, written by another process; read it and try again")
             if only_if is not None and (current is None or current.etag != only_if):
                 raise Conflict(f"{self.uri}/{key} has changed since it was read; read it and try again")
             write_atomic(path, content)
-            with path.open("rb") as file:
+            with open_plain(self.root, key) as file:
                 return _etag(file)
 
     def upload(self, key: str, path: Path) -> str:
         """See `Store.upload`."""
         with path.open("rb") as source, self._write_guard(key):
-            return save_blocks(iter(lambda: source.read(BLOCK_BYTES), b""), self._path(key), durable=True)
+            return save_blocks(iter(lambda: source.read(BLOCK_BYTES), b""), self._plain_path(key), durable=True)
 
     def matches(self, key: str, path: Path) -> bool:
         """See `Store.matches`; by SHA-256."""
-        stored = self._path(key)
-        with self._translate_errors(key):
-            if not stored.is_file() or stored.stat().st_size != path.stat().st_size:
-                return False
-            return sha256(stored) == sha256(path)
+        try:
+            with self._open(key) as stored:
+                if os.fstat(stored.fileno()).st_size != path.stat().st_size:
+                    return False
+                return hashlib.file_digest(stored, "sha256").hexdigest() == sha256(path)
+        except NotFound:
+            return False
 
     def download(self, key: str, path: Path) -> str:
         """See `Store.download`."""
@@ -78,9 +94,9 @@ class DirectoryStore:
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store.entries`."""
-        start = self.root / prefix.rpartition("/")[0]
+        folder, slash, _ = prefix.rpartition("/")
         with self._translate_errors(prefix):
-            keys = [path.relative_to(self.root).as_posix() for path in _visible_files(start)]
+            keys = list(plain_keys(self.root, folder + slash))
         for key in sorted(key for key in keys if key.startswith(prefix)):
             entry = self.stat(key)
             if entry is not None:
@@ -88,18 +104,16 @@ class DirectoryStore:
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """See `Store.folders`."""
-        start, names = self.root / prefix, list[str]()
         with self._translate_errors(prefix):
-            if start.is_dir():
-                folders = (path.name for path in start.iterdir() if path.is_dir() and not path.name.startswith("."))
-                names = [name for name in folders if any(_visible_files(start / name))]
+            folders = [each.name for each in plain_entries(self.root, prefix) if each.is_dir]
+            names = [name for name in folders if any(plain_keys(self.root, f"{prefix}{name}/"))]
         yield from sorted(names)
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
         with self._translate_errors(key):
             try:
-                with self._path(key).open("rb") as file:
+                with open_plain(self.root, validate_key(key)) as file:
                     status = os.fstat(file.fileno())
                     return Entry(key, status.st_size, _etag(file), status.st_mtime)
             except NO_FILE:
@@ -108,21 +122,17 @@ class DirectoryStore:
     def delete(self, key: str) -> None:
         """See `Store.delete`; folders that become empty are removed."""
         with self._write_guard(key), self._lock():
-            path = self._path(key)
-            path.unlink(missing_ok=True)
-            for folder in path.relative_to(self.root).parents[:-1]:
-                try:
-                    (self.root / folder).rmdir()
-                except OSError:
-                    break
+            unlink_plain(self.root, validate_key(key))
 
-    def _path(self, key: str) -> Path:
-        return self.root / validate_key(key)
+    def _plain_path(self, key: str) -> Path:
+        """The path to write an object to. Raises StoreError where it leads through a link."""
+        require_plain(self.root, validate_key(key))
+        return self.root / key
 
     def _open(self, key: str) -> BinaryIO:
         with self._translate_errors(key):
             try:
-                return self._path(key).open("rb")
+                return open_plain(self.root, validate_key(key))
             except NO_FILE:
                 raise NotFound(f"{self.uri} has no object {key}; `pcam runs` lists the store's runs") from None
 
@@ -144,19 +154,6 @@ class DirectoryStore:
                 f"{self.uri}: the store's folder refuses {key or 'to be listed'} ({reason}); make it a folder that "
                 "you may use"
             ) from error
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden, nor in a hidden folder."""
-    for parent, folders, files in os.walk(folder, onerror=_raise_unless_missing):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    """What cannot be listed is not taken for empty; a folder that is not there (any more) is."""
-    if not isinstance(error, NO_FILE):
-        raise error
 
 
 def _etag(file: BinaryIO) -> str:

@@ -15,7 +15,14 @@ from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.errors import StoreError
 from pcam_model.core.files import md5, save_blocks, sha256
 from pcam_model.core.retry import retry_call
-from pcam_model.registry.backends.base import Conflict, Entry, StoreUnavailable, validate_key
+from pcam_model.registry.backends.base import (
+    MAX_READ_BYTES,
+    Conflict,
+    Entry,
+    StoreUnavailable,
+    too_large,
+    validate_key,
+)
 from pcam_model.registry.backends.s3_client import MAX_CONCURRENCY, s3_client
 from pcam_model.registry.backends.s3_errors import MISSING_OBJECT, error_code, not_s3, translate_errors
 
@@ -138,7 +145,7 @@ class S3Store:
         def get() -> tuple[bytes, str]:
             with self._translate_errors(key, "read"):
                 answer = self.client.get_object(**self._address(key), **options)
-                return answer["Body"].read(), self._etag(answer)
+                return self._read_body(key, answer["Body"]), self._etag(answer)
 
         try:
             return retry_call(
@@ -151,6 +158,16 @@ class S3Store:
             if _is_failed_condition(error):
                 raise StoreError(f"{self.uri}/{key} was replaced while it was read; read it again") from error
             raise
+
+    def _read_body(self, key: str, body: Any) -> bytes:
+        """All of an answer's bytes; read to its end, where botocore compares them with the declared length."""
+        content = bytearray()
+        while block := body.read(BLOCK_BYTES):
+            content += block
+            if len(content) > MAX_READ_BYTES:
+                body.close()
+                raise too_large(f"{self.uri}/{key}")
+        return bytes(content)
 
     def _put_object(self, key: str, content: bytes, **condition: str) -> str:
         digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
