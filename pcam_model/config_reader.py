@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from pydantic import ValidationError
 
 from pcam_model.config import TrainConfig
 from pcam_model.config_docs import key_docs
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.paths import resolve_store_uri
+from pcam_model.core.yaml_text import MAX_YAML_BYTES, parse_yaml
 from pcam_model.presets import PresetName, preset_keys
 
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
@@ -141,8 +141,9 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        keys = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8") as file:
+            keys = parse_yaml(file.read(MAX_YAML_BYTES + 1))
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"the config {path} cannot be read ({reason}); give a YAML file like the one that `pcam config` prints"
@@ -157,8 +158,8 @@ def _parse_setting(text: str) -> dict[str, Any]:
     if not equals or not name.strip():
         raise ConfigError(f"--set {text!r} is not a setting; write a key and its value, as in finetune.epochs=3")
     try:
-        nested: Any = yaml.safe_load(value) if value else ""
-    except yaml.YAMLError:
+        nested: Any = parse_yaml(value) if value else ""
+    except ValueError:
         nested = value
     for key in reversed(name.strip().split(".")):
         nested = {key: nested}

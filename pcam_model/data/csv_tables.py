@@ -9,6 +9,8 @@ import pandas as pd
 
 from pcam_model.core.errors import ConfigError, SourceError
 
+MAX_LINE_LENGTH, MAX_COLUMNS = 1 << 16, 1000
+
 
 def read_csv_text(content: bytes) -> pd.DataFrame:
     """A CSV as a table of strings: names in lower case, nothing around names and values, no empty lines.
@@ -19,6 +21,7 @@ def read_csv_text(content: bytes) -> pd.DataFrame:
         ValueError: it is no CSV; the reason, without the file's name.
     """
     text, separator = _split_separator(_decode(content))
+    _check_limits(text, separator)
     try:
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (ValueError, pd.errors.ParserError) as error:
@@ -29,6 +32,16 @@ def read_csv_text(content: bytes) -> pd.DataFrame:
     table = table.apply(lambda column: column.str.strip())
     filled: pd.DataFrame = table[(table != "").any(axis=1)].reset_index(drop=True)
     return filled
+
+
+def _check_limits(text: str, separator: str) -> None:
+    """Raise ValueError for lines on which pandas would spend minutes, or all memory."""
+    for number, line in enumerate(io.StringIO(text), 1):
+        if len(line) > MAX_LINE_LENGTH or line.count(separator) >= MAX_COLUMNS:
+            raise ValueError(
+                f"its line {number:,} has {len(line):,} characters and {line.count(separator) + 1:,} columns; expected "
+                f"{MAX_LINE_LENGTH:,} characters and {MAX_COLUMNS:,} columns at most"
+            )
 
 
 def _decode(content: bytes) -> str:

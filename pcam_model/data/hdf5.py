@@ -17,6 +17,8 @@ from pcam_model.data.official_files import OfficialSplit, find_splits, gunzip, v
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 MAX_LABEL_BYTES = 1 << 26
+LINK_KINDS = {h5py.SoftLink: "a soft link", h5py.ExternalLink: "an external link"}
+MAX_LABELS = 1 << 26  # PCam's largest file has 262,144
 # Chunks may hold many patches: a cache of this size has each decompressed about once.
 CHUNK_CACHE_BYTES = 1 << 26
 
@@ -98,6 +100,8 @@ class Hdf5Patches:
     def _checked_count(self, expected: int | None) -> int:
         shape, dtype = self.data.shape, self.data.dtype
         count = int(shape[0]) if expected is None and shape else expected or 0
+        if count > MAX_LABELS:
+            raise SourceError(f"{self.path}: x has {count:,} rows; expected {MAX_LABELS:,} at most; give another file")
         if shape != (count, SIZE, SIZE, 3) or dtype != np.uint8:
             rows, unit = ("N", "row") if expected is None else (expected, "label")
             raise SourceError(
@@ -136,8 +140,15 @@ def open_hdf5(path: Path | io.BytesIO, **options: int) -> h5py.File:
 
 
 def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """The dataset of this name. Raises SourceError where there is none."""
+    """The dataset of this name. Raises SourceError where there is none, or its values lie in other files."""
+    link = file.get(name, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise _of_other_files(path, name, f"is {LINK_KINDS.get(type(link), 'a link')}")
     dataset = file.get(name)
+    if isinstance(dataset, h5py.Dataset) and dataset.is_virtual:
+        raise _of_other_files(path, name, "is a virtual dataset")
+    if isinstance(dataset, h5py.Dataset) and dataset.external:
+        raise _of_other_files(path, name, "has external storage")
     if not isinstance(dataset, h5py.Dataset):
         raise SourceError(
             f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; is it PCam's file?"
@@ -145,11 +156,24 @@ def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     return dataset
 
 
+def _of_other_files(path: Path, name: str, kind: str) -> SourceError:
+    return SourceError(
+        f"{path}: its dataset {name} {kind}, whose values may lie in any other file; expected values in the file "
+        f"itself; write them into a new file (with h5py: new[{name!r}] = old[{name!r}][:]), and give that one"
+    )
+
+
 def read_labels(path: Path) -> Labels:
     """The labels of one split (N,), 0 or 1."""
     source = gunzip(path, None, MAX_LABEL_BYTES) if is_packed(path) else path
     with open_hdf5(source) as file:
-        labels = np.asarray(get_dataset(file, path, "y")).reshape(-1)
+        dataset = get_dataset(file, path, "y")
+        if dataset.size is None or dataset.size > MAX_LABELS or dataset.dtype.kind not in "biuf":
+            raise SourceError(
+                f"{path}: y is {dataset.dtype} {dataset.shape}; expected one number a patch, {MAX_LABELS:,} at most; "
+                "give PCam's labels, or another file of them"
+            )
+        labels = np.asarray(dataset).reshape(-1)
     wrong = np.flatnonzero((labels != 0) & (labels != 1))
     if len(wrong) or not len(labels):
         raise SourceError(f"{path}: label {labels[wrong[:1]]} in row {wrong[:1]} of {len(labels):,}; expected 0 or 1")
@@ -159,7 +183,9 @@ def read_labels(path: Path) -> Labels:
 def read_slides(path: Path, labels: Labels) -> list[str]:
     """The slide of each patch of one split, from its meta file, whose labels must be the same as `labels`."""
     try:
-        rows = pd.read_csv(path)
+        if path.stat().st_size > MAX_LABEL_BYTES:
+            raise ValueError(f"it has more than {MAX_LABEL_BYTES:,} bytes")
+        rows = pd.read_csv(path, usecols=["wsi", "center_tumor_patch"])
         slides, meta_labels = rows["wsi"].astype(str).tolist(), rows["center_tumor_patch"].astype(int).to_numpy()
     except (ValueError, KeyError, OSError) as error:
         raise SourceError(f"{path}: no slides can be read from it ({error}); expected PCam's meta CSV") from error

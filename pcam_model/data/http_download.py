@@ -10,10 +10,12 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
-from pcam_model.core.errors import SourceError, TransientError
+from pcam_model.core.errors import DiskFullError, SourceError, TransientError
 from pcam_model.core.files import md5
 from pcam_model.core.retry import retry_call
+from pcam_model.core.write_guard import FULL, require_disk_space
 
+MAX_FILE_BYTES = 1 << 34  # PCam's largest, unpacked, has 7.2e9 bytes
 MAX_FAILURES = 8  # attempts in a row that bring no byte
 BLOCK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
@@ -31,7 +33,7 @@ class BusyServerError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def download(url: str, path: Path, md5s: frozenset[str] = frozenset()) -> bool:
+def download(url: str, path: Path, md5s: frozenset[str] = frozenset(), max_bytes: int = MAX_FILE_BYTES) -> bool:
     """Download a file to `path`, where it appears complete; False where the server does not have it (404).
 
     What an earlier process left in `<name>.part` is resumed where an MD5 can tell whether it belongs to the file.
@@ -40,17 +42,25 @@ def download(url: str, path: Path, md5s: frozenset[str] = frozenset()) -> bool:
         url: the file's address.
         path: where it is put.
         md5s: the MD5s that it may have; any where there are none.
+        max_bytes: the size that it may have.
 
     Raises:
-        SourceError: the server refuses, or what it sends has another MD5, twice.
+        SourceError: the server refuses, or what it sends is larger, or has another MD5, twice.
+        DiskFullError: it does not fit on the disk; without MD5s, nothing is left.
         TransientError: the server cannot be reached, or breaks off, after several attempts.
     """
     part = path.with_name(f"{path.name}.part")
     if not md5s:
         part.unlink(missing_ok=True)
     for is_last in (False, True):
-        if not _Transfer(url, part).run():
-            return False
+        try:
+            if not _Transfer(url, part, max_bytes).run():
+                return False
+        except (OSError, DiskFullError) as error:
+            is_full = isinstance(error, DiskFullError) or error.errno in FULL
+            if is_full and not md5s:  # it could not be resumed
+                part.unlink(missing_ok=True)
+            raise
         actual = md5(part)
         if not md5s or actual in md5s:
             part.replace(path)
@@ -65,11 +75,15 @@ def download(url: str, path: Path, md5s: frozenset[str] = frozenset()) -> bool:
     raise AssertionError("unreachable")
 
 
+class TooLargeError(Exception):
+    """The body of an answer is larger than the file may be."""
+
+
 class _Transfer:
     """The requests that bring one file into `part`."""
 
-    def __init__(self, url: str, part: Path) -> None:
-        self.url, self.part = url, part
+    def __init__(self, url: str, part: Path, max_bytes: int) -> None:
+        self.url, self.part, self.max_bytes = url, part, max_bytes
         self.etag = ""
         self.failures = 0
 
@@ -97,7 +111,14 @@ class _Transfer:
         with pool.request("GET", self.url, headers=range_headers(size, self.etag), preload_content=False) as response:
             if response.status in (200, 206):
                 self.etag = response.headers.get("ETag", "")
-                append_body(response, self.part, size)
+                try:
+                    append_body(response, self.part, size, self.max_bytes)
+                except TooLargeError as error:
+                    self.part.unlink(missing_ok=True)
+                    raise SourceError(
+                        f"{self.url}: {error}, expected {self.max_bytes:,} at most; this is another file; correct the "
+                        "address"
+                    ) from None
                 return True
             if response.status == 404:
                 return False
@@ -118,15 +139,26 @@ class _Transfer:
         return min(backoff(self.failures) if requested is None else requested, MAX_WAIT_S)
 
 
-def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int) -> None:
-    """Append the requested range, from byte `size` on, or start again where the server sends the whole file."""
+def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int, max_bytes: int = MAX_FILE_BYTES) -> None:
+    """Append the requested range, from byte `size` on, or start again where the server sends the whole file.
+
+    Raises:
+        TooLargeError: the file has more than `max_bytes`.
+        DiskFullError: the disk has less room than the server's declared length.
+    """
     is_range = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
     if response.status == 206 and not is_range:
         part.unlink(missing_ok=True)
         raise HTTPError(f"the server sent another range than the one from byte {size:,} on")
+    declared = int(length) if (length := response.headers.get("Content-Length", "")).isdecimal() else 0
+    if declared + (size if is_range else 0) > max_bytes:
+        raise TooLargeError(f"the server announces {declared:,} bytes")
     with part.open("ab" if is_range else "wb") as file:
+        require_disk_space(part.parent, declared, "the download")
         for block in response.stream(BLOCK_BYTES, decode_content=False):
             file.write(block)
+            if file.tell() > max_bytes:
+                raise TooLargeError(f"the server sends more than {max_bytes:,} bytes without end")
         file.flush()
         os.fsync(file.fileno())
 

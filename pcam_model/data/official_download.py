@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.locks import file_lock
 from pcam_model.core.write_guard import write_guard
+from pcam_model.data.container import MAX_TABLE_BYTES
 from pcam_model.data.hdf5_names import PREFIX
-from pcam_model.data.http_download import download
+from pcam_model.data.http_download import MAX_FILE_BYTES, download
 from pcam_model.data.official_files import PUBLISHED_MD5
 
 
@@ -47,7 +48,8 @@ def _fetch_file(base: str, folder: Path, name: str, verify_md5: bool) -> None:
     """Download one file, packed or unpacked, where the server has it and the folder has not."""
     packed = f"{PREFIX}_{name}"
     md5s = frozenset(PUBLISHED_MD5[name] if verify_md5 else ())
+    max_bytes = MAX_FILE_BYTES if "_x." in name else MAX_TABLE_BYTES
     for file in dict.fromkeys((packed, packed.removesuffix(".gz"))):
         target = folder / file
-        if target.exists() or download(f"{base}/{file}", target, md5s):
+        if target.exists() or download(f"{base}/{file}", target, md5s, max_bytes):
             return

@@ -110,6 +110,6 @@ def validate_key(key: str) -> str:
 def too_large(address: str) -> StoreError:
     """The error of an object that is read whole and has more than MAX_READ_BYTES."""
     return StoreError(
-        f"{address} has more than {MAX_READ_BYTES:,} bytes, expected a small record; it was not read: it is damaged, or "
-        "not written by pcam; restore it from a backup, or delete it"
+        f"{address} has more than {MAX_READ_BYTES:,} bytes, expected a small record; it was not read: it is damaged, "
+        "or not written by pcam; restore it from a backup, or delete it"
     )

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +29,7 @@ NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 class DirectoryStore:
     """A store in a folder: a key is a path below it; hidden files (locks, temporary files) are no objects.
 
-    No symbolic link below the folder is followed, nor a pipe or a device opened: what reads or writes through one raises
+    No symbolic link below the folder is followed, no pipe or device opened: what reads or writes through one raises
     StoreError, and listings leave it out with a warning.
     """
 
@@ -129,7 +130,7 @@ class DirectoryStore:
         require_plain(self.root, validate_key(key))
         return self.root / key
 
-    def _open(self, key: str) -> BinaryIO:
+    def _open(self, key: str) -> BufferedReader:
         with self._translate_errors(key):
             try:
                 return open_plain(self.root, validate_key(key))

@@ -5,8 +5,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from pcam_model.core.errors import StoreError
 from pcam_model.core.files import special_kind
@@ -24,7 +25,7 @@ class PlainEntry(NamedTuple):
     is_dir: bool
 
 
-def open_plain(root: Path, key: str) -> BinaryIO:
+def open_plain(root: Path, key: str) -> BufferedReader:
     """The open file at `root/key`; `root` itself may be a link.
 
     Raises:
