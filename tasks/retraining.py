@@ -12,6 +12,7 @@ from pcam_model.core.schema import Record
 from pcam_model.data.pack import Pack
 from pcam_model.evaluation import promotion_gate
 from pcam_model.evaluation.compare import auc_difference
+from pcam_model.evaluation.domains import domain_differences
 from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.registry import channels
 from pcam_model.registry.decisions import find_decision, save_decision
@@ -91,7 +92,8 @@ def compare(workspace: Workspace, state: RetrainState, pack: Pack, promotion: Pr
         with progress(f"comparing, {run}") as on_progress:
             model = find_model(f"{workspace.store}/runs/{run}", workspace.store, cache_dir())
             tables[run] = promotion_gate.predict_rows(model, pack, rows, on_progress)
-    return promotion_gate.decide(promotion, auc_difference(tables, seed), len(rows), left_out)
+    domains = domain_differences(tables, seed)
+    return promotion_gate.decide(promotion, auc_difference(tables, seed), len(rows), left_out, domains)
 
 
 @step("decision", hours=1)
@@ -110,10 +112,14 @@ def apply_decision(workspace: Workspace, state: RetrainState, decision: Decision
 def report_decision(decision: Decision) -> None:
     """Log the decision, and show it on the flow run's page."""
     log.info("Decision: %s: %s", decision.verdict, decision.reason)
-    rows = decision.model_dump(mode="json", exclude={"reason", "difference"})
+    rows = decision.model_dump(mode="json", exclude={"reason", "difference", "domains"})
     if decision.difference:
         values = decision.difference.model_dump(mode="json").items()
         rows |= {f"difference.{name}": value for name, value in values if not isinstance(value, dict)}
+    rows |= {
+        f"difference in {name}": f"{each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f}, {each.units:,} {each.unit})"
+        for name, each in decision.domains.items()
+    }
     lines = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
     text = f"# {decision.verdict.capitalize()}\n\n{decision.reason}.\n\n| | |\n|---|---|\n{lines}"
     show_text("decision", text, "The decision on the challenger")

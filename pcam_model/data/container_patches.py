@@ -33,10 +33,14 @@ class ContainerPatches:
 
 
 def make_table(
-    ids: Sequence[str], labels: Sequence[int | None], origins: Sequence[str], members: Sequence[str]
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    origins: Sequence[str],
+    members: Sequence[str],
+    domains: Sequence[str | None] | None = None,
 ) -> pd.DataFrame:
-    """A source's table: columns id, label (Int8), slide (None), origin and member."""
-    return pd.DataFrame(
+    """A source's table: columns id, label (Int8), slide (None), origin and member, and domain where it is given."""
+    table = pd.DataFrame(
         {
             "id": pd.Series(ids, dtype=object),
             "label": pd.array(list(labels), dtype="Int8"),
@@ -45,6 +49,7 @@ def make_table(
             "origin": pd.Series(origins, dtype=object),
         }
     )
+    return table if domains is None else table.assign(domain=pd.Series(domains, dtype=object))
 
 
 def no_labels_message(path: Path, names: Sequence[str]) -> str:

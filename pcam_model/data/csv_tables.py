@@ -60,8 +60,18 @@ def _split_separator(text: str) -> tuple[str, str]:
     return text, max(",;\t|", key=first.count)
 
 
-def read_slide_map(path: Path) -> "pd.Series[str]":
-    """Slides by patch id. Raises ConfigError where there is no file, SourceError where it is no slide map."""
+def known_domains(table: pd.DataFrame) -> "pd.Series[str]":
+    """The column `domain` of a table of strings, None where it is empty."""
+    return table["domain"].astype(object).where(table["domain"] != "", None)
+
+
+def read_slide_map(path: Path) -> pd.DataFrame:
+    """Columns slide and, where the table has it, domain, by patch id.
+
+    Raises:
+        ConfigError: there is no such file.
+        SourceError: it is no slide map.
+    """
     if not path.is_file():
         raise ConfigError(f"source.slides is {path}, but there is no such file; give a CSV with the columns id,wsi")
     try:
@@ -70,10 +80,12 @@ def read_slide_map(path: Path) -> "pd.Series[str]":
         raise SourceError(f"{path}: it cannot be read as a CSV ({error}); expected the columns id,wsi") from error
     if not {"id", "wsi"} <= set(table.columns):
         raise SourceError(f"{path}: its columns are {','.join(table.columns)}; expected id,wsi")
-    table = table[table["wsi"] != ""].drop_duplicates(["id", "wsi"])
+    columns = [name for name in ("id", "wsi", "domain") if name in table]
+    table = table[table["wsi"] != ""].drop_duplicates(columns)
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise SourceError(
-            f"{path}: it gives {repeated.iat[0]} two slides; a patch is from one; remove one of the lines"
+            f"{path}: it gives {repeated.iat[0]} two slides or domains; a patch is from one; remove one of the lines"
         )
-    return table.set_index("id")["wsi"]
+    slides = table.set_index("id").rename(columns={"wsi": "slide"})
+    return slides[["slide"]].assign(domain=known_domains(slides)) if "domain" in slides else slides[["slide"]]

@@ -11,7 +11,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.core.log import log
 from pcam_model.data.container import MAX_TABLE_BYTES, Container
 from pcam_model.data.container_patches import ContainerPatches, make_table, no_labels_message
-from pcam_model.data.csv_tables import read_csv_text
+from pcam_model.data.csv_tables import known_domains, read_csv_text
 from pcam_model.data.file_names import LABELS_FILE, class_of, is_image, split_of
 from pcam_model.data.image import PatchError
 from pcam_model.data.label_ids import match_ids
@@ -45,9 +45,11 @@ class KagglePatches(ContainerPatches):
                 f"{path}: {LABELS_FILE} holds no patches; expected lines such as ID,0 and ID,1, and an image for each"
             )
         ids = [str(each) for each in (*train.index, *test.index)]
-        all_labels = [*labels[train.index].tolist(), *[None] * len(test)]
+        labels = labels.loc[train.index]
+        all_labels = [*labels["label"].tolist(), *[None] * len(test)]
+        domains = [*labels["domain"].tolist(), *[None] * len(test)] if "domain" in labels else None
         origins = ["train"] * len(train) + ["test"] * len(test)
-        super().__init__(container, make_table(ids, all_labels, origins, [*train, *test]))
+        super().__init__(container, make_table(ids, all_labels, origins, [*train, *test], domains))
 
 
 def find_top_folder(path: Path, names: Sequence[str]) -> str:
@@ -62,8 +64,11 @@ def find_top_folder(path: Path, names: Sequence[str]) -> str:
     return tables[0][: -len(LABELS_FILE)]
 
 
-def read_labels(path: Path, container: Container, top: str, classes: Sequence[str] = ()) -> "pd.Series[int]":
-    """Labels (0 or 1) by id; `classes` names both where the table holds names that are not the usual ones."""
+def read_labels(path: Path, container: Container, top: str, classes: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns label (0 or 1) and, where the table has it, domain, by id.
+
+    `classes` names both where the table holds names that are not the usual ones.
+    """
     try:
         table = read_csv_text(container.read(f"{top}{LABELS_FILE}", MAX_TABLE_BYTES))
     except (PatchError, ValueError) as error:
@@ -90,7 +95,8 @@ def read_labels(path: Path, container: Container, top: str, classes: Sequence[st
             f"{path}: {LABELS_FILE} names {repeated.iat[0]} twice ({len(repeated):,} such lines); each id belongs "
             "once; remove the repeated lines"
         )
-    return pd.Series(values.to_numpy(), index=pd.Index(table["id"], dtype=object)).astype(int)
+    labels = pd.DataFrame({"label": values.to_numpy(int)}, index=pd.Index(table["id"], dtype=object))
+    return labels.assign(domain=known_domains(table).to_numpy()) if "domain" in table else labels
 
 
 def label_value(value: str, classes: Sequence[str]) -> int | None:
@@ -153,15 +159,15 @@ def in_submission_order(
     return test[[*ids, *test.index[~test.index.isin(ids)]]]
 
 
-def by_image(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]") -> "pd.Series[int]":
+def by_image(path: Path, labels: pd.DataFrame, train: "pd.Series[str]") -> pd.DataFrame:
     """The labels by the ids of the images, where those of the table are written a little differently."""
     ids, spelling = match_ids(labels.index, train.index)
     if spelling:
         log.info("%s: the ids of %s are compared with the images' names %s", path, LABELS_FILE, spelling)
-    return pd.Series(labels.to_numpy(), index=ids)
+    return labels.set_index(ids)
 
 
-def check_images_have_labels(path: Path, labels: "pd.Series[int]", train: "pd.Series[str]") -> None:
+def check_images_have_labels(path: Path, labels: pd.DataFrame, train: "pd.Series[str]") -> None:
     """Raise SourceError for a label without its image, or an image in train/ without its label."""
     missing = labels.index.difference(train.index)
     if len(missing):
@@ -177,7 +183,7 @@ def check_images_have_labels(path: Path, labels: "pd.Series[int]", train: "pd.Se
         )
 
 
-def missing_images_hint(missing: "pd.Index[str]", labels: "pd.Series[int]", train: "pd.Series[str]") -> str:
+def missing_images_hint(missing: "pd.Index[str]", labels: pd.DataFrame, train: "pd.Series[str]") -> str:
     """The likely reason why ids have no image, and what to do."""
     if any(REWRITTEN_NUMBER.fullmatch(str(each)) for each in missing):
         return "a spreadsheet has rewritten ids as numbers; take the table from its source, and do not save it there"

@@ -163,9 +163,11 @@ def _require_both_classes(table: pd.DataFrame, source_name: str) -> None:
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """SHA-256 over every row's id, label, slide, origin and pixel digest, in their order."""
+    """SHA-256 over every row's id, label, slide, origin and pixel digest, and domain where there are any."""
     total = hashlib.sha256()
-    columns = (table[name].astype(object).where(table[name].notna(), "") for name in DIGEST_COLUMNS)
+    has_domains = "domain" in table and table["domain"].notna().any()
+    names = (*DIGEST_COLUMNS, *(["domain"] if has_domains else []))
+    columns = (table[name].astype(object).where(table[name].notna(), "") for name in names)
     for row in zip(*columns, strict=True):
         total.update("\0".join(map(str, row)).encode() + b"\n")
     return total.hexdigest()
@@ -209,8 +211,10 @@ def load_table(pack: Pack) -> pd.DataFrame:
     """The pack's table, a row a patch.
 
     Columns: id, label (Int8, NA: none), slide (or None), origin (the source's own split), pixels (digest), pixel_std
-    (of its pixels, 0..1).
+    (of its pixels, 0..1), domain (centre or scanner, or None).
     """
     table = pd.read_parquet(Path(pack.folder) / TABLE)
-    table["slide"] = table["slide"].astype(object).where(table["slide"].notna(), None)
+    table = table if "domain" in table else table.assign(domain=None)
+    for name in ("slide", "domain"):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table.astype({"label": "Int8"})

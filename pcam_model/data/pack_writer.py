@@ -37,7 +37,7 @@ class PackContents:
     """What was written."""
 
     table: pd.DataFrame
-    """Columns id, label, slide, origin, pixels (digest) and pixel_std, a row a patch."""
+    """Columns id, label, slide, domain where known, origin, pixels (digest) and pixel_std, a row a patch."""
     mean: tuple[float, ...]
     """Of red, green and blue, 0..1."""
     std: tuple[float, ...]
@@ -141,7 +141,8 @@ def _finish(file: BufferedWriter, count: int, expected: int) -> None:
 
 
 def _contents(rows: pd.DataFrame, ids: "pd.Series[str]", totals: _Totals) -> PackContents:
-    table = rows.drop([bad.row for bad in totals.bad])[["id", "label", "slide", "origin"]].reset_index(drop=True)
+    columns = [name for name in ("id", "label", "slide", "domain", "origin") if name in rows]
+    table = rows.drop([bad.row for bad in totals.bad])[columns].reset_index(drop=True)
     sums = np.concatenate(totals.sums)
     table["pixels"] = totals.digests
     table["pixel_std"] = mean_and_std(sums)[1].mean(axis=1).astype(np.float32)

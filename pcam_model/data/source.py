@@ -38,7 +38,7 @@ class SourceConfig(Config):
     """Microns per pixel of the patches; empty: 0.972, which holds for Kaggle's set and PCam's files and is assumed,
     with a line that says so, of your own patches."""
     slides: str = ""
-    """A CSV with the columns id,wsi that names the slide of each patch."""
+    """A CSV with the columns id,wsi that names the slide of each patch, and perhaps its domain (centre, scanner)."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
     """An image that is no patch stops the run, or is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)

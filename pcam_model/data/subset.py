@@ -34,14 +34,17 @@ def class_counts(labels: "pd.Series[int]", total: int) -> dict[int, int]:
 
 
 def add_slides(table: pd.DataFrame, slide_map: str) -> pd.DataFrame:
-    """The table with the slides of a CSV `id,wsi`, None for ids that it does not name; unchanged for the path ""."""
+    """The table with the slides, and domains, of a CSV `id,wsi` or `id,wsi,domain`; unchanged for the path "".
+
+    They are None for ids that it does not name.
+    """
     if not slide_map:
         return table
-    slide_of = read_slide_map(Path(slide_map).expanduser())
-    slides = table["id"].map(slide_of)
-    if not slides.notna().any():
+    by_id = read_slide_map(Path(slide_map).expanduser())
+    found = by_id.reindex(table["id"]).set_index(table.index)
+    if not found["slide"].notna().any():
         raise SourceError(
-            f"{slide_map}: none of its {len(slide_of):,} ids is among the source's patches; is it the map of another "
-            "set?"
+            f"{slide_map}: none of its {len(by_id):,} ids is among the source's patches; is it the map of another set?"
         )
-    return table.assign(slide=slides.astype(object).where(slides.notna(), None))
+    known = {str(name): found[name].astype(object).where(found[name].notna(), None) for name in found}
+    return table.assign(**known)

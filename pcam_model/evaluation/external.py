@@ -121,6 +121,7 @@ def score_summary(evidence: Evidence) -> dict[str, Any]:
         "uncalibrated": {name: figure["value"] for name, figure in split["uncalibrated"].items()},
         "confusion": split["confusion"],
         "operating_points": split["operating_points"],
+        "domains": split["domains"],
         "abstention": split["abstention"],
         "tta_gain": content["tta_gain"].get(NEW_SPLIT),
     }

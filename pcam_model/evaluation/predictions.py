@@ -11,7 +11,7 @@ from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.evaluation.forward import OnProgress, forward
 from pcam_model.training.network import PatchNetwork
 
-COLUMNS = ["id", "slide", "label", "pixels"]
+COLUMNS = ["id", "slide", "domain", "label", "pixels"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class SplitPredictions:
     """Predictions of one split.
 
     Attributes:
-        table: id, slide, label, logit0, logit1 of each patch, and `pixels`, a digest, where known.
+        table: id, slide, label, logit0, logit1 of each patch, and where known `pixels`, a digest, and `domain`.
         single_view: the same without test-time augmentation, where `table` is with it.
         rows: int64 (n,), the row of the pack of each row of the table; None where no pack is at hand.
     """
@@ -53,6 +53,6 @@ def predict_split(
 
 
 def predictions_table(table: pd.DataFrame, rows: NDArray[np.int64], logits: Tensor) -> pd.DataFrame:
-    """Columns id, slide, label, pixels, logit0, logit1 for `rows` (n,) of the pack's table, with logits (n, 2)."""
+    """Columns id, slide, domain, label, pixels, logit0, logit1 for rows (n,) of the pack's table, with logits (n, 2)."""
     selected = table.iloc[rows][COLUMNS].reset_index(drop=True)
     return selected.assign(logit0=logits[:, 0].numpy(), logit1=logits[:, 1].numpy())

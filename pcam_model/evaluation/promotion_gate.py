@@ -1,5 +1,6 @@
 """The promotion gate: challenger against champion on patches that neither was trained on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ class PromotionConfig(Config):
     channel: str = "champion"
     """The channel that points to the champion."""
     margin: float = Field(0.005, ge=0, le=0.5)
-    """How far below the champion's AUC the 95 % interval of the challenger's may reach."""
+    """How far below the champion's AUC the 95 % interval of the challenger's may reach, and in any domain its AUC."""
 
 
 class Decision(Record):
@@ -48,6 +49,8 @@ class Decision(Record):
     """Held-out patches of the challenger that the champion has been trained on, or whose slide it has."""
     difference: Difference | None = None
     """Challenger minus champion."""
+    domains: dict[str, Difference] = Field(default_factory=dict)
+    """Challenger minus champion in each domain (centre, scanner) that has held-out patches of both classes."""
 
 
 def held_out_rows(pack: Pack, challenger: Path, champion: Path) -> tuple[Rows, int]:
@@ -72,7 +75,7 @@ def held_out_rows(pack: Pack, challenger: Path, champion: Path) -> tuple[Rows, i
 
 
 def predict_rows(model: Path, pack: Pack, rows: Rows, on_progress: OnProgress | None = None) -> pd.DataFrame:
-    """A model's predictions on rows of a pack: id, slide, label, pixels, logit0, logit1; with its own TTA setting.
+    """A model's predictions on rows of a pack, with its own TTA setting; see `predictions_table` for the columns.
 
     Raises:
         ModelError: the folder holds no complete model.
@@ -89,18 +92,34 @@ def has_both_classes(pack: Pack, rows: Rows) -> bool:
     return bool(load_table(pack)["label"].iloc[rows].nunique() == 2)
 
 
-def decide(config: PromotionConfig, difference: Difference, patches: int, left_out: int) -> Decision:
-    """Promote where the challenger is better, and the interval rules out that it is worse by more than the margin."""
+def decide(
+    config: PromotionConfig,
+    difference: Difference,
+    patches: int,
+    left_out: int,
+    domains: Mapping[str, Difference] | None = None,
+) -> Decision:
+    """Promote where the challenger is better, surely not worse by more than the margin, and so in no domain.
+
+    Args:
+        config: the margin.
+        difference: challenger minus champion.
+        patches: number of held-out patches of both.
+        left_out: held-out patches that were left out.
+        domains: challenger minus champion in each domain; there the AUC itself may not be lower by more than the
+            margin, whatever its interval, since a domain may have few patches.
+    """
+    domains = dict(domains or {})
     better, safe = difference.value > 0, difference.low > -config.margin
     verdict = f"{'better' if better else 'no better'}, {'and' if better == safe else 'but'} "
     verdict += f"a loss beyond the margin of {config.margin:g} is {'ruled out' if safe else 'possible'}"
     reason = (
         f"AUC {difference.auc_second:.4f} against the champion's {difference.auc_first:.4f} on {patches:,} held-out "
         f"patches: {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}, over "
-        f"{difference.unit}), {verdict}"
+        f"{difference.unit}), {verdict}{_describe_domains(config, domains)}"
     )
     return Decision(
-        verdict="promoted" if better and safe else "rejected",
+        verdict="promoted" if better and safe and not _worse_domains(config, domains) else "rejected",
         reason=reason,
         channel=config.channel,
         champion=difference.first,
@@ -109,4 +128,25 @@ def decide(config: PromotionConfig, difference: Difference, patches: int, left_o
         patches=patches,
         left_out=left_out,
         difference=difference,
+        domains=domains,
+    )
+
+
+def _worse_domains(config: PromotionConfig, domains: Mapping[str, Difference]) -> dict[str, Difference]:
+    """The domains in which the challenger is worse by more than the margin, the worst first."""
+    worse = {name: difference for name, difference in domains.items() if difference.value < -config.margin}
+    return dict(sorted(worse.items(), key=lambda item: item[1].value))
+
+
+def _describe_domains(config: PromotionConfig, domains: Mapping[str, Difference]) -> str:
+    if not domains:
+        return ""
+    worse = _worse_domains(config, domains)
+    if not worse:
+        return f"; in none of {len(domains)} domains is it worse by more than the margin"
+    name, worst = next(iter(worse.items()))
+    return (
+        f"; but in {len(worse)} of {len(domains)} domains it is worse by more than the margin, most in {name}: AUC "
+        f"{worst.auc_second:.4f} against {worst.auc_first:.4f}, {worst.value:+.4f} (95 % interval {worst.low:+.4f} to "
+        f"{worst.high:+.4f}, over {worst.units:,} {worst.unit})"
     )

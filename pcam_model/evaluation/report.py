@@ -30,7 +30,8 @@ METRICS_KEYS = {
 }  # fmt: skip
 LONG_KEYS = {"curves", "reliability", "slides"}
 PREDICTION_COLUMNS = [
-    "id", "split", "slide", "label", "logit0", "logit1", "logit", "probability", "predicted", "decision", "pixels",
+    "id", "split", "slide", "domain", "label", "logit0", "logit1", "logit", "probability", "predicted",
+    "decision", "pixels",
 ]  # fmt: skip
 
 
@@ -38,8 +39,8 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     """Compute a report and write its files into the folder.
 
     `report.html` (self-contained), `report.json` (its content), `metrics.json` (the metrics alone), `MODEL_CARD.md`,
-    `predictions.parquet` (id, split, slide, label, logit0, logit1, logit, probability, predicted,
-    decision, pixels), the figures
+    `predictions.parquet` (id, split, slide, domain, label, logit0, logit1, logit, probability,
+    predicted, decision, pixels), the figures
     as PNG, and `submission.csv` where the source has unlabelled test patches.
 
     Raises:
@@ -94,6 +95,7 @@ def submission_csv(unlabelled: pd.DataFrame, temperature: float) -> bytes:
 def _predictions_parquet(splits: Mapping[str, ScoredSplit]) -> bytes:
     """All splits as one table, predicted at the first operating point, the configured one."""
     table = pd.concat([_predictions(name, split) for name, split in splits.items()], ignore_index=True)
+    table = table.drop(columns=[name for name in ("domain",) if name in table and table[name].isna().all()])
     content = BytesIO()
     table[[column for column in PREDICTION_COLUMNS if column in table]].to_parquet(content, index=False)
     return content.getvalue()

@@ -128,6 +128,17 @@ class SlideMetrics(Record):
     """Null where the slide has one class only."""
 
 
+class DomainMetrics(Record):
+    """Metrics of one domain, as of a centre or a scanner."""
+
+    domain: str
+    patches: int
+    tumour: int
+    intervals: IntervalMethod
+    figures: dict[str, Estimate]
+    """auc, sensitivity, specificity and ece, with intervals; less those that a domain of one class does not have."""
+
+
 class Abstention(Record):
     """What the conformal sets bring on a split: a patch is `unsure` where its set holds both classes, or none."""
 
@@ -169,6 +180,8 @@ class SplitReport(Record):
     curves: Curves
     slides: list[SlideMetrics]
     """Known slides, the least accurate first."""
+    domains: list[DomainMetrics] = Field(default_factory=list)
+    """Known domains, that with the lowest AUC first; those of one class, which have none, last."""
     abstention: Abstention | None = None
     """Null where there are no conformal sets."""
 

@@ -8,6 +8,7 @@ from pcam_model.evaluation.calibration import reliability_curve
 from pcam_model.evaluation.compare import auc_difference
 from pcam_model.evaluation.conformal import measure_abstention
 from pcam_model.evaluation.cross_fit import ScoredSplit, calibrate_splits
+from pcam_model.evaluation.domains import domain_metrics
 from pcam_model.evaluation.evidence import Evidence
 from pcam_model.evaluation.intervals import IntervalEstimates, estimate_intervals
 from pcam_model.evaluation.report_schema import (
@@ -92,6 +93,7 @@ def _split_report(split: ScoredSplit, calibration: Calibration, evidence: Eviden
         reliability=reliability_curve(scored.labels, scored.probability),
         curves=_curves(estimates),
         slides=slide_metrics(split.table, scored.probability, scored.predicted[point]),
+        domains=domain_metrics(split, point, evidence.seed),
         abstention=measure_abstention(scored, calibration.conformal, evidence.seed),
     )
 

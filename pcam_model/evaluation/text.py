@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import FEW_SLIDES
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.evidence import EXTERNAL, SCORING_SECONDS, Example
@@ -51,6 +52,7 @@ class Sentences:
         calibration: temperature, and what it says.
         no_test: a warning where there is no test split.
         generated: a warning where the patches are generated.
+        domains: the worst domain, beside all patches; empty where no domain is known.
         abstention: what the decisions rest on, or why there are none.
         heat: the share of the heat inside the centre.
         data: name to value of the data's description.
@@ -63,6 +65,7 @@ class Sentences:
     calibration: str
     no_test: str
     generated: str
+    domains: str
     abstention: str
     heat: str
     data: dict[str, str]
@@ -79,6 +82,7 @@ def write_sentences(content: ReportContent) -> Sentences:
         calibration=_calibration(content),
         no_test=NO_TEST if content.headline_split == "valid" else "",
         generated=GENERATED if content.config.get("source", {}).get("kind") == "sample" else "",
+        domains=_domains(headline),
         abstention=_abstention(content.calibration),
         heat=_heat(content.heat_in_centre),
         data=_data(content),
@@ -131,6 +135,24 @@ def _calibration(content: ReportContent) -> str:
     temperature = content.calibration.temperature
     tendency = "overconfident" if temperature > 1.02 else "underconfident" if temperature < 0.98 else "well calibrated"
     return f"temperature {temperature:.3f}, {content.calibration.method} (the network was {tendency})."
+
+
+def _domains(split: SplitReport) -> str:
+    if not split.domains:
+        return ""
+    ranked = [row for row in split.domains if "auc" in row.figures]
+    if not ranked:
+        return f"None of the {len(split.domains)} domains has patches of both classes, so none has an AUC."
+    worst = ranked[0]
+    figures = ", ".join(
+        f"{metrics.METRIC_TITLES[name]} {format_estimate(estimate)}" for name, estimate in worst.figures.items()
+    )
+    known = sum(row.patches for row in split.domains)
+    unknown = f" Of {split.patches - known:,} patches the domain is not known." if known < split.patches else ""
+    return (
+        f"Worst of {len(split.domains)} domains is {worst.domain}: {figures}, on {worst.patches:,} patches; over all "
+        f"patches the AUC is {format_estimate(split.figures.get('auc'))}.{unknown}"
+    )
 
 
 def _abstention(calibration: Calibration) -> str:
