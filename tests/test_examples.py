@@ -27,6 +27,7 @@ def run(home: Path, module: str, *words: str) -> str:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_training_on_a_folder_prints_figures_with_intervals(tmp_path: Path, patch_set: Callable[..., PatchSet]) -> None:
     source = patch_set(48).zip(tmp_path / "patches.zip")
     tiny = ["model.weights=none", "model.arch=resnet18", "model.image_size=32", "source.max_patches=48"]

@@ -53,6 +53,6 @@ def predict_split(
 
 
 def predictions_table(table: pd.DataFrame, rows: NDArray[np.int64], logits: Tensor) -> pd.DataFrame:
-    """Columns id, slide, domain, label, pixels, logit0, logit1 for rows (n,) of the pack's table, with logits (n, 2)."""
+    """Columns id, slide, domain, label, pixels, logit0, logit1 for rows (n,) of the pack's table; logits (n, 2)."""
     selected = table.iloc[rows][COLUMNS].reset_index(drop=True)
     return selected.assign(logit0=logits[:, 0].numpy(), logit1=logits[:, 1].numpy())

@@ -140,7 +140,7 @@ def test_a_temporary_server_is_the_commands_own(tmp_path: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_the_server_outlives_an_interrupt_of_the_terminal_and_ends_with_its_command(
     tmp_path: Path, end: signal.Signals
 ) -> None:

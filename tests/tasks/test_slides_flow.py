@@ -2,12 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from a_model import publish_model
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.slides import slides
 from pcam_model.core.errors import ConfigError, ModelError, SourceError
@@ -19,12 +17,7 @@ from pcam_model.slides.store import plan_slides
 from tests.slides.slide_files import compose, write_slide
 
 pytest.importorskip("openslide", reason="needs pcam[slides]")
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -36,7 +29,7 @@ def store_uri(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return store.uri
 
 
-def test_each_slide_is_predicted_into_the_store_once(prefect: None, store_uri: str, tmp_path: Path) -> None:
+def test_each_slide_is_predicted_into_the_store_once(prefect: str, store_uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     pixels = compose(rows=2, columns=2).pixels
