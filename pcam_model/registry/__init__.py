@@ -14,6 +14,7 @@ Keys of a store, in the order in which a run writes them:
     runs/<run>/manifest.json                all files of the run with size and SHA-256; written last
     channels/<name>.json                    a channel: the run it points to, and its last moves
     history/<name>/<count>-<digest>.json    a page of a channel's older moves
+    retention/<run>.json                    whether a run is being promoted (kept) or deleted (marked, deleting)
     decisions/<challenger>/<champion>.json  the decision of a comparison
     shards/<digest>.json                    predictions of some patches by some model
     scores/<name>/                          tables of predictions, with a manifest as a run has it

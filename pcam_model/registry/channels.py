@@ -6,11 +6,13 @@ from itertools import islice
 from typing import Literal
 
 from pcam_model.core.errors import BusyError, ConfigError, StoreError
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.users import login_name
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, Move, append_move, newest_first, rollback_target
-from pcam_model.registry.manifest import json_bytes, parse_record, read_manifest, utc_now
+from pcam_model.registry.manifest import json_bytes, read_manifest, utc_now
+from pcam_model.registry.retention import keep_run
 from pcam_model.registry.run_names import NAME_PATTERN, validate_run_name
 
 CHAMPION = "champion"
@@ -50,7 +52,7 @@ def promote(
 
     Raises:
         BusyError: the channel points to another run than `expected`, or was moved by another process meanwhile.
-        ModelError: the run is not published, or files of it are missing.
+        ModelError: the run is not published, is being deleted by `prune`, or files of it are missing.
         StoreError: the store ignores conditional writes.
     """
     before, etag = _read(store, channel)
@@ -60,7 +62,10 @@ def promote(
             f"channel {channel!r} points to {current or 'nothing'!r} now and not to {expected or 'nothing'!r}, which "
             f"{run!r} was compared with; compare again"
         )
-    digest = read_manifest(store, validate_run_name(run))[1].digest
+    read_manifest(store, validate_run_name(run))
+    _require_conditional_writes(store, single_writer)
+    keep_run(store, run, single_writer=single_writer)
+    digest = read_manifest(store, run, check_files=False)[1].digest  # pruned before it was kept, it is gone now
     return _write(store, channel, before, etag, _new_move(run, digest, "promote", message, author), single_writer)
 
 
@@ -102,11 +107,7 @@ def _write(
     store: Store, name: str, before: Channel | None, etag: str | None, move: Move, single_writer: bool
 ) -> Channel:
     """Compare-and-swap: replace the channel that was read by one with the move appended."""
-    if not single_writer and not probe(store).conditional_writes:
-        raise StoreError(
-            f"{store.uri} ignores conditional writes, so that one of two concurrent promotions could be lost; promote "
-            "to another store, or with --unsafe-single-writer where no other process promotes"
-        )
+    _require_conditional_writes(store, single_writer)
     after = append_move(store, name, before, move)
     content = json_bytes(after.model_dump(mode="json", exclude_none=True))
     only_if_absent = etag is None and not single_writer
@@ -115,6 +116,14 @@ def _write(
     except Conflict:
         return _resolve_conflict(store, name, before.moves if before else 0, move)
     return after
+
+
+def _require_conditional_writes(store: Store, single_writer: bool) -> None:
+    if not single_writer and not probe(store).conditional_writes:
+        raise StoreError(
+            f"{store.uri} ignores conditional writes, so that one of two concurrent promotions could be lost; promote "
+            "to another store, or with --unsafe-single-writer where no other process promotes"
+        )
 
 
 def _resolve_conflict(store: Store, name: str, moves_before: int, move: Move) -> Channel:

@@ -5,9 +5,11 @@ import time
 from pcam_model.core.errors import ModelError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Entry, Store
+from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import full_history
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.manifest import RUNS
+from pcam_model.registry.retention import begin_deletion, forget_run, mark_run
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
 
@@ -48,13 +50,31 @@ def old_shards(store: Store, days: float = 30.0) -> list[Entry]:
 
 
 def prune(store: Store, candidate: PruneCandidate) -> None:
-    """Delete a candidate, unless it is a run that was promoted since; its manifest is deleted first."""
-    if candidate.namespace == RUNS and candidate.name in _promoted_runs(store):
+    """Delete a candidate, its manifest first; a run that was promoted since, or is being promoted, stays."""
+    if candidate.namespace == RUNS and not _may_delete(store, candidate.name):
         return
     prefix = f"{candidate.namespace}/{candidate.name}/"
     store.delete(f"{prefix}manifest.json")
     for entry in list(store.entries(prefix)):
         store.delete(entry.key)
+    if candidate.namespace == RUNS:
+        forget_run(store, candidate.name)
+
+
+def _may_delete(store: Store, run: str) -> bool:
+    """Whether no channel ever pointed to the run, and no promotion can point one to it from now on.
+
+    A store without conditional writes has one writer alone, who promised so.
+    """
+    if not probe(store).conditional_writes:
+        return run not in _promoted_runs(store)
+    etag = mark_run(store, run)
+    if etag is None:
+        return False
+    if run in _promoted_runs(store):
+        forget_run(store, run)
+        return False
+    return begin_deletion(store, run, etag)
 
 
 def _promoted_runs(store: Store) -> set[str]:
