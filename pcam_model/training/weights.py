@@ -46,14 +46,15 @@ def imagenet_file(arch: str) -> tuple[str, Path]:
 
 
 def load_imagenet(arch: str) -> dict[str, Tensor]:
-    """Torchvision's ImageNet weights from torch's cache, else downloaded; their digest is checked.
+    """Torchvision's ImageNet weights from torch's cache, else downloaded; their digest is checked in both cases.
 
     Raises:
-        WeightsError: they are not in the cache and cannot be downloaded.
+        WeightsError: those in the cache are damaged, or there are none and they cannot be downloaded.
     """
     url, cached = imagenet_file(arch)
     try:
         with write_guard(cached.parent, "TORCH_HOME"), _socket_timeout(CONNECT_TIMEOUT_S):
+            _check_cached(cached)
             weights: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )
@@ -64,6 +65,20 @@ def load_imagenet(arch: str) -> dict[str, Tensor]:
             "or to none"
         ) from error
     return weights
+
+
+def _check_cached(cached: Path) -> None:
+    """Raise WeightsError where the SHA-256 of a file in torch's cache is not that of its name.
+
+    Torch itself checks it at the download only.
+    """
+    expected = cached.stem.rpartition("-")[2]
+    if cached.is_file() and not (digest := sha256(cached)).startswith(expected):
+        raise WeightsError(
+            f"model.weights=imagenet: {cached} is damaged, or another file: its SHA-256 begins with "
+            f"{digest[: len(expected)]}, expected {expected}; delete it, and it is downloaded again, or give it as it "
+            "is with model.weights=PATH"
+        )
 
 
 def load_weights_file(path: Path) -> object:

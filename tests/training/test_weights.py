@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from imagenet_cache import cache_imagenet
 from safetensors.torch import save_file
 from torchvision import models
 
@@ -95,7 +96,10 @@ def test_imagenet_weights_that_cannot_be_downloaded_say_what_to_do(
 
 def test_imagenet_weights_are_taken_from_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    _, cached = weights.imagenet_file("resnet18")
-    cached.parent.mkdir(parents=True)
-    torch.save(models.resnet18(weights=None).state_dict(), cached)
+    cached = cache_imagenet(monkeypatch, models.resnet18(weights=None).state_dict())
     assert "fc.weight" in weights.load_imagenet("resnet18")
+    content = bytearray(cached.read_bytes())
+    content[len(content) // 2] ^= 1
+    cached.write_bytes(content)
+    assert f"{cached} is damaged, or another file: its SHA-256 begins with" in refusal(Path("imagenet"))
+    assert cached.read_bytes() == content

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from imagenet_cache import cache_imagenet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
@@ -165,9 +166,7 @@ def test_torchvisions_own_densenet_file_has_dots_in_its_names(
         for new, old in rename.items():
             name = name.replace(new, old) if "denselayer" in key else name
         state[name] = tensor
-    _, cached = weights.imagenet_file("densenet121")
-    cached.parent.mkdir(parents=True)
-    torch.save(state, cached)
+    cache_imagenet(monkeypatch, state)
     body = build(Path("imagenet"), "densenet121").body
     assert all(torch.equal(tensor, net.state_dict()[key]) for key, tensor in body.state_dict().items())
     assert "missing: none" in messages.text
