@@ -25,6 +25,7 @@ import pandas as pd
 from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.pack import Pack, build_pack, load_patches, load_table, open_pack
+from pcam_model.data.pack_files import PackRecord, write_pack_record
 from pcam_model.data.pack_identity import VERSION
 from pcam_model.data.pack_verification import verify_pack
 from pcam_model.data.pack_writer import npy_header
@@ -82,9 +83,8 @@ def large_pack(folder: Path) -> Path:
     rows.assign(pixels=ids, pixel_std=0.2).to_parquet(folder / packing.TABLE, index=False)
     sizes = {name: (folder / name).stat().st_size for name in (packing.PATCHES, packing.TABLE)}
     zero = (0.0, 0.0, 0.0)
-    pack = Pack(folder="", digest="", count=LARGE, labelled=LARGE, mean=zero, std=zero, source="benchmark")
-    record = {**pack.model_dump(exclude={"folder"}), "version": VERSION, "bytes": sizes}
-    (folder / packing.RECORD).write_text(json.dumps(record))
+    keys = {"digest": "", "count": LARGE, "labelled": LARGE, "mean": zero, "std": zero, "source": "benchmark"}
+    write_pack_record(folder, PackRecord.model_validate({**keys, "version": VERSION, "bytes": sizes}))
     return folder
 
 

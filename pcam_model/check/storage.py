@@ -1,6 +1,5 @@
 """Checks of the cache, its disk and the store."""
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from pcam_model.check.findings import Finding
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import PcamError
+from pcam_model.core.parsing import parse_json
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.core.write_guard import nearest_existing, require_writable, temporary_dir
 from pcam_model.data.image import PATCH_BYTES
@@ -85,8 +85,8 @@ def packed_counts() -> set[int]:
     counts = set()
     for record in (cache_dir() / "packs").glob("[!.]*/pack.json"):
         try:
-            counts.add(int(json.loads(record.read_bytes())["count"]))
-        except (OSError, ValueError, KeyError):
+            counts.add(int(parse_json(record.read_bytes(), record)["count"]))
+        except (OSError, ValueError, TypeError, KeyError, PcamError):
             continue
     return counts
 

@@ -10,7 +10,7 @@ from pcam_model.core.errors import SourceError, require_package
 from pcam_model.data.container import Folder
 from pcam_model.data.file_names import LABELS_FILE, is_image
 from pcam_model.data.hdf5_inputs import Hdf5Images, image_files
-from pcam_model.data.image import Decoder, ImageName, Patch, PatchError
+from pcam_model.data.image import Decoder, ImageName, Patch, PatchError, pixel_digest
 from pcam_model.data.layouts import find_layout, find_parquet
 from pcam_model.data.open_container import open_container
 
@@ -54,8 +54,9 @@ class _PackInput:
             from pcam_model.data.pack import load_patches, load_table, open_pack
 
         pack = open_pack(folder)
-        self.patches = load_patches(pack)
-        self.ids: list[str] = load_table(pack)["id"].astype(str).tolist()
+        table = load_table(pack)
+        self.patches, self.digests = load_patches(pack), table["pixels"].tolist()
+        self.ids: list[str] = table["id"].astype(str).tolist()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +69,8 @@ class _PackInput:
 
     def patch(self, row: int) -> Patch:
         patch: Patch = self.patches[row]
+        if pixel_digest(patch.data) != self.digests[row]:
+            raise PatchError("its pixels are not those that were packed; pack the source again")
         return patch
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from pcam_model.core.errors import SplitError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.parsing import parse_json
 from pcam_model.core.schema import Record
 from pcam_model.core.splits import SPLITS, SplitName
 from pcam_model.core.write_guard import write_guard
@@ -22,9 +24,11 @@ from pcam_model.data.leakage import (
     require_both_classes,
 )
 from pcam_model.data.pack import Pack, load_table
+from pcam_model.data.read_table import read_table
 from pcam_model.data.split_assignment import SplitConfig, assign_splits, resolve_kind
 
 TABLE, RECORD = "split.parquet", "split.json"
+REMEDY = "delete the folder and split again"
 
 
 class Split(Record):
@@ -77,14 +81,21 @@ def make_split(pack: Pack, config: SplitConfig, folder: Path) -> Split:
 
 def read_split_table(folder: Path) -> pd.DataFrame:
     """Columns id, row (of the pack) and split, sorted by id; `attrs["kind"]` is the SplitKind."""
+    table = read_table(folder / TABLE, ["id", "row", "split"], remedy=REMEDY, error=SplitError)
+    table.attrs["kind"] = _read_kind(folder / RECORD)
+    return table.sort_values("id", ignore_index=True)
+
+
+def _read_kind(path: Path) -> SplitKind:
+    """The kind in a split.json; the other keys are for people. Raises SplitError where it is damaged."""
     try:
-        table = pd.read_parquet(folder / TABLE).sort_values("id", ignore_index=True)
-        table.attrs["kind"] = json.loads((folder / RECORD).read_bytes())["kind"]
-        return table[["id", "row", "split"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise SplitError(
-            f"{folder}: there is no complete split here ({type(error).__name__}); delete the folder and split again"
-        ) from error
+        kind = parse_json(path.read_bytes(), path, remedy=REMEDY, error=SplitError).get("kind")
+    except OSError as error:
+        raise SplitError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from error
+    for known in get_args(SplitKind):
+        if kind == known:
+            return cast(SplitKind, known)
+    raise SplitError(f"{path}: its kind is {kind!r}; expected one of {', '.join(get_args(SplitKind))}; {REMEDY}")
 
 
 def split_rows(split: Split, pack_table: pd.DataFrame | None = None) -> dict[SplitName, NDArray[np.int64]]:

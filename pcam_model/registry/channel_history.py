@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from pcam_model.core.errors import ModelError
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import json_bytes, parse_record, sha256_hex
+from pcam_model.registry.manifest import json_bytes, sha256_hex
 
 PAGE_SIZE = 32  # moves; a channel itself has up to twice as many
 

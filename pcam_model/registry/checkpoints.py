@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
 from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.locks import file_lock
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.retry import retry_call
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.live_sync import LIVE_DIR, local_name, read_live
-from pcam_model.registry.manifest import FileRecord, StepManifest, parse_record
+from pcam_model.registry.manifest import FileRecord, StepManifest
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.safe_formats import refuse_pickle
 from pcam_model.registry.transfer import fetch_verified, is_same_file

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import ModelError, PcamError
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import Files, json_bytes, list_files, parse_record, sha256_hex
+from pcam_model.registry.manifest import Files, json_bytes, list_files, sha256_hex
 from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.transfer import fetch_files, send_files
 

@@ -12,9 +12,10 @@ from pcam_model.core.checkpoint_names import epoch_of
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.files import link_or_copy, write_atomic
 from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound
-from pcam_model.registry.manifest import FileRecord, Files, json_bytes, parse_record
+from pcam_model.registry.manifest import FileRecord, Files, json_bytes
 from pcam_model.registry.runs import RunStore
 from pcam_model.registry.transfer import fetch_verified
 

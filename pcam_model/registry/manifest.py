@@ -4,15 +4,15 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from pcam_model.core.errors import ModelError, StoreError
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store, validate_key
 
-R = TypeVar("R", bound=Record)
 RUNS = "runs"
 
 
@@ -76,19 +76,6 @@ def utc_now() -> str:
 def sha256_hex(content: bytes) -> str:
     """The SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def parse_record(kind: type[R], content: bytes, address: str) -> R:
-    """A record from JSON. Raises ModelError, which names `address`, where a key is unknown, missing or malformed."""
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise ModelError(
-            f"{address} is malformed ({field}: {first['msg']}) and was not used; expected a {kind.__name__} as pcam "
-            "writes it; restore the file from a backup, or make it again"
-        ) from None
 
 
 def parse_manifest(content: bytes, address: str, run: str | None = None) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Any
 from pcam_model.core.errors import ConfigError, StoreError
 from pcam_model.core.files import sha256
 from pcam_model.core.locks import file_lock
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
@@ -23,7 +24,6 @@ from pcam_model.registry.manifest import (
     json_bytes,
     list_files,
     object_sizes,
-    parse_record,
     read_manifest,
     sha256_hex,
     utc_now,

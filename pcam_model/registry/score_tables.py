@@ -11,9 +11,10 @@ from typing import Any
 from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files, parse_record
+from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
 from pcam_model.registry.runs import RunStore
 
 SCORES, SHARDS = "scores", "shards"

@@ -26,6 +26,7 @@ def make_pack(tmp_path):
                 "slide": np.array(slides, object) if slides is not None else np.full(count, None, object),
                 "pixels": [f"{p}" for p in (pixels if pixels is not None else range(count))],
                 "origin": origin,
+                "pixel_std": 0.2,
             }
         )
         rows = rows.iloc[order] if order is not None else rows

@@ -40,7 +40,7 @@ def pcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert ended.value.code == (1 if fails else 0), out + err
         if not fails:
             return out
-        assert err.startswith("pcam: "), err
+        assert any(line.startswith("pcam: ") for line in err.splitlines()), err
         assert err.count("\n") == 1, err
         return err
 

@@ -80,7 +80,7 @@ def test_a_promotion_costs_the_same_after_many(folder_store: Store, tmp_path: Pa
     for turn in range(600 - len(early)):
         promote(folder_store, "ab"[turn % 2], author="ada")
     late = [cost(folder_store, "ab"[turn % 2]) for turn in range(history.PAGE_SIZE)]
-    assert max(late)[0] <= max(early)[0] <= 8  # three keep the run from `pcam prune`; one more where a page is laid down
+    assert max(late)[0] <= max(early)[0] <= 8  # one more where a page is laid down
     most = max(moved for _, moved in late)
     assert most <= 1.05 * max(moved for _, moved in early) < 100_000
     counting = Counting(folder_store)
