@@ -40,6 +40,7 @@ def test_a_flipped_byte_anywhere_is_named_and_the_source_packed_again(kaggle_zip
 
 
 def test_a_whole_pack_is_verified_and_left_as_it_is(kaggle_zip, pack, messages):
+    messages.set_level(logging.DEBUG, "pcam_model")
     first = pack(kaggle_zip)
     messages.clear()
     assert pack(kaggle_zip) == first
