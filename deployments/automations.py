@@ -1,7 +1,8 @@
 """`python -m deployments.automations [--silence SECONDS] [--alert TYPE/NAME]`: create or update the automations.
 
 They are in automations.yaml. `--alert` names a notification block of the server (`custom-webhook/pcam`,
-`sendgrid-email/pcam`; made on the server's page, or with `prefect block`), which is sent every run that fails.
+`sendgrid-email/pcam`; made on the server's page, or with `prefect block`), which is sent every run that fails and
+every drift of scored patches.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def make_automations(silence: int | None = None, alert: str = "") -> list[str]:
 
     Args:
         silence: seconds after which a silent run is Crashed, in place of the file's; heartbeats come every 30.
-        alert: the notification block that is sent failures, as TYPE/NAME; empty: none.
+        alert: the notification block that is sent failures and drift, as TYPE/NAME; empty: none.
 
     Raises:
         ConfigError: the server has no such block.
@@ -51,8 +52,9 @@ def _definitions(alert: str) -> Iterator[dict[str, Any]]:
     yield from file["automations"]
     if alert:
         block = _block_id(alert)
-        actions = [{**action, "block_document_id": block} for action in file["alert"]["actions"]]
-        yield {**file["alert"], "actions": actions}
+        for definition in file["alerts"]:
+            actions = [{**action, "block_document_id": block} for action in definition["actions"]]
+            yield {**definition, "actions": actions}
 
 
 def _block_id(alert: str) -> str:

@@ -19,6 +19,8 @@ def score(
 ) -> ScoringResult:
     """Score new patches with a published model, shard by shard; started again, score only what is new.
 
+    At the end the patches are compared with those that the model was evaluated on: drift is an event of Prefect's.
+
     Args:
         source: a zip, a folder, a pack or an image file, which the workers of a cluster have to reach too.
         model: a channel, a run, or the address of one or of a store.
@@ -33,4 +35,6 @@ def score(
     with inference.task_runner(cluster) as runner:
         futures = runner.map(inference.score, {"job": unmapped(job), "number": job.shards})  # type: ignore[arg-type]
         shards = futures.result()
-    return inference.publish(job, shards, name)
+    result = inference.publish(job, shards, name)
+    inference.measure_drift(job, result)
+    return result

@@ -1,17 +1,30 @@
 """Tasks that score new patches with a published model: plan, score a shard, publish."""
 
+from pathlib import Path
 from typing import Any, cast
 
+from prefect.events import emit_event
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pcam_model.core.errors import ConfigError, require_package
+from pcam_model.core.errors import ConfigError, ModelError, SourceError, require_package
 from pcam_model.core.log import log
 from pcam_model.core.paths import resolve_store_uri
-from pcam_model.inference.shards import ScoringJob, ScoringResult, Shard, gather, plan_scoring, score_shard
+from pcam_model.evaluation.drift import DriftResult, drift_markdown
+from pcam_model.inference.shards import (
+    ScoringJob,
+    ScoringResult,
+    Shard,
+    gather,
+    job_drift,
+    plan_scoring,
+    score_shard,
+)
 from pcam_model.registry.config import StoreConfig
 from tasks.policy import step
 from tasks.process_setup import setup_process
+from tasks.progress import show_text
 
+DRIFT_EVENT = "pcam.drift"
 THREADS = 2  # one reads while the other computes
 
 
@@ -47,6 +60,26 @@ def publish(job: ScoringJob, shards: list[Shard], name: str) -> ScoringResult:
         log.warning("%s images could not be read: predictions.errors.csv beside the scores says which and why",
                     f"{counts.unreadable:,}")  # fmt: skip
     return result
+
+
+@step("drift", hours=1)
+def measure_drift(job: ScoringJob, result: ScoringResult) -> DriftResult | None:
+    """Compare the patches with what the model was evaluated on; emit an event where they drifted.
+
+    None where that cannot be told: too few patches, or a model that was published without a reference.
+    """
+    try:
+        found = job_drift(job)
+    except (ModelError, SourceError) as error:
+        log.warning("Drift was not measured: %s", error)
+        return None
+    log.info("Drift: %s", found.meaning)
+    show_text("drift", drift_markdown(found), f"Patches of {Path(job.source).name} beside those of {result.model}")
+    if found.drifted:
+        resource = {"prefect.resource.id": f"pcam.model.{result.model}", "prefect.resource.name": result.model}
+        payload = {"source": Path(job.source).name, "scores": result.published.uri, "meaning": found.meaning}
+        emit_event(DRIFT_EVENT, resource=resource, payload=payload)
+    return found
 
 
 def task_runner(cluster: str) -> TaskRunner[Any]:

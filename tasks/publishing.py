@@ -12,8 +12,10 @@ from pcam_model.core.log import RESULT, log
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.core.stage_names import STAGE_NAMES
-from pcam_model.data.pack import load_patches
+from pcam_model.data.pack import load_patches, load_table
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.data.split import split_rows
+from pcam_model.evaluation.drift_reference import REFERENCE_SIZE, draw_rows, sample_of, write_reference
 from pcam_model.evaluation.evidence import Report
 from pcam_model.evaluation.metrics import METRIC_TITLES
 from pcam_model.registry.run_status import clear_status
@@ -101,6 +103,7 @@ def publish(
             versions=versions(),
             onnx_sha256=_write_onnx(folder, config, context, checkpoint),
         )
+        _write_drift_reference(folder, context, checkpoint, report.temperature)
         return save_model(folder, checkpoint, model)
 
     workspace.run_step("model", ModelMetadata, make, {"weights": checkpoint.digest})
@@ -151,6 +154,25 @@ def _write_onnx(folder: Path, config: TrainConfig, context: TrainingContext, che
         return ""
     log.info("%s: logits within %.1e of the network's on %d patches of this run", ONNX_FILE, difference, len(patches))
     return sha256(folder / ONNX_FILE)
+
+
+def _write_drift_reference(folder: Path, context: TrainingContext, checkpoint: Checkpoint, temperature: float) -> None:
+    """Write the reference that `pcam drift` compares new patches with: held-out patches, none trained on."""
+    table = load_table(context.pack)
+    held_out = [rows for split, rows in split_rows(context.split, table).items() if split != "train"]
+    rows = np.sort(np.concatenate(held_out))
+    rows = rows[draw_rows(len(rows), REFERENCE_SIZE, context.seed)]
+    slides = table["slide"].iloc[rows]
+    write_reference(
+        folder,
+        sample_of(
+            load_network(context, checkpoint).eval(),
+            np.array(load_patches(context.pack)[rows]),
+            context.model.image_size,
+            temperature,
+            tuple(slides.astype(str)) if slides.notna().all() else (),
+        ),
+    )
 
 
 def _write_metrics(workspace: Workspace) -> None:

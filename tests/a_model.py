@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from patch_sets import some_patches
 from safetensors.torch import save_file
 
 from pcam_model.core.files import sha256
 from pcam_model.core.model_metadata import ONNX_FILE, WEIGHTS_FILE, ModelMetadata
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
+from pcam_model.evaluation.drift_reference import sample_of, write_reference
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.runs import PublishedRun, RunStore
 from pcam_model.training.checkpoint import Checkpoint
@@ -20,7 +22,7 @@ SIZE = 64
 
 
 def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
-    """model.safetensors, model.json and model.onnx of a ResNet-18 that no training has touched."""
+    """model.safetensors, model.json, model.onnx and drift.safetensors of a ResNet-18 that no training has touched."""
     network = build_network(ModelConfig(arch="resnet18", weights="none", image_size=SIZE), seed, quiet=True)
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights")
@@ -48,6 +50,8 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
         versions={"torch": torch.__version__},
     )
     made = save_model(folder, checkpoint, model)
+    patches, _ = some_patches(60, seed=1)
+    write_reference(folder, sample_of(network, patches, SIZE, model.temperature))
     (folder / "weights").unlink()
     assert sha256(folder / WEIGHTS_FILE) == digest
     return made

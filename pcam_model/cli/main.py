@@ -1,6 +1,7 @@
 """The command line `pcam`: its commands, and the exit codes of all of them.
 
-0: done. 1: a user's mistake, or a run that failed. 2: wrong usage. 75: interrupted; the same command resumes.
+0: done. 1: a user's mistake, or a run that failed. 2: wrong usage. 3: `pcam drift` found drift. 75: interrupted; the
+same command resumes.
 """
 
 import importlib.metadata
@@ -10,14 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli import check, config, evaluate, predict, registry, runs, slide_score, slides, train
+from pcam_model.cli import check, config, drift, evaluate, predict, registry, runs, slide_score, slides, train
 from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
 from pcam_model.core.errors import Interrupted, PcamError, require_package
 
 TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
-EXIT_CODES = "Exit codes: 0 done; 1 a mistake or a failed run; 2 wrong usage; 75 interrupted, the same command resumes."
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a mistake or a failed run; 2 wrong usage; 3 drift found (pcam drift); 75 interrupted, the "
+    "same command resumes."
+)
 # Each command with its panel and an example.
 COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (train.train, TRAIN, "pcam train --source patches.zip --preset quick --run first"),
@@ -25,6 +29,7 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (predict.predict, USE, "pcam predict champion patches.zip --out predictions.csv"),
     (slides.slides, USE, "pcam slides champion slides/ --out heatmaps/"),
     (slide_score.slide_score, USE, "pcam slides score heatmaps/ labels.csv --annotations outlines/"),
+    (drift.drift, USE, "pcam drift champion new.zip --out drift.html"),
     (registry.pull, USE, "pcam pull champion model/"),
     (evaluate.score, USE, "pcam score champion other.zip --out report/"),
     (evaluate.compare, USE, "pcam compare first second"),

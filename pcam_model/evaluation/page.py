@@ -52,7 +52,7 @@ class ExampleFigure:
 
 def render_page(content: ReportContent, evidence: Evidence) -> bytes:
     """The report as HTML: no script, no address, every image inside."""
-    environment = _environment(autoescape=True)
+    environment = template_environment(autoescape=True)
     css = environment.get_template("report.css").render()
     page = environment.get_template("report.html.j2").render(
         report=content,
@@ -66,11 +66,12 @@ def render_page(content: ReportContent, evidence: Evidence) -> bytes:
 
 def render_model_card(content: ReportContent) -> bytes:
     """The model card, in Markdown."""
-    template = _environment(autoescape=False).get_template("MODEL_CARD.md.j2")
+    template = template_environment(autoescape=False).get_template("MODEL_CARD.md.j2")
     return template.render(report=content, text=text.write_sentences(content)).encode()
 
 
-def _environment(*, autoescape: bool) -> Environment:
+def template_environment(*, autoescape: bool) -> Environment:
+    """Jinja's environment of the templates, with the filters for figures."""
     environment = Environment(
         loader=PackageLoader("pcam_model.evaluation"),
         autoescape=autoescape,  # noqa: S701  # Markdown is not escaped

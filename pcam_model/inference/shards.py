@@ -12,6 +12,8 @@ from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, co
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import temporary_dir
 from pcam_model.data.image_inputs import Images
+from pcam_model.evaluation.drift import DriftResult
+from pcam_model.inference.drift import measure_drift
 from pcam_model.inference.predictor import Predictor, load
 from pcam_model.inference.streaming import predict_rows
 from pcam_model.registry.backends.base import Store
@@ -125,6 +127,12 @@ def gather(job: ScoringJob, shards: Sequence[Shard], name: str = "") -> ScoringR
 def model_metadata(model: str) -> ModelMetadata:
     """The metadata of the run of an address, from the cache where it was pulled before."""
     return read_metadata(call_with_cache(lambda cache: find_model(model, "", cache)))
+
+
+def job_drift(job: ScoringJob) -> DriftResult:
+    """The drift of a job's images from what its model was evaluated on; see `measure_drift`."""
+    folder = call_with_cache(lambda cache: find_model(job.model, "", cache))
+    return measure_drift(folder, _images(job.source, job.listing_digest))
 
 
 def _read_shards(store: Store, shards: Sequence[Shard]) -> Iterator[PredictionRows]:

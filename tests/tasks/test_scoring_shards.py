@@ -6,12 +6,15 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from a_model import publish_model
-from patch_sets import PatchSet
+from patch_sets import PatchSet, encoded
 from ray_cluster import ray_cluster
 
 from flows.score import score
@@ -71,6 +74,25 @@ def test_the_flow_scores_a_folder_and_only_what_is_new_the_next_time(
     assert second.counts.patches == 11
     assert second.published.uri != first.published.uri
     assert len([entry.key for entry in store.entries("shards/")]) == 4
+
+
+def test_drifted_patches_are_an_event_that_an_automation_can_answer(
+    prefect: str, store: Store, patch_set: Make, tmp_path: Path
+) -> None:
+    made = patch_set(40, seed=7, suffix="png")
+    dark = {f"train/{each}.png": encoded(patch // 2, "png") for each, patch in zip(made.ids, made.patches, strict=True)}
+    PatchSet(dark).folder(tmp_path / "dark")
+    result = score(str(tmp_path / "dark"), store=StoreConfig(uri=store.uri))
+    events: list[dict[str, Any]] = []
+    end = time.monotonic() + 30
+    while not events and time.monotonic() < end:  # the client sends events from a thread
+        time.sleep(0.2)
+        answer = httpx.post(f"{prefect}/events/filter", json={"filter": {"event": {"name": ["pcam.drift"]}}})
+        events = answer.raise_for_status().json()["events"]
+    assert [event["resource"]["prefect.resource.id"] for event in events] == ["pcam.model.made"]
+    assert events[0]["payload"]["source"] == "dark"
+    assert events[0]["payload"]["scores"] == result.published.uri
+    assert "stain" in events[0]["payload"]["meaning"]
 
 
 def never(*_: object, **__: object) -> None:
