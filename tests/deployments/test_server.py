@@ -149,7 +149,7 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
     for _ in range(2):  # the second time nothing is made twice
         done = automations("--alert", "custom-webhook/pcam")
         assert done.returncode == 0, done.stderr
-    assert len(ask(f"{server}/automations/filter", {})) == 3
+    assert len(ask(f"{server}/automations/filter", {})) == 4
     deploy(server, project, tmp_path, "unlucky")
     for _ in range(3):  # an event that meets a locked SQLite holds what follows it for a quarter of an hour
         run = start(server, "unlucky", config={"finetune": {"epochs": 0}, "seed": 13})
@@ -157,3 +157,9 @@ def test_who_looks_after_the_runs_is_told_of_one_that_fails(
         if until(lambda: [words for words in bodies if "is Failed" in words], 60):
             break
     assert any("an unlucky seed" in words for words in bodies), bodies
+    payload = {"source": "new.zip", "meaning": "drift: stain", "scores": "file:///scores/x"}
+    resource = {"prefect.resource.id": "pcam.model.first", "prefect.resource.name": "first"}
+    event = f"from prefect.events import emit_event; emit_event('pcam.drift', resource={resource}, payload={payload})"
+    subprocess.run([sys.executable, "-c", event], env=env, check=True, capture_output=True)
+    assert until(lambda: [words for words in bodies if "drifted from those of first" in words], 60), bodies
+    assert any("new.zip: drift: stain" in words for words in bodies), bodies
