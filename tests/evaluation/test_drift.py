@@ -11,11 +11,12 @@ from sklearn.metrics import roc_auc_score
 from pcam_model.core.errors import ModelError
 from pcam_model.data.sample import SamplePatches
 from pcam_model.data.stain_moments import MOMENTS, stain_moments
-from pcam_model.evaluation.drift import DriftSample, compare_with_reference
+from pcam_model.evaluation.drift import compare_with_reference
 from pcam_model.evaluation.drift_reference import (
     DRIFT_FILE,
     MAX_BYTES,
     REFERENCE_SIZE,
+    DriftSample,
     draw_rows,
     read_reference,
     write_reference,
