@@ -94,7 +94,7 @@ def between(old: NDArray[np.int64], new: NDArray[np.int64]) -> Callable[[np.rand
     return lambda rng: (rng.permutation(old)[:REFERENCE], rng.permutation(new)[:NEW])
 
 
-def whole_command(folder: Path, patches: Patches) -> dict[str, Any]:
+def whole_measurement(folder: Path, patches: Patches) -> dict[str, Any]:
     """Seconds and peak memory of the measurement on 20,000 images in a folder."""
     with tempfile.TemporaryDirectory() as made:
         for i in range(20_000):
@@ -134,10 +134,8 @@ def main() -> None:
     for name, change in CHANGES.items():
         result[name] = alarms(options.changed_draws, whole, sample(changed(patches, change)), disjoint(len(patches)))
         print(name, result[name], flush=True)
-    command = "python -m benchmarks.drift MODEL PATCHES"
-    write_result(
-        "drift", command, {"power": result, "command": whole_command(folder, patches), "patches": len(patches)}
-    )
+    figures = {"patches": len(patches), "power": result, "whole_measurement": whole_measurement(folder, patches)}
+    write_result("drift", "python -m benchmarks.drift MODEL PATCHES", figures)
 
 
 if __name__ == "__main__":

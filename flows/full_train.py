@@ -51,7 +51,7 @@ def build_pack(workspace: Workspace, config: TrainConfig) -> Pack:
     """The source as a pack: one that was made before, else downloaded, packed and stored."""
     pack = data.find_stored_pack(workspace, config)
     if pack is None:
-        archive = data.download(config)
+        archive = data.download(config, workspace.store)
         pack = data.pack(archive, config)
         data.store_pack(workspace, pack, config)
     return pack

@@ -23,6 +23,7 @@ from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.bucket_source import fetch_bucket
 from pcam_model.registry.datasets import fetch_dataset, find_dataset, upload_dataset
 from pcam_model.registry.workspace import Workspace
+from pcam_model.slides.slide_source import open_slide_patches, slides_archive
 from pcam_model.training.context import TrainingContext
 from tasks.policy import retried, step
 from tasks.progress import progress, show_picture, show_table
@@ -83,14 +84,16 @@ def _source_task_name(parameters: dict[str, Any]) -> str:
 
 
 @step("download", hours=24, run_name=_source_task_name)
-def download(config: TrainConfig) -> Archive:
-    """Download the source, or find it on this machine; with its digest."""
+def download(config: TrainConfig, store: str) -> Archive:
+    """Download the source, or find it on this machine; with its digest. `store` has the model for hard negatives."""
     downloads = cache_dir() / "downloads"
     if config.source.kind == "kaggle":
         # Kaggle's client signs in when it is imported, so it is imported only where it is used.
         from tasks.kaggle.client import download_competition
 
         archive = download_competition(downloads)
+    elif config.source.kind == "slides":
+        archive = slides_archive(config.source, config.seed, store)
     else:
         archive = sources.fetch(config.source, config.seed, downloads, fetch_bucket)
     log.info("Source: %s, sha256 %s", archive.source, archive.sha256[:12])
@@ -102,7 +105,7 @@ def pack(archive: Archive, config: TrainConfig) -> Pack:
     """Write all patches into one uint8 array, unless this machine has it already."""
     packs = cache_dir() / "packs"
     with write_guard(packs), progress("packing") as on_progress:
-        built = packing.build_pack(archive, config.source, packs, config.seed, on_progress)
+        built = packing.build_pack(archive, config.source, packs, config.seed, on_progress, open_slide_patches)
     log.info("Pack: %s patches (%s labelled), digest %s, in %s", f"{built.count:,}", f"{built.labelled:,}",
              built.digest[:12], built.folder)  # fmt: skip
     if built.mpp_assumed:

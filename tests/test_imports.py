@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "config_reader": {"core", "presets", "config", "config_docs"},
     "inference": {"core", "data", "training", "evaluation", "registry"},
     "slides": {"core", "data", "evaluation", "inference", "registry"},
-    "check": {"core", "data", "training", "registry", "config"},
+    "check": {"core", "data", "training", "registry", "slides", "config"},
     "cli": {
         *("core", "data", "training", "evaluation", "registry", "config", "config_reader", "config_docs"),
         *("inference", "slides", "check"),

@@ -8,8 +8,10 @@ from pcam_model.config import TrainConfig
 from pcam_model.core.errors import PcamError, UnwritableError
 from pcam_model.core.write_guard import require_writable
 from pcam_model.data.layouts import find_layout
+from pcam_model.data.source import SourceConfig
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.bucket_source import find_objects
+from pcam_model.slides.annotated_slides import find_annotated
 from pcam_model.training.weights import CONNECT_TIMEOUT_S, imagenet_file
 
 
@@ -17,6 +19,8 @@ def check_source(config: TrainConfig) -> Finding:
     """Whether a source on this machine exists and can be opened; downloads are not checked here."""
     what, expected = "source", "images with labels, PCam's HDF5 or parquet shards"
     path = Path(config.source.path).expanduser()
+    if config.source.kind == "slides":
+        return _check_slides(config.source)
     if config.source.kind != "path" or config.source.is_remote:
         return Finding(what=what, found=config.source.path or config.source.kind, expected=expected)
     if config.source.is_bucket:
@@ -29,6 +33,16 @@ def check_source(config: TrainConfig) -> Finding:
     except PcamError as error:
         return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")
     return Finding(what=what, found=str(path), expected=expected)
+
+
+def _check_slides(config: SourceConfig) -> Finding:
+    what, expected = "source", "slides, each with its annotations"
+    try:
+        slides = find_annotated(config)
+    except PcamError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+    return Finding(what=what, found=f"{len(slides):,} slides in {config.path}", expected=expected)
 
 
 def _check_bucket(uri: str, what: str) -> Finding:

@@ -1,6 +1,7 @@
 """The pack of a source: all patches as one uint8 array on disk, with their table and a digest; built once."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +35,9 @@ from pcam_model.data.sample import SamplePatches
 from pcam_model.data.source import SAMPLE_COUNT, Archive, SourceConfig, pixel_size
 from pcam_model.data.subset import add_slides, select_rows
 
+OpenSlides = Callable[[Archive, SourceConfig, int], PatchSource]
+"""Archive, config and seed -> the patches of slides."""
+
 __all__ = [
     "PATCHES",
     "RECORD",
@@ -50,12 +54,25 @@ __all__ = [
 
 
 def build_pack(
-    archive: Archive, config: SourceConfig, packs: Path, seed: int, on_progress: OnProgress | None = None
+    archive: Archive,
+    config: SourceConfig,
+    packs: Path,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    open_slides: OpenSlides | None = None,
 ) -> Pack:
     """The archive's pack below the folder `packs`; built where it is not there whole, by one process at a time.
 
     One that is there is read whole and compared with its digests; a damaged one is logged and built again.
     Memory does not grow with the number of patches. Where it raises, no part of a pack is left.
+
+    Args:
+        archive: the source.
+        config: its config.
+        packs: the folder of packs.
+        seed: of what is drawn.
+        on_progress: called after each batch of patches.
+        open_slides: cuts patches from slides, as `slides.slide_source.open_slide_patches`.
 
     Raises:
         SourceError: the patches are bad or missing.
@@ -68,7 +85,7 @@ def build_pack(
 
     with write_guard(packs), build_dir(target, is_intact) as folder:
         if folder:
-            _write_pack(archive, config, seed, folder, on_progress)
+            _write_pack(archive, config, seed, folder, on_progress, open_slides)
     return with_pixel_size(open_pack(target), config)
 
 
@@ -103,20 +120,29 @@ def find_pack(packs: Path, digest: str) -> Pack | None:
     return None
 
 
-def _open_source(archive: Archive, config: SourceConfig, seed: int, scratch: Path) -> PatchSource:
+def _open_source(
+    archive: Archive, config: SourceConfig, seed: int, scratch: Path, open_slides: OpenSlides | None
+) -> PatchSource:
     """The patches of an archive, by its layout; `scratch` takes what has to be unpacked meanwhile."""
     path = Path(archive.path)
+    if config.kind == "slides" and open_slides:
+        return open_slides(archive, config, seed)
     if not archive.path:
         return SamplePatches(config.max_patches or SAMPLE_COUNT, seed)
     return open_patches(path, scratch, verify_md5=config.verify_md5, classes=config.classes)
 
 
 def _write_pack(
-    archive: Archive, config: SourceConfig, seed: int, folder: Path, on_progress: OnProgress | None
+    archive: Archive,
+    config: SourceConfig,
+    seed: int,
+    folder: Path,
+    on_progress: OnProgress | None,
+    open_slides: OpenSlides | None,
 ) -> None:
     """Write the three files of a pack into a folder, the record last."""
     source_name = archive.path or archive.source
-    with closing(_open_source(archive, config, seed, folder)) as source:
+    with closing(_open_source(archive, config, seed, folder, open_slides)) as source:
         max_patches = config.max_patches if archive.path else None
         rows = add_slides(select_rows(source.table, max_patches, seed), config.slides)
         _require_both_classes(rows, source_name)

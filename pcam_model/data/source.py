@@ -12,6 +12,7 @@ from pcam_model.core.files import sha256
 from pcam_model.core.pixel_size import PCAM_MPP, PixelSize
 from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
+from pcam_model.data.annotation_classes import IGNORED_CLASSES, NORMAL_CLASSES, TUMOUR_CLASSES
 from pcam_model.data.container import Folder
 from pcam_model.data.layouts import find_layout
 from pcam_model.data.official_download import fetch_official
@@ -23,11 +24,12 @@ SAMPLE_COUNT = 2000
 class SourceConfig(Config):
     """The patches to train on."""
 
-    kind: Literal["sample", "kaggle", "path"] = "sample"
-    """sample: generated patches; kaggle: the competition's archive; path: a .zip or a folder of your own."""
+    kind: Literal["sample", "kaggle", "path", "slides"] = "sample"
+    """sample: generated patches; kaggle: the competition's archive; path: a .zip or a folder of your own; slides: a
+    folder of whole slides with annotations."""
     path: str = ""
     """For kind `path`: a .zip, .tar or folder of images with train_labels.csv or in class folders, PCam's HDF5 files or
-    their web address, or parquet shards."""
+    their web address, or parquet shards. For kind `slides`: a folder of slides."""
     classes: tuple[str, ...] = ()
     """Names of class 0 and class 1 in folders or in the table of labels, as `[benign, malignant]`; empty: the usual."""
     verify_md5: bool = True
@@ -36,9 +38,28 @@ class SourceConfig(Config):
     """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
     mpp: float | None = Field(default=None, gt=0, le=20)
     """Microns per pixel of the patches; empty: 0.972, which holds for Kaggle's set and PCam's files and is assumed,
-    with a line that says so, of your own patches."""
+    with a line that says so, of your own patches. Slides are cut at this scale."""
     slides: str = ""
     """A CSV with the columns id,wsi that names the slide of each patch, and perhaps its domain (centre, scanner)."""
+    annotations: str = ""
+    """For kind `slides`: the folder of QuPath's GeoJSON, ASAP's XML or masks, each named as its slide; empty: beside
+    the slides."""
+    tumour_classes: tuple[str, ...] = TUMOUR_CLASSES
+    """Classes of annotations that are tumour."""
+    normal_classes: tuple[str, ...] = NORMAL_CLASSES
+    """Classes of annotations that are no tumour, also within tumour."""
+    ignored_classes: tuple[str, ...] = IGNORED_CLASSES
+    """Classes of annotations of which no patch is taken."""
+    unannotated_slides: Literal["refuse", "normal"] = "refuse"
+    """Slides without annotations are refused, or hold no tumour."""
+    unannotated_tissue: Literal["normal", "ignore"] = "normal"
+    """Tissue outside of all annotations is no tumour, or no patch of it is taken."""
+    max_per_slide: int = Field(default=2000, ge=2)
+    """Patches of a slide at most, half of them of each class; the classes are balanced over all slides."""
+    slide_mpp: float | None = Field(default=None, gt=0, le=20)
+    """Microns per pixel of the slides' finest level; empty: as each slide tells."""
+    hard_negatives: str = ""
+    """A run or channel, as `champion`: half of the patches without tumour are those that it takes most for tumour."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
     """An image that is no patch stops the run, or is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
@@ -48,6 +69,12 @@ class SourceConfig(Config):
     def _names_two_classes(self) -> "SourceConfig":
         if len(set(self.classes)) not in (0, 2) or len(self.classes) > 2:
             raise ValueError(f"source.classes is {list(self.classes)}; name two classes, 0 first, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _has_no_slide_map(self) -> "SourceConfig":
+        if self.kind == "slides" and self.slides:
+            raise ValueError("source.slides is a map of patches to slides, which kind `slides` knows; leave it empty")
         return self
 
     @property
@@ -78,6 +105,8 @@ class Archive(Record):
     """Digest of the content; for the sample, of the arguments that it is generated from."""
     source: str
     """The source in a person's words."""
+    hard_negatives: str = ""
+    """For slides: the folder of the model that mines hard negatives; empty without one."""
 
 
 def fetch(
@@ -105,6 +134,10 @@ def fetch(
         raise ConfigError(
             "source.kind is kaggle, which only a training run downloads; give the path of a downloaded "
             "histopathologic-cancer-detection.zip here (source.kind=path source.path=FILE)"
+        )
+    if config.kind == "slides":
+        raise ConfigError(
+            "source.kind is slides, which only a training run cuts into patches; give patches here (source.kind=path)"
         )
     if not config.path:  # no validator says so: the preset `quick` is a config whose path its user adds
         raise ConfigError("source.kind is path, but source.path is empty; give the path of a .zip or a folder")

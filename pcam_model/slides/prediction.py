@@ -106,9 +106,14 @@ def predict_slide(
     return result
 
 
-def prepare_slide(file: SlideFile, reader: SlideReader, options: SlideOptions, model_mpp: float) -> PreparedSlide:
-    """Choose level and patches of an open slide for a model of `model_mpp`. Raises SourceError as `predict_slide`."""
-    scale = slide_scale(reader, file.name, model_mpp, options.mpp)
+def prepare_slide(
+    file: SlideFile, reader: SlideReader, options: SlideOptions, model_mpp: float, setting: str = "--mpp"
+) -> PreparedSlide:
+    """Choose level and patches of an open slide for a model of `model_mpp`.
+
+    Raises SourceError as `predict_slide`; `setting` is what gives the slides' pixel size.
+    """
+    scale = slide_scale(reader, file.name, model_mpp, options.mpp, setting)
     tiling = make_tiling(reader.levels[0].size, scale.grid, options.stride, file.name)
     overview = read_overview(reader, scale.mpp)
     return PreparedSlide(file, reader, scale, tiling, overview, _find_mask(file, options, overview, scale.mpp))

@@ -18,7 +18,7 @@ class SlideScale(NamedTuple):
     mpp: float
     """Microns per pixel of level 0."""
     mpp_source: str
-    """Where that comes from: `slide` or `--mpp`."""
+    """Where that comes from: `slide`, or the setting that gave it, as `--mpp`."""
     level: Level
     """The level that is read."""
     grid: Grid
@@ -30,8 +30,10 @@ class SlideScale(NamedTuple):
         return self.mpp * self.grid.downsample
 
 
-def slide_scale(reader: SlideReader, name: str, model_mpp: float, mpp: float | None = None) -> SlideScale:
-    """The scale of a slide, at `mpp` microns per pixel where they are given, for a model of `model_mpp`.
+def slide_scale(
+    reader: SlideReader, name: str, model_mpp: float, mpp: float | None = None, setting: str = "--mpp"
+) -> SlideScale:
+    """The scale of a slide, at `mpp` microns per pixel where they are given by `setting`, for a model of `model_mpp`.
 
     Raises:
         SourceError: the slide does not tell its pixel size, and none is given.
@@ -39,19 +41,24 @@ def slide_scale(reader: SlideReader, name: str, model_mpp: float, mpp: float | N
     if mpp is None and reader.mpp is None:
         raise SourceError(
             f"{name}: the slide does not tell its pixel size, neither as a property nor as TIFF resolution; give the "
-            "microns per pixel of its finest level, as in --mpp 0.25"
+            f"microns per pixel of its finest level, as in {_example(setting)}"
         )
     if mpp and reader.mpp and mismatch(mpp, reader.mpp) > MAX_MISMATCH:
-        log.warning("%s: --mpp %g is used, though the slide tells %.4g microns per pixel", name, mpp, reader.mpp)
+        log.warning("%s: %s %g is used, though the slide tells %.4g microns per pixel", name, setting, mpp, reader.mpp)
     size = mpp or reader.mpp or model_mpp
     level, grid = choose_level(reader.levels, model_mpp / size)
-    scale = SlideScale(size, "--mpp" if mpp else "slide", level, grid)
+    scale = SlideScale(size, setting if mpp else "slide", level, grid)
     if level.grid.downsample * size > model_mpp * (1 + MAX_MISMATCH):
         log.warning(
             "%s: its finest level has %.4g microns per pixel, the model was trained at %.4g; it is enlarged, and "
             "probabilities may be off", name, size, model_mpp,
         )  # fmt: skip
     return scale
+
+
+def _example(setting: str) -> str:
+    """How a setting is given: an option, or a key of the config."""
+    return f"{setting} 0.25" if setting.startswith("--") else f"{setting}=0.25"
 
 
 def choose_level(levels: tuple[Level, ...], downsample: float) -> tuple[Level, Grid]:

@@ -113,6 +113,17 @@ def test_source_and_weights_are_looked_for_before_the_run(tmp_path: Path, kaggle
     assert check_weights(config_with(f"model.weights={tmp_path}/no.pth")).level == "failed"
 
 
+def test_slides_and_their_annotations_are_looked_for_before_the_run(tmp_path: Path) -> None:
+    settings = ("source.kind=slides", f"source.path={tmp_path}")
+    (tmp_path / "a.svs").touch()
+    finding = check_source(config_with(*settings))
+    assert finding.level == "failed"
+    assert "1 of 1 slides have no annotations" in finding.found
+    assert "unannotated_slides=normal" in finding.remedy
+    (tmp_path / "a.geojson").touch()
+    assert check_source(config_with(*settings)).found == f"1 slides in {tmp_path}"
+
+
 def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
     fine = Finding(what="a", found="b", expected="c", level="warning", remedy="d")
     bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", remedy="free some")

@@ -85,6 +85,6 @@ def test_a_damaged_pack_in_the_store_is_logged_and_replaced(stored, workspace, t
 
 def test_own_patches_are_not_uploaded(tmp_path, cache, workspace, kaggle_zip):
     config = read_config(None, ["source.kind=path", f"source.path={kaggle_zip}"])
-    data.store_pack(workspace, data.pack(data.download(config), config), config)
+    data.store_pack(workspace, data.pack(data.download(config, ""), config), config)
     assert data.find_stored_pack(workspace, config) is None
     assert not (tmp_path / "store").exists()

@@ -1,0 +1,65 @@
+"""The slides of a source, each with its annotations."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.data.source import SourceConfig
+from pcam_model.slides.annotations import is_annotation_file
+from pcam_model.slides.listing import SlideFile, find_slides
+from pcam_model.slides.tumour_regions import find_annotation_file
+
+
+class AnnotatedSlide(NamedTuple):
+    """A slide and the file of its annotations."""
+
+    file: SlideFile
+    annotations: Path | None
+    """None: a slide without tumour."""
+
+
+def find_annotated(config: SourceConfig) -> list[AnnotatedSlide]:
+    """The slides of a source of the kind `slides`.
+
+    Raises:
+        ConfigError: no path is given.
+        SourceError: there is no slide, or slides and annotations do not belong together.
+    """
+    if not config.path:
+        raise ConfigError("source.kind is slides, but source.path is empty; give the path of a folder of slides")
+    path = Path(config.path).expanduser()
+    folder = Path(config.annotations).expanduser() if config.annotations else None
+    for key, each in (("path", path), ("annotations", folder)):
+        if each and not each.exists():
+            raise SourceError(f"source.{key} is {each}, but there is no such folder; correct it")
+    found = [file for file in find_slides([path]) if not _is_mask(Path(file.path), folder)]
+    slides = [AnnotatedSlide(file, find_annotation_file(file, folder)) for file in found]
+    missing = [file for file, annotations in slides if annotations is None]
+    if missing and config.unannotated_slides == "refuse":
+        raise SourceError(
+            f"{len(missing):,} of {len(slides):,} slides have no annotations in {folder or path} (first: "
+            f"{missing[0].name}, expected as {missing[0].name}.geojson, .xml or _mask.tif); add them, or set "
+            "source.unannotated_slides=normal where such slides hold no tumour"
+        )
+    if missing:
+        _require_no_orphans(slides, [folder] if folder else sorted({Path(file.path).parent for file, _ in slides}))
+    return slides
+
+
+def _is_mask(path: Path, folder: Path | None) -> bool:
+    """Whether a file is the mask of a slide rather than a slide."""
+    inside = folder is not None and folder.absolute() in path.absolute().parents
+    return path.stem.lower().endswith("_mask") or (inside and folder is not None and folder.absolute() != path.parent)
+
+
+def _require_no_orphans(slides: Iterable[AnnotatedSlide], folders: Iterable[Path]) -> None:
+    """Raise SourceError where annotations are of no slide: their slide would be taken for one without tumour."""
+    used = {each.annotations.absolute() for each in slides if each.annotations}
+    files = (path for folder in folders for path in sorted(folder.iterdir()) if is_annotation_file(path))
+    orphan = next((path for path in files if path.absolute() not in used), None)
+    if orphan:
+        raise SourceError(
+            f"{orphan}: there is no slide of this name; rename it as its slide, or remove it: a slide without "
+            "annotations is taken for one without tumour (source.unannotated_slides=normal)"
+        )
