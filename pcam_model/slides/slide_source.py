@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import ConfigError
+from pcam_model.core.files import sha256
 from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.pixel_size import MAX_MISMATCH, PCAM_MPP, mismatch
 from pcam_model.data.source import Archive, SourceConfig
@@ -88,9 +89,9 @@ class CellPredictor:
 
 
 def _identity(slide: AnnotatedSlide) -> list[str]:
-    annotations = slide.annotations
-    digests = [slide_fingerprint(Path(slide.file.path)), slide_fingerprint(annotations) if annotations else ""]
-    return [slide.file.name, *digests]
+    """Name, fingerprint of the slide, and digest of its annotations."""
+    annotations = sha256(slide.annotations) if slide.annotations else ""
+    return [slide.file.name, slide_fingerprint(Path(slide.file.path)), annotations]
 
 
 def _require_scale(predictor: Predictor, config: SourceConfig) -> Predictor:
