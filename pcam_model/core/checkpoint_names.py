@@ -1,7 +1,9 @@
-"""File names of single epochs' weights."""
+"""File names of a stage's states and of single epochs' weights."""
 
 import re
 
+LATEST = "latest.safetensors"
+PREVIOUS = "previous.safetensors"  # the latest state's predecessor, on this disk only
 EPOCH_FILE = re.compile(r"epoch-(\d{4,})\.safetensors")
 
 

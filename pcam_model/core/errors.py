@@ -4,12 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pcam_model.core.plain_text import hide_secrets
+
 # Packages whose names on PyPI differ from those by which they are imported.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 
 
 class PcamError(Exception):
-    """A user's mistake or a lack of this machine: shown as one sentence without a traceback, and not retried."""
+    """A user's mistake or a lack of this machine: shown as one sentence without a traceback, and not retried.
+
+    Addresses in it are without their secrets.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hide_secrets(message))
 
 
 class ConfigError(PcamError):
@@ -34,6 +42,10 @@ class ModelError(PcamError):
 
 class CheckpointError(PcamError):
     """A training checkpoint is damaged, or of another network."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A training checkpoint is not what was written."""
 
 
 class CheckpointMismatchError(CheckpointError):
@@ -97,7 +109,10 @@ class MachineCheckError(PcamError):
 
 
 class TransientError(Exception):
-    """A fault that may pass by itself; tasks retry it."""
+    """A fault that may pass by itself; tasks retry it. Addresses in it are without their secrets."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hide_secrets(message))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from pydantic import Field
 
-from pcam_model.core.checkpoint_names import epoch_of
+from pcam_model.core.checkpoint_names import PREVIOUS, epoch_of
 from pcam_model.core.errors import ModelError, PcamError
 from pcam_model.core.files import link_or_copy, write_atomic
 from pcam_model.core.log import log
@@ -72,7 +72,8 @@ class LiveSync:
     def sync_now(self) -> None:
         """Upload the files that changed since the last call; the checkpoint before single epochs."""
         for path in sorted(self.folder.glob("*"), key=lambda path: (epoch_of(path.name) is not None, path.name)):
-            if path.suffix in (CHECKPOINT_SUFFIX, METRICS_SUFFIX) and not path.name.startswith("."):
+            is_wanted = path.suffix in (CHECKPOINT_SUFFIX, METRICS_SUFFIX) and path.name != PREVIOUS
+            if is_wanted and not path.name.startswith("."):
                 with suppress(FileNotFoundError):  # training has removed it since
                     self._sync_file(path)
 

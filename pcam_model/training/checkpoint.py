@@ -14,18 +14,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pcam_model.core.errors import CheckpointError
-from pcam_model.core.files import atomic_file, sha256
+from pcam_model.core.errors import CheckpointError, DamagedCheckpointError
+from pcam_model.core.files import atomic_file, link_or_copy, sha256
 from pcam_model.core.log import log
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
 from pcam_model.core.write_guard import write_guard
+from pcam_model.training.checkpoint_digest import DIGEST_KEY, checkpoint_digest
 from pcam_model.training.device import compute_environment, describe_environment
 from pcam_model.training.train_state import TrainState
 
-LATEST = "latest.safetensors"
 FINAL = "final.safetensors"
 METADATA_KEY = "pcam"
+REMEDY = "delete it and run again, or pull it again"
 METRIC_NAMES = ("valid_loss", "valid_accuracy", "valid_auc")
 
 
@@ -59,8 +60,17 @@ class Checkpoint(Record):
         )
 
 
-def snapshot_state(path: Path, state: TrainState, metadata: dict[str, Any]) -> Callable[[], None]:
-    """Copy a training's whole state to the host; the function that is returned writes the copy."""
+def snapshot_state(
+    path: Path, state: TrainState, metadata: dict[str, Any], previous: Path | None = None
+) -> Callable[[], None]:
+    """Copy a training's whole state to the host; the function that is returned writes the copy.
+
+    Args:
+        path: the file to make or replace.
+        state: what is copied.
+        metadata: JSON, stored with it.
+        previous: where the file that is replaced is kept; None: it is lost.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
@@ -76,30 +86,31 @@ def snapshot_state(path: Path, state: TrainState, metadata: dict[str, Any]) -> C
     if state.scaler:
         metadata["loss_scale"] = [float(state.scaler.scale), float(state.scaler.growth_tracker)]
     copies = _host_copies(tensors)
-    return lambda: _write(path, copies, metadata)
+    return lambda: _write(path, copies, metadata, previous)
 
 
-def save_state(path: Path, state: TrainState, metadata: dict[str, Any]) -> None:
-    """Write a training's whole state, with `metadata` (JSON)."""
-    snapshot_state(path, state, metadata)()
-
-
-def load_state(path: Path, state: TrainState) -> dict[str, Any]:
-    """Load what `save_state` wrote into `state`, created for the same stage; returns the metadata.
+def load_state(path: Path, state: TrainState, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Load what `snapshot_state` wrote into `state`, created for the same stage; returns the metadata.
 
     A warning is logged where device, dtype or number of threads are others than those that computed the checkpoint.
 
+    Args:
+        path: the file.
+        state: is changed only once the file's digest is verified.
+        check: is given the metadata before anything is loaded, and raises where they are of another training.
+
     Raises:
-        CheckpointError: the file is damaged, or belongs to another network.
+        DamagedCheckpointError: the file is damaged; `state` is as it was.
+        CheckpointError: it is of another network.
     """
+    tensors, metadata = _read_verified(path)
+    check(metadata)
     with _checkpoint_errors(path):
-        tensors = load_file(path)
         state.network.load_state_dict(_with_prefix("network.", tensors))
         if state.ema:
             state.ema.load_state_dict(_with_prefix("ema.", tensors))
         state.best_weights = _with_prefix("best.", tensors)
         _load_optimizer(state.optimizer, tensors)
-    metadata = read_checkpoint_metadata(path)
     state.step = metadata["step"]
     state.network.set_microbatches(metadata["microbatches"])
     if state.scaler and "loss_scale" in metadata:
@@ -110,7 +121,7 @@ def load_state(path: Path, state: TrainState) -> dict[str, Any]:
 
 
 def read_checkpoint_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a checkpoint; its tensors are not read.
+    """The metadata of a checkpoint; its tensors are not read, and nothing is verified.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -118,6 +129,11 @@ def read_checkpoint_metadata(path: Path) -> dict[str, Any]:
     with _checkpoint_errors(path), safe_open(path, "pt") as file:
         metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     return metadata
+
+
+def verify_checkpoint(path: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint whose digest is verified. Raises DamagedCheckpointError."""
+    return _read_verified(path)[1]
 
 
 def snapshot_weights(path: Path, network: nn.Module, metadata: dict[str, Any]) -> Callable[[], None]:
@@ -137,19 +153,44 @@ def load_weights(path: Path, network: nn.Module) -> None:
     Raises:
         CheckpointError: the file is damaged, or belongs to another network.
     """
+    tensors, _ = _read_verified(path)
     with _checkpoint_errors(path):
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(tensors)
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def _read_verified(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file; those without a digest, as older versions wrote, are taken as they are.
+
+    Raises:
+        DamagedCheckpointError: they cannot be parsed, or are not what was written.
+        CheckpointError: the file is not there, or cannot be read.
+    """
+    with _checkpoint_errors(path):
+        try:
+            with safe_open(path, "pt") as file:
+                metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            tensors = load_file(path)
+        except (SafetensorError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DamagedCheckpointError(f"{path} is damaged ({reason}); {REMEDY}") from error
+        digest = metadata.pop(DIGEST_KEY, None)
+        if digest is not None and digest != checkpoint_digest(tensors, metadata):
+            raise DamagedCheckpointError(f"{path} is damaged (its bytes are not those that were written); {REMEDY}")
+        return tensors, metadata
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], previous: Path | None = None) -> None:
     """Write straight from the tensors' memory, without holding the GIL. Raises DiskFullError."""
+    text = json.dumps({**metadata, DIGEST_KEY: checkpoint_digest(tensors, metadata)})
     with write_guard(path.parent), atomic_file(path) as temporary:
         try:
-            save_file(tensors, temporary, {METADATA_KEY: json.dumps(metadata)})
+            save_file(tensors, temporary, {METADATA_KEY: text})  # one key: several have no order
         except SafetensorError as error:  # the OS error is in its message only
             number = re.search(r"os error (\d+)", str(error))
             code = int(number[1]) if number else errno.EIO
             raise OSError(code, os.strerror(code), str(path)) from error
+        if previous is not None and path.is_file():
+            link_or_copy(path, previous)
 
 
 @contextmanager
@@ -160,9 +201,7 @@ def _checkpoint_errors(path: Path) -> Iterator[None]:
     except (SafetensorError, RuntimeError, KeyError, OSError, TypeError) as error:
         lines = str(error).strip().splitlines()  # torch names the tensors from its second line on
         reason = lines[min(1, len(lines) - 1)].strip().rstrip(":.")[:200] if lines else type(error).__name__
-        raise CheckpointError(
-            f"{path} is damaged, or not this network's ({reason}); delete it and run again, or pull it again"
-        ) from error
+        raise CheckpointError(f"{path} is damaged, or not this network's ({reason}); {REMEDY}") from error
 
 
 def _compare_environments(before: dict[str, Any], now: dict[str, Any]) -> None:

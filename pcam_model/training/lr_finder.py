@@ -20,10 +20,9 @@ from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Config
 from pcam_model.data.patch_loader import PatchLoader, normalise
 from pcam_model.training.batch import BatchSource, BatchSpec
-from pcam_model.training.checkpoint import LATEST, load_state, read_checkpoint_metadata, save_state
-from pcam_model.training.checkpoint_identity import check_identity
 from pcam_model.training.device import ComputeConfig, autocast, tune_malloc
 from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_stop
+from pcam_model.training.latest_state import LatestState
 from pcam_model.training.lr_curve import EVALUATE_EVERY, LrCurve, SuggestionMethod, exploded_at, lr_at, read_curve
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.stage import Stage
@@ -98,7 +97,7 @@ def find_lr(
     curve = lr_finder.curve(path)
     log.info("LR search, %s: %s", curve.stage, curve.reason)
     write_atomic(path, json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
-    (setup.folder / LATEST).unlink(missing_ok=True)
+    lr_finder.latest.remove()
     return curve
 
 
@@ -106,7 +105,7 @@ class LrFinder:
     """The steps of a range test and their losses."""
 
     def __init__(self, network: PatchNetwork, train: PatchLoader, setup: LrFinderSetup):
-        self.train, self.compute, self.path = train, setup.compute, setup.folder / LATEST
+        self.train, self.compute = train, setup.compute
         self.steps, self.batch_size, self.seed = setup.config.steps, setup.stage.batch_size, setup.seed
         self.stage_number = setup.stage.number + STAGE_OFFSET
         self.view_config = setup.stage.view_config(0, 1, train.image_size)
@@ -129,13 +128,13 @@ class LrFinder:
             "engine": ENGINE_VERSION,
             "search": SEARCH_VERSION,
         }
+        self.latest = LatestState(setup.folder, self.identity)
 
     def resume(self) -> None:
         """Load the folder's checkpoint where there is one. Raises CheckpointMismatchError."""
-        if self.path.is_file():
-            metadata = read_checkpoint_metadata(self.path)
-            check_identity(self.path, metadata["identity"], self.identity)
-            load_state(self.path, self.state)
+        metadata = self.latest.load(self.state)
+        self.latest.restore()
+        if metadata:
             self.untrained.set_microbatches(self.state.network.microbatches)
             self.losses, self.starts = metadata["losses"], metadata["starts"]
             self.evaluations = metadata["evaluations"]
@@ -211,11 +210,6 @@ class LrFinder:
         return bool(stop.signal) or late or bool(every and self.state.step % every == 0)
 
     def _checkpoint(self) -> None:
-        metadata = {
-            "identity": self.identity,
-            "losses": self.losses,
-            "starts": self.starts,
-            "evaluations": self.evaluations,
-        }
-        save_state(self.path, self.state, metadata)
+        metadata = {"losses": self.losses, "starts": self.starts, "evaluations": self.evaluations}
+        self.latest.snapshot(self.state, metadata)()
         self.saved_at = time.monotonic()

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcam_model.core.errors import DivergenceError
+from pcam_model.core.errors import CheckpointError, DivergenceError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
+from pcam_model.core.metrics_rows import parse_metrics
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.training.nan_guard import MAX_SKIPPED_STEPS
 from pcam_model.training.schedule import Schedule
@@ -26,9 +27,23 @@ class MetricsLog:
         self.path = folder / METRICS_FILE
         self._memory: list[dict[str, Any]] | None = None if writes else []
 
-    def truncate(self, step: int) -> None:
-        """Start anew with the rows up to optimizer step `step`, the checkpoint's."""
+    def truncate(self, step: int, validated: bool = True) -> None:
+        """Start anew with the rows up to optimizer step `step`, the checkpoint's.
+
+        Args:
+            step: 0 removes all rows.
+            validated: whether the row of an epoch that ends with `step` stays; without it, it is validated again.
+
+        Raises:
+            CheckpointError: rows that led to the checkpoint are missing or damaged.
+        """
         rows = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
+        if sum(row["kind"] != "epoch" for row in rows) != step:
+            raise CheckpointError(
+                f"{self.path} lacks rows of the {step} steps that led to the checkpoint beside it; delete "
+                f"{self.path.parent} and run again, which trains the stage again"
+            )
+        rows = [row for row in rows if validated or row["kind"] != "epoch" or row["step"] < step]
         if self._memory is None:
             write_atomic(self.path, _to_lines(rows))
         else:
@@ -141,10 +156,11 @@ def epoch_row(
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete rows of a `metrics.jsonl`; none where there is no file."""
+    """All complete rows of a `metrics.jsonl`; none where there is no file. Raises CheckpointError for a damaged row."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    remedy = f"delete {path.parent} and run again, which trains the stage again"
+    return parse_metrics(path.read_bytes(), path, remedy=remedy, error=CheckpointError)
 
 
 def training_cost(rows: list[dict[str, Any]]) -> dict[str, float]:

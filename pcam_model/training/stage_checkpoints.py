@@ -7,18 +7,12 @@ from typing import Any
 from torch import nn
 
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
+from pcam_model.core.errors import DamagedCheckpointError
+from pcam_model.core.log import log
 from pcam_model.training.async_writer import AsyncWriter
-from pcam_model.training.checkpoint import (
-    FINAL,
-    LATEST,
-    load_state,
-    read_checkpoint_metadata,
-    save_weights,
-    snapshot_state,
-    snapshot_weights,
-)
-from pcam_model.training.checkpoint_identity import check_identity
+from pcam_model.training.checkpoint import FINAL, save_weights, snapshot_weights, verify_checkpoint
 from pcam_model.training.device import ComputeConfig
+from pcam_model.training.latest_state import LatestState
 from pcam_model.training.train_state import TrainState
 
 
@@ -27,29 +21,28 @@ class StageCheckpoints:
 
     def __init__(self, folder: Path, identity: dict[str, Any], compute: ComputeConfig, writes: bool = True):
         self.folder, self.identity, self.compute, self.writes = folder, identity, compute, writes
-        self.latest, self.final = folder / LATEST, folder / FINAL
+        self.latest, self.final = LatestState(folder, identity, writes), folder / FINAL
         self.saved_step, self._saved_at = 0, time.monotonic()
         self._writer = AsyncWriter()
 
     def is_finished(self) -> bool:
         """Whether the stage has ended: its final weights are there, and no latest state."""
-        return (
-            self.final.is_file()
-            and not self.latest.is_file()
-            and read_checkpoint_metadata(self.final).get("identity") == self.identity
-        )
+        if not self.final.is_file() or self.latest.path.is_file():
+            return False
+        try:
+            return verify_checkpoint(self.final).get("identity") == self.identity
+        except DamagedCheckpointError as error:
+            log.warning("%s. The stage is trained again", error)
+            return False
 
     def load_latest(self, state: TrainState) -> dict[str, Any]:
-        """Load the latest state; returns its metadata, empty where there is none.
+        """Load the latest state that is intact; returns its metadata, empty where there is none.
 
         Raises:
             CheckpointMismatchError: it is of another training.
-            CheckpointError: it is damaged.
+            CheckpointError: it is of another network, or cannot be read.
         """
-        if not self.latest.is_file():
-            return {}
-        check_identity(self.latest, read_checkpoint_metadata(self.latest)["identity"], self.identity)
-        return load_state(self.latest, state)
+        return self.latest.load(state)
 
     def start_clock(self, step: int) -> None:
         """Count the time to the next checkpoint from now, where `step` needs none."""
@@ -63,8 +56,7 @@ class StageCheckpoints:
     def save_latest(self, state: TrainState, epoch_seconds: float) -> None:
         """Replace the latest state, in the background; `epoch_seconds`: training time of the current epoch."""
         if self.writes:
-            metadata = {"identity": self.identity, "seconds": epoch_seconds}
-            self._writer.submit(snapshot_state(self.latest, state, metadata))
+            self._writer.submit(self.latest.snapshot(state, {"seconds": epoch_seconds}))
         self.start_clock(state.step)
 
     def save_epoch(self, network: nn.Module, epoch: int, metrics: dict[str, float]) -> None:
@@ -83,7 +75,7 @@ class StageCheckpoints:
         """Save the final weights, those of `epoch`, and remove the latest state; which ends the stage."""
         if self.writes:
             save_weights(self.final, network, {"identity": self.identity})
-            self.latest.unlink(missing_ok=True)
+            self.latest.remove()
             (self.folder / epoch_file(epoch)).unlink(missing_ok=True)  # the same weights
 
     def wait(self) -> None:

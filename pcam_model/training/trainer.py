@@ -91,9 +91,11 @@ class Trainer:
     def resume(self) -> "Trainer":
         """Load the last checkpoint of the stage where there is one, and forget metrics of later steps.
 
+        A damaged checkpoint is refused with a warning, and the one before it is loaded.
+
         Raises:
             CheckpointMismatchError: the checkpoint is of another training.
-            CheckpointError: it is damaged.
+            CheckpointError: it is of another network, or the metrics that led to it are damaged.
         """
         self.finished = self.checkpoints.is_finished()
         if self.finished:
@@ -101,7 +103,11 @@ class Trainer:
         elif metadata := self.checkpoints.load_latest(self.state):
             self.epoch_seconds = metadata["seconds"]
             log.info("%s: resumed at step %d of %d", self.stage.name, self.state.step, self.schedule.steps)
-        self.metrics_log.truncate(self.state.step)
+        fell_back = self.checkpoints.latest.fell_back
+        self.metrics_log.truncate(self.state.step, validated=not fell_back)
+        if fell_back:
+            self.dist.barrier()  # the other processes have loaded the same
+            self.checkpoints.latest.restore()
         self.losses.resume()
         self.stops_early = self.early_stopping.is_stale(self.state.step // self.schedule.steps_per_epoch)
         self.checkpoints.start_clock(self.state.step)

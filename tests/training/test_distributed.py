@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pcam_model.core.checkpoint_names import LATEST
 from pcam_model.core.errors import ConfigError, Interrupted, TransientError
 from pcam_model.data.pack import build_pack
 from pcam_model.data.source import SourceConfig, fetch
 from pcam_model.data.split import SplitConfig, make_split
 from pcam_model.training import distributed_job
 from pcam_model.training.callbacks import Callbacks
-from pcam_model.training.checkpoint import LATEST, Checkpoint, read_checkpoint_metadata
+from pcam_model.training.checkpoint import Checkpoint, read_checkpoint_metadata
 from pcam_model.training.context import TrainingContext, load_network
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.distributed_job import JOB_FILE, MODULE, RESULT_FILE, DistributedJob, run_distributed

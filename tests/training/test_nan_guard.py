@@ -10,12 +10,13 @@ import stages
 import torch
 from torch import Tensor, nn
 
+from pcam_model.core.checkpoint_names import LATEST
 from pcam_model.core.errors import DeviceMemoryError, DivergenceError
 from pcam_model.core.rng import StepKey
 from pcam_model.data.augment import AugmentParameters
 from pcam_model.data.patch_loader import PatchLoader
 from pcam_model.training import gradients
-from pcam_model.training.checkpoint import LATEST, read_checkpoint_metadata
+from pcam_model.training.checkpoint import read_checkpoint_metadata
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.ema import WeightEMA
 from pcam_model.training.network import BATCHNORMS, PatchNetwork

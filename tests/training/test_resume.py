@@ -15,8 +15,8 @@ import pytest
 import stages
 import torch
 
+from pcam_model.core.checkpoint_names import LATEST
 from pcam_model.core.errors import CheckpointMismatchError, Interrupted
-from pcam_model.training.checkpoint import LATEST
 from pcam_model.training.device import ComputeConfig
 from pcam_model.training.interrupt import graceful_stop
 
