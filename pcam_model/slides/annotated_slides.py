@@ -8,7 +8,7 @@ from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.data.source import SourceConfig
 from pcam_model.slides.annotations import is_annotation_file
 from pcam_model.slides.listing import SlideFile, find_slides
-from pcam_model.slides.tumour_regions import find_annotation_file
+from pcam_model.slides.tumour_regions import MASK_SUFFIXES, find_annotation_file
 
 
 class AnnotatedSlide(NamedTuple):
@@ -33,7 +33,8 @@ def find_annotated(config: SourceConfig) -> list[AnnotatedSlide]:
     for key, each in (("path", path), ("annotations", folder)):
         if each and not each.exists():
             raise SourceError(f"source.{key} is {each}, but there is no such folder; correct it")
-    found = [file for file in find_slides([path]) if not _is_mask(Path(file.path), folder)]
+    masks = _own_folder(folder, path)
+    found = [file for file in find_slides([path]) if not _is_mask(Path(file.path), masks)]
     slides = [AnnotatedSlide(file, find_annotation_file(file, folder)) for file in found]
     missing = [file for file, annotations in slides if annotations is None]
     if missing and config.unannotated_slides == "refuse":
@@ -43,21 +44,29 @@ def find_annotated(config: SourceConfig) -> list[AnnotatedSlide]:
             "source.unannotated_slides=normal where such slides hold no tumour"
         )
     if missing:
-        _require_no_orphans(slides, [folder] if folder else sorted({Path(file.path).parent for file, _ in slides}))
+        folders = [folder] if folder else sorted({Path(file.path).parent for file, _ in slides})
+        _require_no_orphans(slides, folders, masks)
     return slides
 
 
-def _is_mask(path: Path, folder: Path | None) -> bool:
-    """Whether a file is the mask of a slide rather than a slide."""
-    inside = folder is not None and folder.absolute() in path.absolute().parents
-    return path.stem.lower().endswith("_mask") or (inside and folder is not None and folder.absolute() != path.parent)
+def _own_folder(folder: Path | None, path: Path) -> Path | None:
+    """The folder of annotations where it holds nothing else; None where the slides at `path` are there or below."""
+    slides = path.absolute()
+    return folder.absolute() if folder and folder.absolute() not in (slides, *slides.parents) else None
 
 
-def _require_no_orphans(slides: Iterable[AnnotatedSlide], folders: Iterable[Path]) -> None:
+def _is_mask(path: Path, masks: Path | None) -> bool:
+    """Whether a picture is the mask of a slide: by its name, or since it lies in a folder of masks."""
+    inside = masks is not None and masks in path.absolute().parents
+    return path.suffix.lower() in MASK_SUFFIXES and (inside or path.stem.lower().endswith("_mask"))
+
+
+def _require_no_orphans(slides: Iterable[AnnotatedSlide], folders: Iterable[Path], masks: Path | None) -> None:
     """Raise SourceError where annotations are of no slide: their slide would be taken for one without tumour."""
     used = {each.annotations.absolute() for each in slides if each.annotations}
-    files = (path for folder in folders for path in sorted(folder.iterdir()) if is_annotation_file(path))
-    orphan = next((path for path in files if path.absolute() not in used), None)
+    files = (path for folder in folders for path in sorted(folder.iterdir()) if path.is_file())
+    annotations = (path for path in files if is_annotation_file(path) or _is_mask(path, masks))
+    orphan = next((path for path in annotations if path.absolute() not in used), None)
     if orphan:
         raise SourceError(
             f"{orphan}: there is no slide of this name; rename it as its slide, or remove it: a slide without "

@@ -50,7 +50,7 @@ def slide_scale(
     scale = SlideScale(size, setting if mpp else "slide", level, grid)
     if level.grid.downsample * size > model_mpp * (1 + MAX_MISMATCH):
         log.warning(
-            "%s: its finest level has %.4g microns per pixel, the model was trained at %.4g; it is enlarged, and "
+            "%s: its finest level has %.4g microns per pixel, the model's patches have %.4g; it is enlarged, and "
             "probabilities may be off", name, size, model_mpp,
         )  # fmt: skip
     return scale

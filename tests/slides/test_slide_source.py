@@ -1,17 +1,25 @@
 """Annotated slides as a source: labels by the centre, balance, hard negatives, identity, and what is refused."""
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
-from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.errors import ConfigError, MissingPackageError, SourceError
 from pcam_model.data.pack import Pack, build_pack, load_patches, load_table
 from pcam_model.data.source import SourceConfig
 from pcam_model.data.split_assignment import SplitConfig, resolve_kind
+from pcam_model.slides.annotated_slides import find_annotated
+from pcam_model.slides.patch_selection import HARD_POOL, Cells, common_quota
+from pcam_model.slides.prediction import PreparedSlide
+from pcam_model.slides.slide_patches import SlidePatches
 from pcam_model.slides.slide_source import open_slide_patches, slides_archive
 from tests.slides.slide_files import Composed, compose, write_slide
 
@@ -148,9 +156,37 @@ def test_the_source_is_another_where_an_annotation_is(slides: tuple[Path, list[C
     assert slides_archive(config, 3, "").sha256 != first.sha256
     geojson(folder / "s1.geojson", centres(composed[1], 1)[1:])
     assert slides_archive(config, 2, "").sha256 != first.sha256
+    geojson(folder / "s1.geojson", centres(composed[1], 1))  # exported again, with the same content
+    assert slides_archive(config, 2, "").sha256 == first.sha256
 
 
-def test_hard_negatives_are_those_that_the_model_takes_most_for_tumour(
+def test_half_of_those_without_tumour_are_the_most_alike_of_many(slides: tuple[Path, list[Composed]]) -> None:
+    config, hardest = SourceConfig(kind="slides", path=str(slides[0]), max_per_slide=8), set()
+
+    def likeness(slide: PreparedSlide, cells: Cells) -> NDArray[np.float64]:
+        assert len(cells) == HARD_POOL * 4
+        likenesses = np.random.default_rng(len(hardest)).permutation(len(cells)) / len(cells)
+        for row, column in cells[np.argsort(-likenesses)[:2]]:
+            hardest.add(f"{slide.file.name}-{column * 32 + 48}-{row * 32 + 48}")
+        return likenesses
+
+    with closing(SlidePatches(find_annotated(config), config, 2, likeness)) as source:
+        negatives = source.table[source.table["label"] == 0]
+    assert negatives.groupby("slide").size().to_dict() == {"s0": 4, "s1": 4, "s2": 4}
+    assert len(hardest) == 6
+    assert hardest <= set(negatives["id"])
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 50, 1000])
+def test_a_common_quota_makes_the_total_and_hardly_more(total: int) -> None:
+    counts = np.random.default_rng(total).integers(0, 40, 25)
+    quota = common_quota(counts, total)
+    made = int(np.minimum(counts, quota).sum())
+    assert made >= min(total, counts.sum())
+    assert quota == 1 or np.minimum(counts, quota - 1).sum() < total
+
+
+def test_a_published_model_mines_hard_negatives_at_its_own_scale(
     slides: tuple[Path, list[Composed]], tmp_path: Path, model_folder: Path
 ) -> None:
     keys = {"hard_negatives": str(model_folder), "max_per_slide": 8}
@@ -159,6 +195,33 @@ def test_hard_negatives_are_those_that_the_model_takes_most_for_tumour(
     assert set(load_table(mined)["id"]) != set(load_table(plain)["id"])
     with pytest.raises(ConfigError, match=r"a model of 0\.972 microns per pixel, and the patches are cut at 0\.25"):
         packed(slides[0], tmp_path, mpp=0.25, **keys)
+
+
+def test_masks_in_a_folder_of_their_own_are_no_slides_wherever_it_lies(
+    slides: tuple[Path, list[Composed]], tmp_path: Path
+) -> None:
+    folder, composed = slides
+    for masks in (folder / "masks", tmp_path / "masks"):
+        masks.mkdir()
+        for number, each in enumerate(composed):
+            mask(masks / f"s{number}.tif", each)
+        config = SourceConfig(kind="slides", path=str(folder), annotations=str(masks), unannotated_slides="normal")
+        assert [(file.name, path) for file, path in find_annotated(config)] == [
+            (f"s{number}", masks / f"s{number}.tif") for number in range(3)
+        ]
+        (masks / "s1.tif").rename(masks / "other.tif")
+        with pytest.raises(SourceError, match=r"other\.tif: there is no slide of this name"):
+            find_annotated(config)
+        shutil.rmtree(masks)
+
+
+def test_the_extra_is_named_where_it_is_not_installed(
+    slides: tuple[Path, list[Composed]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "pcam_model.slides.openslide_reader", raising=False)
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    with pytest.raises(MissingPackageError, match=r"reading a slide needs openslide.*pip install 'pcam\[slides\]'"):
+        packed(slides[0], tmp_path)
 
 
 def test_what_is_missing_or_not_understood_is_one_sentence(slides: tuple[Path, list[Composed]], tmp_path: Path) -> None:
