@@ -25,7 +25,12 @@ def full_train(config: TrainConfig = TrainConfig(), preset: PresetName | None = 
     config = override_preset(preset, config)
     checking.check_run(config)
     workspace = publishing.begin_run(config)
+    with workspace.held():
+        return train_and_publish(workspace, config)
 
+
+def train_and_publish(workspace: Workspace, config: TrainConfig) -> PublishedRun:
+    """All steps of a run, in their order."""
     pack = build_pack(workspace, config)
     data.check_quality(workspace, pack, config)
     publishing.reserve_run(workspace, config)

@@ -10,6 +10,7 @@ from pcam_model.cli.options import JsonOption, StoreOption
 from pcam_model.cli.output import print_json
 from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.core.plain_text import plain
 
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="NAME", help="The channel's name.")]
 MessageOption = Annotated[
@@ -86,8 +87,9 @@ def publish(
     workspace = Workspace(run=run, store=resolve_store_uri(store), folder=str(folder))
     if not folder.is_dir() and workspace.run_store.find_published() is None:
         raise ModelError(f"nothing of run {run!r} waits in {folder}; `pcam train --run {run}` resumes it")
-    published = workspace.publish(timeout)
-    workspace.cleanup()
+    with workspace.held():
+        published = workspace.publish(timeout)
+        workspace.cleanup()
     if as_json:
         return print_json(published.model_dump(mode="json"))
     print(f"Published {published.uri}")
@@ -146,11 +148,10 @@ def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
              for name, (run, moves) in histories.items()]
         )  # fmt: skip
     for name, (run, moves) in histories.items():
-        print(f"{name}: {run}")
+        print(plain(f"{name}: {run}"))
         for move in moves:
-            print(
-                f"  {move.time} {move.kind} {move.run} by {move.author}" + (f": {move.message}" if move.message else "")
-            )
+            line = f"{move.time} {move.kind} {move.run} by {move.author}" + f": {move.message}" * bool(move.message)
+            print(f"  {plain(line)}")
 
 
 def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
@@ -167,7 +168,7 @@ def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
         print_json({"store": uri, "findings": [finding.model_dump(mode="json") for finding in findings]})
     else:
         for finding in findings:
-            print(f"{finding.key}: {finding.problem}")
+            print(plain(f"{finding.key}: {finding.problem}"))
     if findings:
         sys.exit(1)
     if not as_json:
@@ -212,7 +213,7 @@ def _print_candidates(candidates: list[Any], shards: list[Any], delete: bool) ->
     for each in candidates:
         state = "published" if each.published else "unfinished"
         path = each.name if each.namespace == "runs" else f"{each.namespace}/{each.name}"
-        print(f"{verb} {path} ({state}, {each.size:,} bytes, {each.age_days:.0f} days)")
+        print(f"{verb} {plain(path)} ({state}, {each.size:,} bytes, {each.age_days:.0f} days)")
     if shards:
         size = sum(shard.size for shard in shards)
         print(f"{verb} {len(shards):,} shards ({size:,} bytes); pcam-score computes them again where it needs them")

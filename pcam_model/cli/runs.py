@@ -1,13 +1,14 @@
 """The commands that list and describe runs: runs, show."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption
 from pcam_model.cli.output import print_json, print_splits
+from pcam_model.core.log import log
 from pcam_model.core.paths import resolve_store_uri
+from pcam_model.core.plain_text import hide_secrets, plain
 from pcam_model.core.stage_names import STAGE_NAMES
 
 
@@ -24,8 +25,12 @@ def runs(store: StoreOption = "", as_json: JsonOption = False) -> None:
         return print_json([run.model_dump(mode="json") for run in found])
     table = Table("run", "published", "finished steps")
     for run in found:
-        table.add_row(run.name, run.published_at or "no", ", ".join(run.steps))
-    Console().print(table if found else f"no runs in {resolve_store_uri(store)}")
+        state = "damaged" if run.damaged else run.published_at or "no"
+        table.add_row(plain(run.name), plain(state), plain(", ".join(run.steps)))
+    Console().print(table if found else f"no runs in {hide_secrets(resolve_store_uri(store))}")
+    for run in found:
+        if run.damaged:
+            log.warning("Run %s is damaged: %s", plain(run.name), plain(run.damaged))
 
 
 def show(
@@ -41,33 +46,35 @@ def show(
     description["training"] = None if description["published_at"] else training_progress(uri, run)
     if as_json:
         return print_json(description)
-    print(description["uri"])
+    print(plain(description["uri"]))
     print(f"published: {description['published_at'] or 'no'}")
     if status := description["status"]:
-        print(f"{status['state']} {status['time']}: {status['message']}")
-    print(f"finished steps: {', '.join(description['steps']) or 'none yet'}")
+        print(plain(f"{status['state']} {status['time']}: {status['message']}"))
+    print(plain(f"finished steps: {', '.join(description['steps']) or 'none yet'}"))
     if description["training"]:
         print(_training_line(description["training"], description["config"]))
     for checkpoint in description["checkpoints"]:
         print(_checkpoint_line(checkpoint))
     print_splits(description["figures"])
     if description["split"]:
-        print(description["split"])
+        print(plain(description["split"]))
 
 
 def training_progress(store: str, run: str) -> dict[str, Any] | None:
     """Stage, epoch, step and last figures of a run under way, as far as the store has them; None before training."""
+    from pcam_model.core.metrics_rows import parse_metrics
     from pcam_model.registry.backends.base import NotFound
     from pcam_model.registry.factory import open_store
 
     opened = open_store(store)
     for stage in reversed(STAGE_NAMES):
+        key = f"runs/{run}/checkpoints/{stage}/metrics.jsonl"
         try:
-            lines = opened.read(f"runs/{run}/checkpoints/{stage}/metrics.jsonl").splitlines()
+            rows = parse_metrics(opened.read(key), f"{opened.uri}/{key}")
         except NotFound:
             continue
-        if lines:
-            return _stage_progress(stage, [json.loads(line) for line in lines])
+        if rows:
+            return _stage_progress(stage, rows)
     return None
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from pcam_model.core.schema import Record
 
@@ -17,13 +17,13 @@ class ConformalQuantiles(Record):
 
     alpha: float = Field(gt=0, lt=1)
     """The share of patches of each class whose set may lack it."""
-    no_tumour: float
+    no_tumour: float = Field(ge=0, le=1)
     """A set holds `no tumour` up to this calibrated probability of tumour."""
-    tumour: float
+    tumour: float = Field(ge=0, le=1)
     """A set holds `tumour` from 1 - this calibrated probability of tumour on."""
     unit: Literal["slides", "patches"]
     """What was taken as exchangeable: slides where they are known."""
-    units: tuple[int, int]
+    units: tuple[NonNegativeInt, NonNegativeInt]
     """How many of them with patches of class 0 and of class 1 the quantiles were calibrated on."""
 
     def sets(self, probability: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,56 +1,62 @@
 """The metadata of a published model: which files it has, and how they are used. Needs no torch."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
+from pcam_model.core.parsing import parse_record
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 
 WEIGHTS_FILE, METADATA_FILE, ONNX_FILE = "model.safetensors", "model.json", "model.onnx"
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1024
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=10)]
 
 
 class ModelMetadata(Record):
-    """The content of model.json: how the model is used, and what it was trained on."""
+    """The content of model.json: how the model is used, and what it was trained on. Its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     folder: str = ""
     """The folder of its files on this machine; not written."""
     run: str
     """The run that trained it."""
     arch: str
-    image_size: int
+    image_size: int = Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)
     """Height and width of the network's input, in pixels."""
-    mpp: float = PCAM_MPP
+    mpp: float = Field(PCAM_MPP, gt=0, le=20)
     """Microns per pixel of the 96x96 patches that it was trained on."""
     mpp_assumed: bool = True
     """Whether that is assumed: nobody said so of the patches."""
-    mean: tuple[float, float, float]
+    mean: tuple[Share, Share, Share]
     """Of each channel, by which inputs are normalised."""
-    std: tuple[float, float, float]
+    std: tuple[Spread, Spread, Spread]
     classes: tuple[str, str] = ("no tumour in the centre", "tumour in the centre")
     tta: bool = False
     """Whether its logits are means over the 8 symmetries of a patch."""
-    temperature: float = 1.0
+    temperature: float = Field(1.0, gt=0, le=1000)
     """Logits are divided by it before the softmax."""
-    threshold: float = 0.5
+    threshold: Share = 0.5
     """The calibrated probability from which a patch is called tumour."""
     operating_point: str = "0.5"
     """The rule that chose the threshold."""
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    thresholds: dict[str, Share] = Field(default_factory=dict)
     """The thresholds of the other operating points."""
     conformal: ConformalQuantiles | None = None
     """Which patches are `unsure`; None: nothing to calibrate it on, too little, or published before there was any."""
     stage: str
     """The training stage that its weights come from."""
-    weights_sha256: str
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of model.safetensors."""
-    onnx_sha256: str = ""
+    onnx_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     """SHA-256 of model.onnx; empty where there is none."""
     pack_digest: str
     """Digest of the pack that it was trained on."""
@@ -76,13 +82,12 @@ def read_metadata(folder: Path, *files: str) -> ModelMetadata:
     Raises:
         ModelError: the folder holds no model, or a file is missing or damaged.
     """
+    hint = f"give a run, or a folder with {METADATA_FILE}"
     try:
-        model = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{folder} holds no model ({METADATA_FILE}: {reason}); give a run, or a folder with {METADATA_FILE}"
-        ) from error
+        content = (folder / METADATA_FILE).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder} holds no model ({METADATA_FILE}: {error.strerror}); {hint}") from error
+    model = parse_record(ModelMetadata, content, folder / METADATA_FILE, remedy="do not use this model; pull it again")
     for file in files:
         _verify(model, folder, file)
     return model.model_copy(update={"folder": str(folder)})

@@ -4,7 +4,7 @@ import re
 from unicodedata import category
 
 USER = re.compile(r"(?<=://)[^/\s?#]*@")
-QUERY = re.compile(r"([?&][^\s=&#?]+=)[^\s&#\"']+")
+QUERY = re.compile(r"([?&][^\s=&#?]+=)[^\s&#\"']+?(?=[,.;:)]*(?:[\s&#\"']|$))")  # not a sentence's mark behind it
 HIDDEN = "***"
 
 

@@ -1,6 +1,5 @@
 """Weights of single epochs in the store, of finished and of running stages: list and download them."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,8 @@ from typing import Any, NamedTuple
 from pcam_model.core.checkpoint_names import epoch_file, epoch_of
 from pcam_model.core.errors import ModelError, StoreError
 from pcam_model.core.locks import file_lock
-from pcam_model.core.parsing import parse_record
+from pcam_model.core.metrics_rows import parse_metrics
+from pcam_model.core.parsing import RESTORE, parse_record
 from pcam_model.core.retry import retry_call
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import STAGE_NAMES
@@ -126,7 +126,10 @@ def _stage_files(run: RunStore, stage: str) -> _StageFiles:
     try:
         step = parse_record(StepManifest, run.store.read(f"{prefix}step.json"), f"{run.store.uri}/{prefix}step.json")
         keys = {name: (prefix + name, file) for name, file in step.files.items()}
-        return _StageFiles(keys, int(step.record["result"]["epoch"]))
+        result = step.record.get("result")
+        if not isinstance(result, dict) or not isinstance(result.get("epoch"), int):
+            raise ModelError(f"{run.store.uri}/{prefix}step.json has no epoch; {RESTORE}")
+        return _StageFiles(keys, result["epoch"])
     except NotFound:
         pass
     try:
@@ -139,10 +142,10 @@ def _stage_files(run: RunStore, stage: str) -> _StageFiles:
 
 def _metrics(run: RunStore, stage: str) -> list[dict[str, Any]]:
     try:
-        lines = run.store.read(_key(run, f"{stage}/{METRICS_FILE}")).splitlines()
-        return [json.loads(line) for line in lines]
-    except (NotFound, ValueError):
+        content = run.store.read(_key(run, f"{stage}/{METRICS_FILE}"))
+    except NotFound:
         return []
+    return parse_metrics(content, f"{run.store.uri}/{_key(run, stage)}/{METRICS_FILE}")
 
 
 def _key(run: RunStore, path: str) -> str:

@@ -1,6 +1,5 @@
 """Description of one run in a store."""
 
-import json
 from typing import Any
 
 from pcam_model.core.errors import ModelError
@@ -19,7 +18,7 @@ def describe_run(store_uri: str, name: str) -> dict[str, Any]:
     """
     run = RunStore(open_store(store_uri), name)
     try:
-        stored = json.loads(run.store.read(f"runs/{name}/config.json"))
+        stored = run.config()
     except NotFound:
         raise ModelError(f"{run.store.uri} has no run {name!r}; `pcam runs` lists its runs") from None
     published, status = run.find_published(), read_status(run.store, name)
@@ -30,8 +29,8 @@ def describe_run(store_uri: str, name: str) -> dict[str, Any]:
         "steps": run.steps(),
         "status": status.model_dump() if status else None,
         "checkpoints": [checkpoint.model_dump(mode="json") for checkpoint in list_checkpoints(run)],
-        "config": stored["config"],
-        "environment": stored["environment"],
+        "config": stored.config,
+        "environment": stored.environment,
         "split": split["result"]["meaning"] if split else "",
         "figures": report["result"]["figures"] if report else {},
     }

@@ -50,7 +50,7 @@ class Manifest(Record):
     run: str
     published_at: str
     """ISO 8601, UTC."""
-    mpp: float | None = None
+    mpp: float | None = Field(None, gt=0, le=20)
     """Microns per pixel of the patches that its model takes; None where it has no model, or one that tells none."""
     files: Files
 

@@ -32,7 +32,8 @@ class PruneCandidate(Record):
 def prune_candidates(store: Store, days: float = 30.0, keep: int = 0) -> list[PruneCandidate]:
     """Runs that were not written to for so many days, and that no channel points to or ever pointed to.
 
-    The last `keep` published runs stay too and, where `keep` is not 0, the one with the highest validation AUC.
+    The last `keep` published runs stay too and, where `keep` is not 0, damaged ones and the one with the highest
+    validation AUC.
     """
     required = _promoted_runs(store) | _last_and_best_runs(store, keep)
     return [run for run in _list_old(store, RUNS, days) if run.name not in required]
@@ -84,9 +85,11 @@ def _promoted_runs(store: Store) -> set[str]:
 def _last_and_best_runs(store: Store, keep: int) -> set[str]:
     if not keep:
         return set()
-    published = sorted((run.published_at, run.name) for run in list_runs(store) if run.published_at)
+    runs = list(list_runs(store))
+    damaged = {run.name for run in runs if run.damaged}
+    published = sorted((run.published_at, run.name) for run in runs if run.published_at)
     scored = [(auc, name) for _, name in published if (auc := _valid_auc(store, name)) is not None]
-    return {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
+    return damaged | {name for _, name in published[-keep:]} | {name for _, name in sorted(scored)[-1:]}
 
 
 def _valid_auc(store: Store, run: str) -> float | None:

@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pcam_model.core.errors import BusyError, ModelError
 from pcam_model.core.schema import Record
@@ -23,7 +23,7 @@ class Retention(Record):
     """The record of a run that is being promoted or deleted."""
 
     state: Literal["kept", "marked", "deleting"]
-    time: float
+    time: float = Field(ge=0, allow_inf_nan=False)
     """Seconds since 1970."""
     token: str
     """Unique, so that each write changes the etag."""

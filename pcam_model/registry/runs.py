@@ -6,13 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pcam_model.core.errors import ConfigError, StoreError
+from pydantic import Field
+
+from pcam_model.core.errors import ConfigError, ModelError, PcamError, StoreError
 from pcam_model.core.files import sha256
 from pcam_model.core.locks import file_lock
 from pcam_model.core.parsing import parse_record
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
-from pcam_model.registry.backends.base import Conflict, NotFound, Store
+from pcam_model.registry.backends.base import Conflict, NotFound, Store, StoreUnavailable
 from pcam_model.registry.manifest import (
     RUNS,
     FileRecord,
@@ -44,6 +46,15 @@ class RunSummary(Record):
     """ISO 8601, UTC; empty where it is not published."""
     digest: str = ""
     """The SHA-256 of its manifest; empty where it is not published."""
+    damaged: str = ""
+    """Why its manifest or its name cannot be used; empty where they can."""
+
+
+class RunConfig(Record):
+    """The content of config.json: what decides a run's result, and where it was begun."""
+
+    config: dict[str, Any]
+    environment: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunStore:
@@ -74,16 +85,24 @@ class RunStore:
         try:
             self.store.write(self._key("config.json"), content, only_if_absent=True)
         except Conflict:
-            stored = json.loads(self.store.read(self._key("config.json")))["config"]
-            changes = list(differences(stored, json.loads(json_bytes(config))))
+            changes = list(differences(self.config().config, json.loads(json_bytes(config))))
             if changes:
                 raise ConfigError(
                     f"run {self.name!r} was started with another config: {'; '.join(changes)}; choose another run "
                     "name, or give the same config"
                 ) from None
 
+    def config(self) -> RunConfig:
+        """The stored configuration. Raises NotFound, or ModelError where it is damaged."""
+        key = self._key("config.json")
+        return parse_record(RunConfig, self.store.read(key), f"{self.store.uri}/{key}")
+
     def step_record(self, step: str) -> dict[str, Any] | None:
-        """The record of a step; None where it is not finished, that is without a record or with files missing."""
+        """The record of a step; None where it is not finished, that is without a record or with files missing.
+
+        Raises:
+            ModelError: it is damaged.
+        """
         manifest = self._step_manifest(step)
         return None if manifest is None else manifest.record
 
@@ -96,7 +115,9 @@ class RunStore:
             StoreError: the run is published, and had another content.
         """
         paths = list_files(folder)
-        before = self._step_manifest(step)
+        before = None
+        with suppress(ModelError):  # a damaged record is replaced
+            before = self._step_manifest(step)
         if before is not None and before == _step_manifest(record, _describe_files(paths)):
             return
         if self.find_published() is not None:
@@ -203,13 +224,24 @@ class RunStore:
 
 
 def list_runs(store: Store) -> Iterator[RunSummary]:
-    """All runs of a store, by name."""
+    """All runs of a store, by name; a run whose manifest is damaged says so, and the others are listed as before."""
     for name in store.folders("runs/"):
-        run = RunStore(store, name)
-        published = run.find_published()
+        try:
+            run = RunStore(store, name)
+            steps = tuple(run.steps())
+        except ConfigError as error:
+            yield RunSummary(name=name, steps=(), damaged=str(error))
+            continue
+        try:
+            published = run.find_published()
+        except StoreUnavailable:
+            raise
+        except PcamError as error:
+            yield RunSummary(name=name, steps=steps, damaged=str(error))
+            continue
         yield RunSummary(
             name=name,
-            steps=tuple(run.steps()),
+            steps=steps,
             published_at=published[0].published_at if published else "",
             digest=published[1].digest if published else "",
         )

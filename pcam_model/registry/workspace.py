@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcam_model.core.errors import ConfigError
+from pcam_model.core.errors import ConfigError, ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_record, read_record
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import StoreUnavailable
@@ -17,6 +19,7 @@ from pcam_model.registry.factory import open_store
 from pcam_model.registry.live_sync import LiveSync, delete_live, restore_checkpoint
 from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
 from pcam_model.registry.retry import retry_while_unavailable
+from pcam_model.registry.run_lock import run_lock
 from pcam_model.registry.runs import RunStore
 
 PUBLISH_TIMEOUT_S = 600.0
@@ -24,6 +27,13 @@ PENDING_FILE = ".step.json"  # the record of a step that is not in the store yet
 FOLDER_PLACEHOLDER = "{here}"  # the step's folder in a stored record
 
 R = TypeVar("R", bound=Record)
+
+
+class StepRecord(Record):
+    """What a finished step left: its result, with a placeholder for its folder, and what it was made from."""
+
+    result: dict[str, Any]
+    inputs: dict[str, Any]
 
 
 class Workspace(Record):
@@ -59,19 +69,27 @@ class Workspace(Record):
             make: does the work in the folder it is given, which still has what an interrupted try left there.
             inputs: what the result depends on.
 
+        A damaged record is logged, and the step is done again.
+
         Raises:
             ConfigError: the step is finished, but was made from other inputs.
+            ModelError: its record is damaged, and the run is published.
         """
-        record = self._find_record(step)
         json_inputs = json.loads(json.dumps(dict(inputs), default=str))
-        if record is None:
+        try:
+            record = self._find_record(step)
+            result = None if record is None else self._parse_result(step, record, record_type)
+        except ModelError as error:
+            self._require_unpublished(error)
+            log.warning("%s. The step %s is done again", error, step)
+            record = result = None
+        if record is None or result is None:
             return self._make(step, make, json_inputs)
-        self._compare_inputs(step, record["inputs"], json_inputs)
+        self._compare_inputs(step, record.inputs, json_inputs)
         if not self._pending(step).exists():
             self.run_store.fetch(step, self.step_dir(step))
-        text = json.dumps(record["result"]).replace(FOLDER_PLACEHOLDER, _json_escape(self.step_dir(step)))
         log.info("%s: already done in run %s", step, self.run)
-        return record_type.model_validate_json(text)
+        return result
 
     def publish(self, timeout_s: float = PUBLISH_TIMEOUT_S) -> PublishedRun:
         """Upload the steps that the store does not have yet, and the files beside them; then publish the run.
@@ -88,6 +106,10 @@ class Workspace(Record):
             raise StoreUnavailable(
                 f"{error}. All of run {self.run} is in {self.folder}: `pcam publish {self.run}` publishes it"
             ) from error
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the run on this machine; entering raises BusyError, which names who holds it already."""
+        return run_lock(self.run, Path(self.folder))
 
     def cleanup(self) -> None:
         """Remove the scratch folder."""
@@ -124,7 +146,10 @@ class Workspace(Record):
 
     def _commit(self, step: str) -> None:
         """Upload a step whose record is pending."""
-        self.run_store.commit(step, self.step_dir(step), json.loads(self._pending(step).read_bytes()))
+        record = read_record(
+            StepRecord, self._pending(step), remedy=f"run the flow again as {self.run}, which redoes it"
+        )
+        self.run_store.commit(step, self.step_dir(step), record.model_dump())
         self._pending(step).unlink()
         delete_live(self.run_store, step)
 
@@ -136,17 +161,28 @@ class Workspace(Record):
         except StoreUnavailable as error:
             self._warn_unavailable(error)
 
-    def _find_record(self, step: str) -> dict[str, Any] | None:
-        """The record of a finished step, in the store or pending on this disk; else None."""
+    def _find_record(self, step: str) -> StepRecord | None:
+        """The record of a finished step, in the store or pending on this disk; else None. Raises ModelError."""
         pending = self._pending(step)
         record = None
         try:
             record = self.run_store.step_record(step)
         except StoreUnavailable as error:
             self._warn_unavailable(error)
-        if record is None and pending.exists():
-            record = dict(json.loads(pending.read_bytes()))
-        return record
+        if record is not None:
+            return parse_record(StepRecord, json.dumps(record), f"{self.run_store.uri}/{step}/step.json")
+        return read_record(StepRecord, pending) if pending.exists() else None
+
+    def _parse_result(self, step: str, record: StepRecord, record_type: type[R]) -> R:
+        """The result with the step's folder on this machine. Raises ModelError."""
+        text = json.dumps(record.result).replace(FOLDER_PLACEHOLDER, _json_escape(self.step_dir(step)))
+        return parse_record(record_type, text, f"the record of step {step} of run {self.run}")
+
+    def _require_unpublished(self, error: ModelError) -> None:
+        """Raise the error of a damaged record where its run is published, and so does not change."""
+        with suppress(StoreUnavailable):
+            if self.run_store.find_published() is not None:
+                raise error
 
     def _warn_unavailable(self, error: StoreUnavailable) -> None:
         log.warning("%s. Continuing with what this machine has of run %s", error, self.run)

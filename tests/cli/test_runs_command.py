@@ -9,6 +9,7 @@ from a_model import publish_model
 from typer.testing import CliRunner
 
 from pcam_model.cli.main import app
+from pcam_model.core.errors import ModelError
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.runs import RunStore
 
@@ -37,7 +38,7 @@ def start_run(uri: str, *rows: dict[str, Any]) -> None:
     RunStore(store, "first").reserve_run({"finetune": {"epochs": 6}})
     if rows:
         lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        store.write("runs/first/checkpoints/frozen/metrics.jsonl", b'{"kind": "step", "epoch": 1, "step": 1}\n')
+        store.write("runs/first/checkpoints/frozen/metrics.jsonl", b'{"kind":"step","epoch":1,"step":1,"loss":1}\n')
         store.write("runs/first/checkpoints/finetune/metrics.jsonl", lines)
 
 
@@ -80,3 +81,25 @@ def test_the_commands_of_the_store_report_in_json(store: str, model_folder: Path
     assert pcam_json(store, "prune", "--days", "0") == {
         "deleted": False, "shards": 0, "shard_bytes": 0, "candidates": [],
     }  # fmt: skip
+
+
+def test_damaged_runs_are_listed_and_texts_of_others_cannot_write_to_the_terminal(store: str, tmp_path: Path) -> None:
+    opened = open_store(store)
+    publish_model(opened, tmp_path / "model")
+    opened.write("runs/broken/manifest.json", b"{")
+    done = CliRunner().invoke(app, ["runs", "--store", store], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert [line.split()[1] for line in done.stdout.splitlines() if "broken" in line] == ["broken"]
+    assert "made" in done.stdout
+    assert [run["damaged"] != "" for run in pcam_json(store, "runs")] == [True, False]
+    pcam(store, "promote", "made", "--message", "fine\x1b[2J\nchampion: other \u202e")
+    assert r"fine\x1b[2J\nchampion: other \u202e" in pcam(store, "channels")
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"[]", b"{}", b'{"kind": "step", "epoch": 1, "step": "x"}'])
+def test_damaged_metrics_are_a_sentence(store: str, line: bytes) -> None:
+    start_run(store, {**STEP, "epoch": 1, "step": 1, "loss": 0.5})
+    key = "runs/first/checkpoints/finetune/metrics.jsonl"
+    open_store(store).write(key, open_store(store).read(key) + line + b"\n")
+    with pytest.raises(ModelError, match=r"metrics\.jsonl, line 2 is malformed"):
+        pcam(store, "show", "first")

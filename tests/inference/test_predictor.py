@@ -1,5 +1,6 @@
 """The predictor: its inputs, its probabilities, its backends, and how a model is named."""
 
+import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,5 +159,34 @@ def test_a_model_that_this_version_cannot_use_is_refused(model_folder: Path, tmp
     with pytest.raises(ModelError, match=r"published without model\.onnx"):
         pcam_model.load(tmp_path / "model", backend="onnx")
     (tmp_path / "model" / METADATA_FILE).write_text("{")
-    with pytest.raises(PcamError, match="holds no model"):
+    with pytest.raises(PcamError, match=r"model\.json is malformed"):
         pcam_model.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", "-1"),
+        ("temperature", "0"),
+        ("temperature", "NaN"),
+        ("temperature", "Infinity"),
+        ("threshold", "NaN"),
+        ("threshold", "1.5"),
+        ("threshold", "-0.1"),
+        ("thresholds", '{"youden": NaN}'),
+        ("image_size", "0"),
+        ("image_size", "-5"),
+        ("image_size", "20000"),
+        ("mpp", "0"),
+        ("mpp", "NaN"),
+        ("std", "[0, 1, 1]"),
+        ("mean", "[NaN, 1, 1]"),
+        ("weights_sha256", '"x"'),
+    ],
+)
+def test_metadata_out_of_range_are_a_sentence(model_folder: Path, tmp_path: Path, key: str, value: str) -> None:
+    content = json.loads((model_folder / METADATA_FILE).read_bytes())
+    text = json.dumps({**content, key: "HERE"}).replace('"HERE"', value)
+    (tmp_path / METADATA_FILE).write_text(text)
+    with pytest.raises(ModelError, match=rf"model\.json is malformed \({key}.*; do not use this model; pull it again"):
+        pcam_model.load(tmp_path)

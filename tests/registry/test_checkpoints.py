@@ -35,7 +35,7 @@ def train(folder: Path, beside: LiveSync, epochs: int) -> None:
     for epoch in range(1, epochs + 1):
         write_atomic(folder / "latest.safetensors", safetensors(b"state %d" % epoch * 40))
         write_atomic(folder / epoch_file(epoch), safetensors(b"weights %d" % epoch * 40))
-        rows = [{"kind": "epoch", "epoch": turn, "valid_auc": AUCS[turn]} for turn in range(1, epoch + 1)]
+        rows = [{"kind": "epoch", "epoch": turn, "step": turn, "valid_auc": AUCS[turn]} for turn in range(1, epoch + 1)]
         write_atomic(folder / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
         best = max(range(1, epoch + 1), key=AUCS.__getitem__)
         for old in set(range(1, epoch)) - {best}:

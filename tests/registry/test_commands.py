@@ -88,7 +88,7 @@ def test_publish_finishes_what_waits_and_says_where_nothing_does(
     room = tmp_path / "cache" / "work" / "d" / "model"
     room.mkdir(parents=True)
     (room / "model.json").write_text("{}")
-    (room / ".step.json").write_text('{"made": {}, "inputs": {}}')
+    (room / ".step.json").write_text('{"result": {}, "inputs": {}}')
     assert "runs/d" in pcam(two, "publish", "d", "--timeout", "0")
     assert two.stat("runs/d/manifest.json") is not None
     assert not room.exists()

@@ -9,6 +9,7 @@ from a_run import model_folder, publish_run
 from pcam_model.core.errors import ConfigError, ModelError, StoreError
 from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import parse_manifest, read_manifest, sha256_hex
+from pcam_model.registry.pruning import prune_candidates
 from pcam_model.registry.runs import RunStore, list_runs
 
 
@@ -147,6 +148,19 @@ def test_the_list_tells_published_runs_from_others(store: Store, tmp_path: Path)
     found = list(list_runs(store))
     assert [(run.name, run.steps, run.digest) for run in found] == [("a", (), ""), ("b", ("model",), published.digest)]
     assert found[1].published_at.endswith("+00:00")
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"[]", b'{"run": "c"}', b"\xff\x00"])
+def test_a_damaged_manifest_is_listed_as_such_and_hides_no_other_run(
+    store: Store, tmp_path: Path, damage: bytes
+) -> None:
+    digests = [publish_run(store, tmp_path / name, name).digest for name in ("a", "b", "c")]
+    store.write("runs/b/manifest.json", damage)
+    a, b, c = list_runs(store)
+    assert [a.digest, c.digest] == [digests[0], digests[2]]
+    assert (a.damaged, c.damaged, b.published_at) == ("", "", "")
+    assert "runs/b/manifest.json is malformed" in b.damaged
+    assert [each.name for each in prune_candidates(store, days=0, keep=2)] == []
 
 
 @pytest.mark.parametrize(

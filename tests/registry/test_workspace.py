@@ -1,11 +1,13 @@
 """A step is done once, and a store that is away does not stop the work."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from a_run import model_folder
 
-from pcam_model.core.errors import ConfigError
+from pcam_model.core.errors import BusyError, ConfigError, ModelError
 from pcam_model.core.schema import Record
 from pcam_model.registry import runs
 from pcam_model.registry.backends.base import StoreUnavailable
@@ -73,3 +75,43 @@ def test_the_work_goes_on_while_the_store_is_away_and_is_published_when_it_is_ba
     assert sorted(manifest.files) == ["metrics.jsonl", "model/model.json", "model/model.safetensors", "model/step.json"]
     pull(open_store(place.store), "a", tmp_path / "pulled")
     assert place.publish(timeout_s=0.0) == published
+
+
+def test_a_second_process_is_told_who_works_on_the_run(place: Workspace) -> None:
+    with place.held():
+        said = rf"run 'a' is being worked on by process {os.getpid()} of .* on {socket.gethostname()}, since "
+        with pytest.raises(BusyError, match=said), place.held():
+            pass
+    with place.held():
+        pass
+    assert not list(Path(place.folder).parent.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"[]", b"{}", b'{"record": {"result": {}}, "files": {}}'])
+def test_a_step_whose_record_is_damaged_is_done_again_aloud(
+    place: Workspace, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = place.run_step("model", Made, make, {"seed": 1})
+    store = place.run_store.store
+    whole = store.read("runs/a/model/step.json")
+    store.write("runs/a/model/step.json", damage)
+    with caplog.at_level("WARNING", "pcam_model"):
+        assert place.run_step("model", Made, make, {"seed": 1}) == first
+    assert "is malformed" in caplog.text
+    assert "The step model is done again" in caplog.text
+    assert store.read("runs/a/model/step.json") == whole
+
+
+def test_a_damaged_record_of_a_published_run_is_a_sentence(place: Workspace) -> None:
+    place.run_step("model", Made, make, {"seed": 1})
+    place.publish()
+    size = len(place.run_store.store.read("runs/a/model/step.json"))
+    place.run_store.store.write("runs/a/model/step.json", b"x" * size)
+    with pytest.raises(ModelError, match=r"step\.json is malformed"):
+        place.run_step("model", Made, never, {"seed": 1})
+
+
+def test_a_damaged_pending_record_is_done_again(place: Workspace, away: pytest.MonkeyPatch) -> None:
+    first = place.run_step("model", Made, make, {"seed": 1})
+    (place.step_dir("model") / ".step.json").write_bytes(b"{")
+    assert place.run_step("model", Made, make, {"seed": 1}) == first
