@@ -7,7 +7,8 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS wanted
 COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('\n'.join(p['dependencies'] + p['optional-dependencies']['pipeline'] + ['setuptools']))" > /rest.txt \
+e = p['optional-dependencies']; \
+print('\n'.join(p['dependencies'] + e['pipeline'] + e['slides'] + ['setuptools']))" > /rest.txt \
  && grep '^torch' /rest.txt > /torch.txt \
  && grep -iE '^(torch|triton|cuda-|nvidia-|numpy|pillow|sympy|mpmath|networkx|fsspec|filelock|jinja2|markupsafe|typing)' \
     requirements.lock > /torch.lock
@@ -32,6 +33,7 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir -c requirements.lock scipy scikit-learn matplotlib
 RUN pip install --no-cache-dir -c requirements.lock pandas pyarrow
 RUN pip install --no-cache-dir -c requirements.lock onnx onnxscript onnxruntime
+RUN pip install --no-cache-dir -c requirements.lock openslide-bin scikit-image shapely tifffile
 RUN pip install --no-cache-dir -c requirements.lock -r rest.txt
 
 COPY pyproject.toml README.md ./

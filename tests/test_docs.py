@@ -4,6 +4,8 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,21 +105,26 @@ def test_each_key_in_backticks_is_a_key() -> None:
 def test_the_parameters_of_each_deployment_run_are_those_of_its_flow(command: str) -> None:
     words = shlex.split(command)
     assert words[0] in deployments(), words[0]
+    parameters = deployments()[words[0]]
     for flag, word in zip(words[1::2], words[2::2], strict=True):
         assert flag == "-p"
         name, _, value = word.partition("=")
-        assert name in {"config", "preset", "source", "cluster", "model"}
+        assert name in parameters
         if name == "config":
             read_config(**yaml.safe_load(value))
         if name == "preset":
             assert value in PRESETS
 
 
-def deployments() -> set[str]:
-    """The deployments of deployments/prefect.yaml, as `flow/deployment`."""
-    content = yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text())
-    flows = {"flows/score.py:score": "pcam-score"}
-    return {f"{flows.get(one['entrypoint'], 'pcam')}/{one['name']}" for one in content["deployments"]}
+@cache
+def deployments() -> dict[str, set[str]]:
+    """The deployments of deployments/prefect.yaml as `flow/deployment`, with the parameters of their flows."""
+    found = {}
+    for one in yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text())["deployments"]:
+        module, _, name = one["entrypoint"].partition(".py:")
+        flow = getattr(import_module(module.replace("/", ".")), name)
+        found[f"{flow.name}/{one['name']}"] = set(flow.parameters.properties)
+    return found
 
 
 def test_each_link_leads_somewhere() -> None:

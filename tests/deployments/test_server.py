@@ -77,8 +77,9 @@ def test_the_files_are_deployed_as_they_are_but_for_the_image(server: str, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     weekly = ask(f"{server}/deployments/name/pcam/retrain")
     assert [(each["schedule"]["cron"], each["active"]) for each in weekly["schedules"]] == [("0 3 * * 0", False)]
-    nightly = ask(f"{server}/deployments/name/pcam-score/nightly")
-    assert [(each["schedule"]["cron"], each["active"]) for each in nightly["schedules"]] == [("0 1 * * *", False)]
+    for flow, cron in (("pcam-score", "0 1 * * *"), ("pcam-slides", "0 2 * * *")):
+        nightly = ask(f"{server}/deployments/name/{flow}/nightly")
+        assert [(each["schedule"]["cron"], each["active"]) for each in nightly["schedules"]] == [(cron, False)]
     assert weekly["work_pool_name"] == "gpu"
     assert weekly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
