@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli import check, config, drift, evaluate, predict, registry, runs, slide_score, slides, train
+from pcam_model.cli import check, config, drift, evaluate, export, predict, registry, runs, slide_score, slides, train
 from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
@@ -30,6 +30,7 @@ COMMANDS: list[tuple[Callable[..., Any], str, str]] = [
     (slides.slides, USE, "pcam slides champion slides/ --out heatmaps/"),
     (slide_score.slide_score, USE, "pcam slides score heatmaps/ labels.csv --annotations outlines/"),
     (drift.drift, USE, "pcam drift champion new.zip --out drift.html"),
+    (export.export, USE, "pcam export champion pcam-champion/ --to wsinfer"),
     (registry.pull, USE, "pcam pull champion model/"),
     (evaluate.score, USE, "pcam score champion other.zip --out report/"),
     (evaluate.compare, USE, "pcam compare first second"),
