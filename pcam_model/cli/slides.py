@@ -47,6 +47,15 @@ def slides(
     tiles: Annotated[
         bool, typer.Option("--tiles", help="Write the probability of each cell into the GeoJSON too.")
     ] = False,
+    view_mpp: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="X",
+            help="Microns per pixel of the slides in slides.html: 1 shows cells, 0 leaves them out.",
+        ),
+    ] = 4,
     backend: Annotated[
         Literal["auto", "torch", "onnx"],
         typer.Option(
@@ -71,9 +80,12 @@ def slides(
     from pcam_model.slides.listing import find_slides
     from pcam_model.slides.prediction import SlideModel
     from pcam_model.slides.records import SlideOptions
+    from pcam_model.slides.slides_page import PAGE_FILE
 
     files = find_slides(inputs)
-    options = SlideOptions(stride=stride, mpp=mpp, tissue_mask=not no_tissue_mask, mask=str(mask or ""), tiles=tiles)
+    options = SlideOptions(
+        stride=stride, mpp=mpp, tissue_mask=not no_tissue_mask, mask=str(mask or ""), tiles=tiles, view_mpp=view_mpp
+    )
     predictor = load(model, store=store, backend=backend, tta=tta)
     with progress("predicting") as on_progress:
         batch = predict_slides(files, SlideModel(predictor, options, batch_size), out, lambda _: on_progress)
@@ -82,6 +94,7 @@ def slides(
     else:
         _print_table(batch)
         print(f"{out / SUMMARY_FILE}: {len(batch.results):,} slides, {batch.cached:,} of them done before")
+        print(f"{out / PAGE_FILE} shows them")
     if batch.failures:
         log.error("pcam: %s of %s slides could not be predicted; %s lists them with the reasons",
                   f"{len(batch.failures):,}", f"{len(files):,}", out / SUMMARY_FILE)  # fmt: skip

@@ -10,11 +10,11 @@ from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import ConfigError, PcamError, SourceError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
-from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.slides.listing import SlideFile
 from pcam_model.slides.prediction import OnProgress, SlideModel, predict_slide
-from pcam_model.slides.records import RECORD_FILE, SlideResult, read_result, result_key
+from pcam_model.slides.records import RECORD_FILE, SlideBatch, SlideFailure, SlideResult, read_result, result_key
+from pcam_model.slides.slides_page import PAGE_FILE, render_slides_page
 
 SUMMARY_FILE = "slides.csv"
 COLUMNS = (
@@ -23,30 +23,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class SlideFailure(Record):
-    """A slide that could not be predicted."""
-
-    name: str
-    path: str
-    reason: str
-
-
-class SlideBatch(Record):
-    """The outcome of many slides."""
-
-    results: tuple[SlideResult, ...]
-    failures: tuple[SlideFailure, ...]
-    cached: int
-    """How many results were there before."""
-
-
 def predict_slides(
     files: Sequence[SlideFile],
     model: SlideModel,
     out: Path,
     on_progress: Callable[[SlideFile], OnProgress | None] = lambda _: None,
 ) -> SlideBatch:
-    """Predict each slide into `out/<name>/`, unless its result is there; list all of them in `out/slides.csv`.
+    """Predict each slide into `out/<name>/`, unless its result is there; all are listed in slides.csv and slides.html.
 
     Args:
         files: the slides.
@@ -73,6 +56,7 @@ def predict_slides(
                 results.append(result)
             batch = SlideBatch(results=tuple(results), failures=tuple(failures), cached=cached)
             write_atomic(out / SUMMARY_FILE, summary_csv(batch))
+            write_atomic(out / PAGE_FILE, render_slides_page(batch))
     return batch
 
 
@@ -116,7 +100,7 @@ def summary_csv(batch: SlideBatch) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for result in sorted(batch.results, key=lambda result: (-result.scores.maximum, result.name)):
+    for result in batch.ranked:
         values = result.model_dump() | result.scores.model_dump()
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()})
     writer.writerows(failure.model_dump() for failure in batch.failures)

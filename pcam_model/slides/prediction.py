@@ -11,6 +11,7 @@ from PIL import Image
 
 from pcam_model.core.errors import SourceError
 from pcam_model.inference.predictor import Predictor
+from pcam_model.registry.manifest import list_files
 from pcam_model.slides.heatmap import write_picture, write_pyramid
 from pcam_model.slides.listing import SlideFile
 from pcam_model.slides.open_slide import open_slide
@@ -43,6 +44,7 @@ from pcam_model.slides.tiling import (
     make_tiling,
 )
 from pcam_model.slides.tissue import TissueCells, tissue_mask
+from pcam_model.slides.view import write_view
 
 OnProgress = Callable[[int, int], None]
 """Called with (patches done, patches in all)."""
@@ -100,7 +102,7 @@ def predict_slide(
     with closing(open_slide(Path(file.path))) as reader:
         slide = prepare_slide(file, reader, model.options, model.predictor.model.mpp)
         probabilities = _predict_map(slide, model, folder / TABLE_FILE, on_progress)
-    _write_files(folder, slide, probabilities, model)
+        _write_files(folder, slide, probabilities, model)
     result = _result(slide, probabilities, model, key, time.monotonic() - start, folder)
     (folder / RECORD_FILE).write_text(result.model_dump_json(indent=1), "utf-8")
     return result
@@ -158,10 +160,13 @@ def _table_metadata(slide: PreparedSlide, model: SlideModel) -> dict[str, str]:
 
 
 def _write_files(folder: Path, slide: PreparedSlide, probabilities: ProbabilityMap, model: SlideModel) -> None:
+    mpp, options = slide.scale.mpp, model.options
     write_picture(folder / PICTURE_FILE, slide.overview, probabilities)
-    write_pyramid(folder / PYRAMID_FILE, probabilities, slide.scale.mpp)
-    features = tumour_features(probabilities, model.predictor.model.threshold, slide.scale.mpp)
-    write_features(folder, [*features, *(tile_features(probabilities) if model.options.tiles else ())])
+    write_pyramid(folder / PYRAMID_FILE, probabilities, mpp)
+    features = tumour_features(probabilities, model.predictor.model.threshold, mpp)
+    if options.view_mpp:
+        write_view(folder, slide.file.name, slide.reader, mpp, options.view_mpp, probabilities, features)
+    write_features(folder, [*features, *(tile_features(probabilities) if options.tiles else ())])
     if slide.mask is not None:
         Image.fromarray(slide.mask).save(folder / TISSUE_FILE)
 
@@ -191,5 +196,5 @@ def _result(
         tissue_mm2=slide.mask_mm2,
         scores=slide_scores(probabilities, predictor.model.threshold, scale.mpp),
         seconds=seconds,
-        files={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        files={name: path.stat().st_size for name, path in list_files(folder).items()},
     )

@@ -13,7 +13,7 @@ from pcam_model.slides.scores import SlideScores
 
 TABLE_FILE, PICTURE_FILE, PYRAMID_FILE = "probabilities.parquet", "heatmap.png", "heatmap.tif"
 TISSUE_FILE, RECORD_FILE = "tissue.png", "slide.json"
-VERSION = 1
+VERSION = 2
 """Of a slide's files."""
 
 
@@ -30,6 +30,8 @@ class SlideOptions(Config):
     """A mask in place of the tissue's: a QuPath GeoJSON or a picture, or a folder with one named as each slide."""
     tiles: bool = False
     """Write the probability of each cell into the GeoJSON too."""
+    view_mpp: float = Field(default=4, ge=0, le=100)
+    """Microns per pixel of the slide in `slides.html`; 1 shows cells, 0 leaves it out."""
 
 
 class SlideResult(Record):
@@ -70,6 +72,28 @@ class SlideResult(Record):
     seconds: float
     files: dict[str, int]
     """Size in bytes of each file beside this one."""
+
+
+class SlideFailure(Record):
+    """A slide that could not be predicted."""
+
+    name: str
+    path: str
+    reason: str
+
+
+class SlideBatch(Record):
+    """The outcome of many slides."""
+
+    results: tuple[SlideResult, ...]
+    failures: tuple[SlideFailure, ...]
+    cached: int
+    """How many results were there before."""
+
+    @property
+    def ranked(self) -> list[SlideResult]:
+        """The results, the largest probability first."""
+        return sorted(self.results, key=lambda result: (-result.scores.maximum, result.name))
 
 
 def result_key(slide: SlideFile, model: ModelMetadata, tta: bool, options: SlideOptions) -> str:

@@ -12,10 +12,11 @@ from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import resolve_run
 from pcam_model.registry.resolve import parse_run_address
 from pcam_model.registry.runs import RunStore
-from pcam_model.slides.batch import SUMMARY_FILE, SlideBatch, SlideFailure, summary_csv, try_slide
+from pcam_model.slides.batch import SUMMARY_FILE, summary_csv, try_slide
 from pcam_model.slides.listing import SlideFile, find_slides
 from pcam_model.slides.prediction import SlideModel
-from pcam_model.slides.records import SlideOptions, SlideResult, result_key
+from pcam_model.slides.records import SlideBatch, SlideFailure, SlideOptions, SlideResult, result_key
+from pcam_model.slides.slides_page import PAGE_FILE, render_slides_page
 
 NAMESPACE = "slides"
 
@@ -112,14 +113,15 @@ def predict_into_store(job: SlideJob, file: SlideFile) -> SlideOutcome:
 
 
 def write_stored_summary(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> SlideSummary:
-    """Write `slides/<name>/slides.csv`, the table of the job's slides with scores or reasons."""
+    """Write `slides.csv` and `slides.html` of the job's slides, with scores or reasons, under `slides/<name>/`."""
     batch = SlideBatch(
         results=tuple(outcome.result for outcome in outcomes if outcome.result),
         failures=tuple(outcome.failure for outcome in outcomes if outcome.failure),
         cached=sum(outcome.cached for outcome in outcomes),
     )
     run_store = job.run_store
-    run_store.store.write(f"{NAMESPACE}/{job.name}/{SUMMARY_FILE}", summary_csv(batch))
+    for name, content in ((SUMMARY_FILE, summary_csv(batch)), (PAGE_FILE, render_slides_page(batch))):
+        run_store.store.write(f"{NAMESPACE}/{job.name}/{name}", content)
     return SlideSummary(
         uri=f"{run_store.uri}/{SUMMARY_FILE}", slides=len(batch.results), cached=batch.cached, failures=batch.failures
     )

@@ -25,7 +25,7 @@ from pcam_model.slides.probability_map import ProbabilityMap
 from pcam_model.slides.records import SlideOptions, SlideResult
 from pcam_model.slides.tiling import Tiling, blocks, count_patches, every_patch
 
-FILES = {"heatmap.png", "heatmap.tif", "probabilities.parquet", "slide.json", "tissue.png", "tumour.geojson"}
+FILES = {"heatmap.png", "heatmap.tif", "probabilities.parquet", "slide.json", "tissue.png", "tumour.geojson", "view"}
 
 
 def run(predictor: Predictor, slide: Path, out: Path, batch_size: int = 0, **options: object) -> SlideBatch:
@@ -200,7 +200,7 @@ def test_what_is_done_is_not_done_again_and_what_has_changed_is(
         change()
         assert run(predictor, slide, out, stride=96).cached == 0
         assert run(predictor, slide, out, stride=96).cached == 1
-    assert sorted(path.name for path in out.iterdir()) == ["a", "slides.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "slides.csv", "slides.html"]
 
 
 def test_an_interrupted_slide_leaves_no_half_result(
