@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,6 +60,22 @@ TtaOption = Annotated[
         "--tta/--no-tta",
         help="Average over the 8 symmetries of a patch, or not. By default as the model was calibrated.",
         show_default=False,
+    ),
+]
+BackendOption = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"],
+    typer.Option(
+        "--backend",
+        metavar="auto|torch|onnx|openvino",
+        help="What computes the network; auto: onnx on a processor, torch on a GPU.",
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(
+        "--precision",
+        metavar="float32|bfloat16",
+        help="bfloat16 is faster on a processor that has it, by OpenVINO; logits then differ by about 0.1.",
     ),
 ]
 VerboseOption = Annotated[

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
+from pcam_model.cli.options import BackendOption, JsonOption, PrecisionOption, StoreOption, TtaOption
 from pcam_model.cli.output import print_json
 from pcam_model.core.log import log
 
@@ -23,12 +23,8 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV to write.")] = Path("predictions.csv"),
     store: StoreOption = "",
-    backend: Annotated[
-        Literal["auto", "torch", "onnx"],
-        typer.Option(
-            metavar="auto|torch|onnx", help="What computes the network; auto: onnx on a processor, torch on a GPU."
-        ),
-    ] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "float32",
     tta: TtaOption = None,
     batch_size: Annotated[
         int,
@@ -50,7 +46,7 @@ def predict(
     from pcam_model.inference.streaming import predict_to_csv
 
     images = call_with_cache(lambda cache: Images(inputs, cache / "scratch"))
-    predictor = load(model, store=store, backend=backend, tta=tta)
+    predictor = load(model, store=store, backend=backend, tta=tta, precision=precision)
     for note in _notes(predictor, images, backend):
         log.info(note)
     with progress("predicting") as on_progress:
@@ -59,7 +55,7 @@ def predict(
     if as_json:
         print_json({"predictions": str(out), **counts.model_dump(), "run": metadata.run,
                     "threshold": metadata.threshold, "tta": predictor.tta,
-                    "backend": predictor.backend_choice.name})  # fmt: skip
+                    "backend": predictor.backend_choice.name, "precision": predictor.precision})  # fmt: skip
     else:
         unsure = "" if counts.unsure is None else f", {counts.unsure:,} unsure"
         print(
@@ -78,8 +74,9 @@ def predict(
 def _notes(predictor: Any, images: Any, backend: str) -> list[str]:
     """What a user should know of the choices that were made."""
     notes = []
-    if backend == "auto":
-        notes.append(f"Computed by {predictor.backend_choice.name} (--backend): {predictor.backend_choice.reason}")
+    if backend == "auto" or predictor.precision != "float32":
+        notes.append(f"Computed by {predictor.backend_choice.name} in {predictor.precision} (--backend, --precision): "
+                     f"{predictor.backend_choice.reason}")  # fmt: skip
     if predictor.tta != predictor.model.tta:
         calibrated = "with" if predictor.model.tta else "without"
         notes.append(f"Note: the model was calibrated {calibrated} --tta, so probabilities may be off")

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
+from pcam_model.cli.options import BackendOption, JsonOption, PrecisionOption, StoreOption, TtaOption
 from pcam_model.cli.output import print_json
 from pcam_model.cli.predict import ModelArgument
 from pcam_model.core.log import log
@@ -56,12 +56,8 @@ def slides(
             help="Microns per pixel of the slides in slides.html: 1 shows cells, 0 leaves them out.",
         ),
     ] = 4,
-    backend: Annotated[
-        Literal["auto", "torch", "onnx"],
-        typer.Option(
-            metavar="auto|torch|onnx", help="What computes the network; auto: onnx on a processor, torch on a GPU."
-        ),
-    ] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "float32",
     tta: TtaOption = None,
     batch_size: Annotated[
         int,
@@ -86,7 +82,7 @@ def slides(
     options = SlideOptions(
         stride=stride, mpp=mpp, tissue_mask=not no_tissue_mask, mask=str(mask or ""), tiles=tiles, view_mpp=view_mpp
     )
-    predictor = load(model, store=store, backend=backend, tta=tta)
+    predictor = load(model, store=store, backend=backend, tta=tta, precision=precision)
     with progress("predicting") as on_progress:
         batch = predict_slides(files, SlideModel(predictor, options, batch_size), out, lambda _: on_progress)
     if as_json:

@@ -1,4 +1,4 @@
-"""Backends that compute a published network: torch, or onnxruntime, which is faster on a processor."""
+"""Backends that compute a published network: torch, onnxruntime or OpenVINO, which are faster on a processor."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from pcam_model.core.onnx_runtime import import_onnxruntime
 
 Patches = NDArray[np.uint8]
 Logits = NDArray[np.float32]
-BackendName = Literal["torch", "onnx"]
+BackendName = Literal["torch", "onnx", "openvino"]
+Precision = Literal["float32", "bfloat16"]
 GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")  # device files of NVIDIA, of AMD, and of a GPU under Windows' Linux
 
 
@@ -23,6 +24,8 @@ class Backend(Protocol):
     """A network that is ready to compute."""
 
     model: ModelMetadata
+    precision: Precision
+    """In which it computes; logits are float32."""
     batch_size: int
     """The number of patches that it computes at once by default."""
 
@@ -32,6 +35,8 @@ class Backend(Protocol):
 
 class TorchBackend:
     """The network in torch, on the first GPU where there is one."""
+
+    precision: Precision = "float32"
 
     def __init__(self, folder: Path) -> None:
         with require_package("the backend torch"):
@@ -60,16 +65,22 @@ class TorchBackend:
 class OnnxBackend:
     """The network of model.onnx in onnxruntime; imports no torch."""
 
+    precision: Precision = "float32"
     batch_size = 64
 
     def __init__(self, folder: Path) -> None:
         onnxruntime = import_onnxruntime("the backend onnx")
         self.model = read_metadata(folder, ONNX_FILE)
-        available = onnxruntime.get_available_providers()
+        available, options = onnxruntime.get_available_providers(), onnxruntime.SessionOptions()
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # it would take shared cores from others
         providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
         try:
             self.session = onnxruntime.InferenceSession(
-                str(folder / ONNX_FILE), providers=[(name, options) for name, options in providers if name in available]
+                str(folder / ONNX_FILE),
+                options,
+                [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
             raise ModelError(
@@ -79,12 +90,10 @@ class OnnxBackend:
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
-        logits = [self.session.run(None, {self.input: view})[0] for view in (_views(patches) if tta else [patches])]
+        views = numpy_views(patches) if tta else [patches]
+        logits = [self.session.run(None, {self.input: view})[0] for view in views]
         mean: Logits = np.mean(logits, axis=0, dtype=np.float32)
         return mean
-
-
-BACKENDS: dict[str, type[TorchBackend] | type[OnnxBackend]] = {"torch": TorchBackend, "onnx": OnnxBackend}
 
 
 class BackendChoice(NamedTuple):
@@ -118,7 +127,7 @@ def _torch_has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _views(patches: Patches) -> Iterator[Patches]:
+def numpy_views(patches: Patches) -> Iterator[Patches]:
     """The 8 symmetries of patches (B, S, S, 3), in the order of `evaluation.views`, without torch."""
     for turns in range(4):
         turned = np.rot90(patches, turns, (1, 2))

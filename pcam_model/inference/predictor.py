@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,17 @@ from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.data.image import SIZE, PatchError, to_opaque_rgb
 from pcam_model.inference.backends import (
-    BACKENDS,
     Backend,
     BackendChoice,
     BackendName,
     Logits,
+    OnnxBackend,
     Patches,
+    Precision,
+    TorchBackend,
     choose_backend,
 )
+from pcam_model.inference.openvino_backend import OpenVinoBackend
 from pcam_model.registry.resolve import find_model
 
 
@@ -78,16 +81,27 @@ class Predictor:
         probabilities = self.model.probabilities(logits)
         return Predictions(probabilities, (probabilities >= self.model.threshold).astype(np.int64))
 
+    @property
+    def precision(self) -> Precision:
+        """In which the network is computed."""
+        return self.backend.precision
+
     def __repr__(self) -> str:
         model = self.model
         return (
             f"Predictor(run={model.run!r}, arch={model.arch!r}, image_size={model.image_size}, "
-            f"backend={self.backend_choice.name!r}, tta={self.tta}, threshold={model.threshold:.4g})"
+            f"backend={self.backend_choice.name!r}, precision={self.precision!r}, tta={self.tta}, "
+            f"threshold={model.threshold:.4g})"
         )
 
 
 def load(
-    model: str | Path, *, store: str = "", backend: BackendName | Literal["auto"] = "torch", tta: bool | None = None
+    model: str | Path,
+    *,
+    store: str = "",
+    backend: BackendName | Literal["auto"] = "torch",
+    tta: bool | None = None,
+    precision: Precision = "float32",
 ) -> Predictor:
     """The predictor of a published model, which is fetched and verified where it is not in the cache.
 
@@ -96,19 +110,39 @@ def load(
             champion.
         store: the store of plain names, `file:///folder` or `s3://bucket/prefix`; PCAM_STORE by default.
         backend: `torch`, which computes exactly what was trained and reported; `onnx`, which needs no torch and agrees
-            with it within 1e-4 in logits; or `auto`, the faster of them on this machine, as in `pcam predict`
-            (`backend_choice` says which, and why).
+            with it within 1e-4 in logits; `openvino`, the same in OpenVINO; or `auto`, the faster of torch and onnx on
+            this machine, as in `pcam predict` (`backend_choice` says which, and why).
         tta: whether the mean over the 8 symmetries of a patch is taken; by default as the model was calibrated.
+        precision: `float32`, or `bfloat16`, which OpenVINO computes in; logits then differ by about 0.1.
 
     Raises:
+        ConfigError: there is no such backend, or it does not compute in this precision here.
         ModelError: there is no such model, or it is damaged.
         StoreError: the store refuses, or is unavailable and the model was never fetched before.
     """
-    if backend not in (*BACKENDS, "auto"):
-        raise ConfigError(f"there is no backend {backend!r}; choose torch, onnx or auto")
+    if backend not in (*get_args(BackendName), "auto"):
+        raise ConfigError(f"there is no backend {backend!r}; choose torch, onnx, openvino or auto")
+    if precision not in get_args(Precision):
+        raise ConfigError(f"there is no precision {precision!r}; choose float32 or bfloat16")
+    if precision == "bfloat16" and backend not in ("openvino", "auto"):
+        raise ConfigError(f"the backend {backend} computes in float32; bfloat16 needs the backend openvino")
     folder = call_with_cache(lambda cache: find_model(str(model), resolve_store_uri(store), cache))
-    choice = choose_backend(folder) if backend == "auto" else BackendChoice(backend, "it was given")
-    return Predictor(BACKENDS[choice.name](folder), choice, tta)
+    choice = _choose(folder, backend, precision)
+    return Predictor(_open_backend(choice.name, folder, precision), choice, tta)
+
+
+def _choose(folder: Path, backend: BackendName | Literal["auto"], precision: Precision) -> BackendChoice:
+    if backend != "auto":
+        return BackendChoice(backend, "it was given")
+    if precision == "bfloat16":
+        return BackendChoice("openvino", "it computes in bfloat16")
+    return choose_backend(folder)
+
+
+def _open_backend(name: BackendName, folder: Path, precision: Precision) -> Backend:
+    if name == "openvino":
+        return OpenVinoBackend(folder, precision)
+    return TorchBackend(folder) if name == "torch" else OnnxBackend(folder)
 
 
 def as_patches(patches: Any) -> Patches:

@@ -65,7 +65,7 @@ def try_slide(
 ) -> tuple[SlideResult, bool] | SlideFailure:
     """The result of a slide in its folder `target`, and whether it was there before; or why there is none."""
     try:
-        key = result_key(file, model.predictor.model, model.predictor.tta, model.options)
+        key = slide_key(file, model)
         return materialize_slide(file, model, target, key, on_progress)
     except SourceError as error:
         return SlideFailure(name=file.name, path=file.path, reason=str(error))
@@ -74,6 +74,12 @@ def try_slide(
     except Exception as error:  # a fault that one slide brings out must not cost the others their results
         log.exception("%s", file.path)
         return SlideFailure(name=file.name, path=file.path, reason=f"{type(error).__name__}: {error}")
+
+
+def slide_key(file: SlideFile, model: SlideModel) -> str:
+    """The key of a slide's result; see `records.result_key`."""
+    predictor = model.predictor
+    return result_key(file, predictor.model, predictor.tta, predictor.precision, model.options)
 
 
 def materialize_slide(

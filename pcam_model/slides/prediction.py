@@ -192,6 +192,7 @@ def _result(
         threshold=predictor.model.threshold,
         tta=predictor.tta,
         backend=predictor.backend_choice.name,
+        precision=predictor.precision,
         patches=len(probabilities.predicted),
         tissue_mm2=slide.mask_mm2,
         scores=slide_scores(probabilities, predictor.model.threshold, scale.mpp),

@@ -65,6 +65,8 @@ class SlideResult(Record):
     """The probability from which a patch is tumour."""
     tta: bool
     backend: str
+    precision: str
+    """In which the network was computed."""
     patches: int
     tissue_mm2: float | None
     """Area of the mask; null without one."""
@@ -96,7 +98,7 @@ class SlideBatch(Record):
         return sorted(self.results, key=lambda result: (-result.scores.maximum, result.name))
 
 
-def result_key(slide: SlideFile, model: ModelMetadata, tta: bool, options: SlideOptions) -> str:
+def result_key(slide: SlideFile, model: ModelMetadata, tta: bool, precision: str, options: SlideOptions) -> str:
     """SHA-256 of all that a slide's result depends on. Raises SourceError where the slide or the mask is not there."""
     mask = find_region_file(Path(options.mask).expanduser(), slide.name) if options.mask else None
     content = {
@@ -104,6 +106,7 @@ def result_key(slide: SlideFile, model: ModelMetadata, tta: bool, options: Slide
         "slide": slide_fingerprint(Path(slide.path)),
         "model": model.model_dump(mode="json", exclude={"folder"}),
         "tta": tta,
+        "precision": precision,
         "options": options.model_dump(mode="json", exclude={"mask"}),
         "mask": slide_fingerprint(mask) if mask else "",
     }

@@ -12,10 +12,10 @@ from pcam_model.registry.factory import open_store
 from pcam_model.registry.pull import resolve_run
 from pcam_model.registry.resolve import parse_run_address
 from pcam_model.registry.runs import RunStore
-from pcam_model.slides.batch import SUMMARY_FILE, summary_csv, try_slide
+from pcam_model.slides.batch import SUMMARY_FILE, slide_key, summary_csv, try_slide
 from pcam_model.slides.listing import SlideFile, find_slides
 from pcam_model.slides.prediction import SlideModel
-from pcam_model.slides.records import SlideBatch, SlideFailure, SlideOptions, SlideResult, result_key
+from pcam_model.slides.records import SlideBatch, SlideFailure, SlideOptions, SlideResult
 from pcam_model.slides.slides_page import PAGE_FILE, render_slides_page
 
 NAMESPACE = "slides"
@@ -101,7 +101,7 @@ def predict_into_store(job: SlideJob, file: SlideFile) -> SlideOutcome:
     """Predict a slide into the store unless it is there; what cannot be predicted has its reason."""
     model = SlideModel(_predictor(job.model, job.tta), job.options)
     stored = _stored_result(job, file)
-    if stored and stored.key == _key(file, model):
+    if stored and stored.key == slide_key(file, model):
         return SlideOutcome(result=stored, cached=True)
     with tempfile.TemporaryDirectory(prefix="pcam-slides-") as folder:
         outcome = try_slide(file, model, Path(folder) / file.name)
@@ -130,10 +130,6 @@ def write_stored_summary(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> Sli
 def _stored_result(job: SlideJob, file: SlideFile) -> SlideResult | None:
     record = job.run_store.step_record(file.name)
     return SlideResult.model_validate(record) if record else None
-
-
-def _key(file: SlideFile, model: SlideModel) -> str:
-    return result_key(file, model.predictor.model, model.predictor.tta, model.options)
 
 
 @lru_cache(maxsize=1)

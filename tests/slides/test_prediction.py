@@ -48,9 +48,8 @@ def results(predictor: Predictor, composed: Composed, tmp_path_factory: pytest.T
     slide = write_slide(folder / "a.tif", composed.pixels)
     probabilities = predictor(composed.patches).probabilities
     middle = predictor.model.model_copy(update={"threshold": float(np.median(probabilities))})
-    backend = type(
-        "Backend", (), {"model": middle, "batch_size": 16, "__call__": lambda _, *a: predictor.backend(*a)}
-    )()
+    content = {"model": middle, "batch_size": 16, "precision": "float32"}
+    backend = type("Backend", (), content | {"__call__": lambda _, *a: predictor.backend(*a)})()
     batch = run(Predictor(backend, predictor.backend_choice, tta=False), slide, folder / "out")
     assert not batch.failures
     return folder / "out" / "a"

@@ -1,0 +1,47 @@
+"""The backend OpenVINO: the network of model.onnx on Intel's and AMD's processors, in float32 or bfloat16."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.model_metadata import ONNX_FILE, read_metadata
+from pcam_model.core.openvino_runtime import import_openvino
+from pcam_model.inference.backends import Logits, Patches, Precision, numpy_views
+
+CAPABILITY = {"float32": "FP32", "bfloat16": "BF16"}
+HINT = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoBackend:
+    """The network in OpenVINO; imports no torch, and may be called from several threads."""
+
+    batch_size = 64
+
+    def __init__(self, folder: Path, precision: Precision = "float32") -> None:
+        """Compile model.onnx.
+
+        Raises:
+            ConfigError: OpenVINO is not installed, or the processor does not compute in this precision.
+            ModelError: the file is missing, damaged or unknown to OpenVINO.
+        """
+        openvino = import_openvino("the backend openvino")
+        self.model, self.precision = read_metadata(folder, ONNX_FILE), precision
+        core = openvino.Core()
+        if CAPABILITY[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError(f"this processor does not compute in {precision}; leave out --precision")
+        # LATENCY: one batch at a time on all cores.
+        settings = {"INFERENCE_PRECISION_HINT": HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            self.network = core.compile_model(str(folder / ONNX_FILE), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{folder / ONNX_FILE} cannot be opened ({str(error).splitlines()[0]}); pull it again"
+            ) from error
+
+    def __call__(self, patches: Patches, tta: bool) -> Logits:
+        """See `Backend`."""
+        request = self.network.create_infer_request()
+        logits = [request.infer([view])[0].copy() for view in (numpy_views(patches) if tta else [patches])]
+        mean: Logits = np.mean(logits, axis=0, dtype=np.float32)
+        return mean
