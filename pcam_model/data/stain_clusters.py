@@ -71,9 +71,8 @@ def cluster_patches(
     hues, digests = read_features(pack, rows["row"].to_numpy(np.int64))
     pieces = tissue_pieces(digests, np.asarray(pd.factorize(rows["pixels"])[0], np.int64))
     sizes = np.bincount(pieces)
-    hues = np.stack([np.bincount(pieces, column) / sizes for column in hues.T], 1)[pieces]
-    with threadpool_limits(1):  # the threads of scikit-learn add up in any order
-        clusters, silhouette = find_clusters(hues, candidates, seed)
+    hues = np.stack([np.bincount(pieces, column) / sizes for column in hues.T], 1)[pieces].round(6)
+    clusters, silhouette = find_clusters(hues, candidates, seed)
     counts = np.bincount(clusters)
     return clusters, StainClusters(
         count=len(counts),
@@ -102,6 +101,7 @@ def candidate_counts(patches: int, smallest: float) -> list[int]:
     return counts
 
 
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator] # threads add up in any order
 def find_clusters(hues: Array, candidates: Sequence[int], seed: int) -> tuple[NDArray[np.int64], float]:
     """Clusters (N,) of hues (N, 3) by k-means, in the candidate number with the best silhouette, and their silhouette.
 
@@ -122,11 +122,15 @@ def find_clusters(hues: Array, candidates: Sequence[int], seed: int) -> tuple[ND
     for count in (count for count in candidates if count <= different):
         model = KMeans(count, n_init=RESTARTS, random_state=seed % 2**32).fit(fitted)
         codes = np.asarray(np.unique(model.predict(scaled), return_inverse=True)[1], np.int64)
-        silhouette = float(silhouette_score(scaled[sample], codes[sample]))
+        silhouette = _silhouette(scaled[sample], codes[sample])
         if best is None or silhouette > best[1]:
             best = codes, silhouette
     assert best is not None
     return best
+
+
+def _silhouette(hues: Array, codes: NDArray[np.int64]) -> float:
+    return float(silhouette_score(hues, codes)) if len(np.unique(codes)) > 1 else -1.0
 
 
 def read_features(pack: Pack, rows: NDArray[np.int64]) -> tuple[Array, NDArray[np.uint64]]:
