@@ -5,7 +5,7 @@ clustered by their hue, the share of red, green and blue in their optical densit
 nuclei there are and so little on the label.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -135,17 +135,14 @@ def _silhouette(hues: Array, codes: NDArray[np.int64]) -> float:
 
 def read_features(pack: Pack, rows: NDArray[np.int64]) -> tuple[Array, NDArray[np.uint64]]:
     """Hues (N, 3) and digests of tiles (N, 9) of these rows of the pack, which is read in its own order."""
-    order = np.argsort(rows, kind="stable")
-    parts = [(stain_hues(batch), tile_digests(batch)) for batch in _batches(pack, rows[order])]
-    hues, digests = (np.concatenate(part) for part in zip(*parts, strict=True))
-    back = np.argsort(order, kind="stable")
-    return hues[back], digests[back]
-
-
-def _batches(pack: Pack, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    hues, digests = np.empty((len(rows), 3)), np.empty((len(rows), 9), np.uint64)
     reader = MmapReader(load_patches(pack), torch.device("cpu"))
+    order = np.argsort(rows, kind="stable")
     for start in range(0, len(rows), BATCH):
-        yield reader.gather(torch.from_numpy(rows[start : start + BATCH])).numpy()
+        batch = order[start : start + BATCH]
+        patches = reader.gather(torch.from_numpy(rows[batch])).numpy()
+        hues[batch], digests[batch] = stain_hues(patches), tile_digests(patches)
+    return hues, digests
 
 
 def stain_hues(patches: NDArray[np.uint8]) -> Array:
