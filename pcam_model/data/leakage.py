@@ -46,11 +46,12 @@ def count_classes(rows: pd.DataFrame, splits: NDArray[np.str_]) -> dict[str, Cla
 
 def require_both_classes(counts: dict[str, ClassCounts], kind: SplitKind) -> None:
     """Raise SplitError where a split has one class only; test may be empty."""
+    other = "split.domain" if kind == "leave_one_domain_out" else "split.seed"
     for name, classes in counts.items():
         if (sum(classes.values()) or name != "test") and not all(classes.values()):
             raise SplitError(
                 f"split.kind={kind} gives the {name} split {classes['0']:,} patches of class 0 and {classes['1']:,} of "
-                "class 1; every split needs both; give more patches, or choose another split.seed or split.kind"
+                f"class 1; every split needs both; give more patches, or choose another {other} or split.kind"
             )
 
 

@@ -62,6 +62,7 @@ def _divide_by(kind: SplitKind, rows: pd.DataFrame, config: SplitConfig) -> Divi
 
 def _divide_by_clusters(pack: Pack, rows: pd.DataFrame, config: SplitConfig) -> Division:
     shares = {"valid": config.valid_fraction, **({"test": config.test} if config.test else {})}
+    log.info("Split: clustering %s patches by their stain", f"{len(rows):,}")
     codes, clusters = cluster_patches(pack, rows, config.seed, min(shares.values()))
     division = replace(_divide_by("cluster", rows.assign(cluster=codes), config), clusters=clusters)
     require_proportion(rows["label"].to_numpy(np.int64), division.splits, shares)

@@ -96,6 +96,9 @@ def test_an_unknown_domain_is_answered_with_those_that_are_known(domain_pack, tm
         make_split(pack, config, tmp_path / "s")
     with pytest.raises(SplitError, match="no patch has a domain; give a column domain"):
         make_split(domain_pack(by_slide(), [""] * COUNT), config, tmp_path / "s")
+    one_class = ["east" if i % 2 and i < 20 else "west" for i in range(COUNT)]
+    with pytest.raises(SplitError, match=r"test split 0 patches of class 0 .* choose another split\.domain"):
+        make_split(domain_pack(by_slide(1), one_class), config.model_copy(update={"domain": "east"}), tmp_path / "s")
     with pytest.raises(SplitError, match="every patch with a domain is of South"):
         make_split(domain_pack(by_slide(), ["South"] * COUNT), config, tmp_path / "s")
     assert not (tmp_path / "s").exists()
