@@ -33,7 +33,8 @@ def pcam(home: Path, *arguments: str) -> str:
 def train_and_score(home: Path, args: argparse.Namespace, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     options = ["--source", args.train, "--preset", args.preset, "--run", f"seed-{seed}"]
-    pcam(home, "train", *options, "--set", f"model.weights={args.weights}", "--set", f"seed={seed}")
+    keys = (f"model.weights={args.weights}", f"seed={seed}", "split.kind=random")
+    pcam(home, "train", *options, *(word for key in keys for word in ("--set", key)))
     seconds = time.perf_counter() - start
     scored = json.loads(pcam(home, "score", f"seed-{seed}", args.valid, "--json"))
     own = json.loads(pcam(home, "show", f"seed-{seed}", "--json"))["figures"]["valid"]["auc"]["value"]

@@ -58,11 +58,11 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _stops_early_only_with_a_test_split(self) -> "TrainConfig":
         stops = max(self.frozen.early_stopping_patience, self.finetune.early_stopping_patience)
-        if stops and not self.split.test and self.split.kind != "official":
+        if stops and not self.split.has_test and self.split.kind != "official":
             raise ValueError(
                 "early_stopping_patience lets the validation split choose where training stops, so figures on it would "
-                "flatter; give a test split to report on (split.test=0.1), or split.kind=official where the patches "
-                "bring one"
+                "flatter; give a test split to report on (split.test=0.1, or split.kind=leave_one_domain_out), or "
+                "split.kind=official where the patches bring one"
             )
         return self
 
@@ -70,6 +70,8 @@ class TrainConfig(Config):
         """The keys that decide the result: without paths (digests stand for them), the store and the run's name."""
         other = set(ComputeConfig.model_fields) - RESULT_COMPUTE_KEYS
         keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}, "compute": other})
+        if not self.split.domain:
+            del keys["split"]["domain"]  # a run that was started before there was this key is gone on with
         keys["source"]["slides"] = Path(self.source.slides).name
         keys["model"]["weights"] = Path(self.model.weights).name
         return keys

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from patch_sets import make_patch_set
 
-from benchmarks import gpu, lr_finder, machine, memory, readers
+from benchmarks import clusters, gpu, lr_finder, machine, memory, readers
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -31,6 +32,16 @@ def test_fit_is_measured_beside_a_bare_loop() -> None:
     found = beside_bare("resnet18", 32, stage_of("finetune", 4), 0.01, 1)
     assert found["fit"] > 0
     assert found["seconds a checkpoint"] >= 0
+
+
+def test_the_purity_of_clusters_is_told_beside_chance() -> None:
+    slides, labels = np.repeat(np.arange(12), 20), np.arange(240) % 2
+    pure = clusters.purity(slides % 6, slides, labels, 0)
+    assert (pure["groups"], pure["share in the main cluster"]) == (12, 1.0)
+    assert pure["share in the main cluster, chance"] < 0.5
+    mixed = clusters.purity(np.arange(240) % 5, slides, labels, 0)
+    assert abs(mixed["share in the main cluster"] - 0.2) < 0.01
+    assert abs(mixed["adjusted mutual information"]) < 0.1
 
 
 def test_memory_is_measured_over_a_whole_pass() -> None:

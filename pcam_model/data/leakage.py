@@ -1,4 +1,4 @@
-"""Leakage between splits, counted from the finished division, and what a figure on it therefore means."""
+"""Leakage between splits, counted from the finished division."""
 
 from typing import Literal
 
@@ -10,7 +10,8 @@ from pcam_model.core.errors import SplitError
 from pcam_model.core.schema import Record
 from pcam_model.core.splits import SPLITS
 
-SplitKind = Literal["random", "slide", "official"]
+SplitKind = Literal["random", "slide", "cluster", "leave_one_domain_out", "official"]
+KEEPS_SLIDES_APART: tuple[SplitKind, ...] = ("slide", "leave_one_domain_out")
 ClassCounts = dict[str, int]
 """Patches of class "0" and "1"."""
 
@@ -29,7 +30,12 @@ class LeakageReport(Record):
     unmapped_slides: int
     """Patches whose slide is not known."""
     left_out: tuple[str, ...]
-    """Ids of patches in no split: they repeat one of a later split of the source's own division."""
+    """Ids of patches in no split: they repeat one of a later split of the source's own division, or share a slide or
+    pixels with the domain that is held out, or have no domain."""
+    clusters_in_two_splits: int = 0
+    """Clusters of like stain in more than one split; 0 where there are no clusters."""
+    domains_held_out: tuple[str, ...] = ()
+    """Domains whose patches are all in the test split."""
 
 
 def count_classes(rows: pd.DataFrame, splits: NDArray[np.str_]) -> dict[str, ClassCounts]:
@@ -40,20 +46,24 @@ def count_classes(rows: pd.DataFrame, splits: NDArray[np.str_]) -> dict[str, Cla
 
 def require_both_classes(counts: dict[str, ClassCounts], kind: SplitKind) -> None:
     """Raise SplitError where a split has one class only; test may be empty."""
+    other = "split.domain" if kind == "leave_one_domain_out" else "split.seed"
     for name, classes in counts.items():
         if (sum(classes.values()) or name != "test") and not all(classes.values()):
             raise SplitError(
                 f"split.kind={kind} gives the {name} split {classes['0']:,} patches of class 0 and {classes['1']:,} of "
-                "class 1; every split needs both; give more patches, or choose another split.seed or split.kind"
+                f"class 1; every split needs both; give more patches, or choose another {other} or split.kind"
             )
 
 
 def check_leakage(rows: pd.DataFrame, splits: NDArray[np.str_], kind: SplitKind) -> LeakageReport:
     """Count what the splits share. Raises AssertionError where it breaks what the kind promises: a fault of ours."""
     used = rows.assign(split=splits)[splits != ""]
-    shared = {column: int((used.groupby(column)["split"].nunique() > 1).sum()) for column in ("id", "pixels", "slide")}
-    if shared["id"] or shared["pixels"] or (shared["slide"] and kind == "slide"):
-        raise AssertionError(f"a {kind} split with {shared} in more than one split")
+    columns = [name for name in ("id", "pixels", "slide", "cluster") if name in used]
+    shared = {column: int((used.groupby(column)["split"].nunique() > 1).sum()) for column in columns}
+    forbidden = ["id", "pixels", *(["slide"] if kind in KEEPS_SLIDES_APART else []), "cluster"]
+    held_out = _held_out_domains(used)
+    if any(shared.get(column) for column in forbidden) or (kind == "leave_one_domain_out" and not held_out):
+        raise AssertionError(f"a {kind} split with {shared} in more than one split, and held out {held_out}")
     return LeakageReport(
         ids_in_two_splits=shared["id"],
         pixels_in_two_splits=shared["pixels"],
@@ -61,34 +71,20 @@ def check_leakage(rows: pd.DataFrame, splits: NDArray[np.str_], kind: SplitKind)
         slides={name: count_slide_classes(used[used["split"] == name]) for name in SPLITS},
         unmapped_slides=int(used["slide"].isna().sum()),
         left_out=tuple(str(i) for i in rows["id"][splits == ""]),
+        clusters_in_two_splits=shared.get("cluster", 0),
+        domains_held_out=held_out,
     )
+
+
+def _held_out_domains(used: pd.DataFrame) -> tuple[str, ...]:
+    if "domain" not in used:
+        return ()
+    is_test = used["split"] == "test"
+    others = set(used["domain"][~is_test].dropna())
+    return tuple(sorted(str(domain) for domain in set(used["domain"][is_test].dropna()) - others))
 
 
 def count_slide_classes(rows: pd.DataFrame) -> dict[str, ClassCounts]:
     """Patches of each class on each known slide."""
     counts = rows.dropna(subset=["slide"]).groupby("slide")["label"].agg(["size", "sum"])
     return {str(slide): {"0": int(size - ones), "1": int(ones)} for slide, size, ones in counts.itertuples()}
-
-
-def describe_split(kind: SplitKind, leakage: LeakageReport) -> str:
-    """What a figure on this split says, and what it does not, in a sentence."""
-    unseen = "a figure for slides that were not trained on: no slide and no identical patch is in two splits"
-    if kind == "random":
-        return "optimistic: patches of one slide may be in two splits, so new slides will do worse than this figure"
-    if kind == "official":
-        return _describe_official(leakage, unseen)
-    if leakage.unmapped_slides:
-        return f"{unseen}; optimistic where {leakage.unmapped_slides:,} patches of unknown slides are from one of these"
-    return unseen
-
-
-def _describe_official(leakage: LeakageReport, unseen: str) -> str:
-    if leakage.slides_in_two_splits:
-        text = f"optimistic: {leakage.slides_in_two_splits:,} slides are in two splits of the source's own division"
-    elif leakage.unmapped_slides:
-        text = "the source's own division; its slides are not known here, no identical patch is in two splits"
-    else:
-        text = f"the source's own division, {unseen}"
-    if not leakage.left_out:
-        return text
-    return f"{text}; {len(leakage.left_out):,} patches that repeat one of a later split were left out"

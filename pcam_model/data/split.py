@@ -20,12 +20,12 @@ from pcam_model.data.leakage import (
     SplitKind,
     check_leakage,
     count_classes,
-    describe_split,
-    require_both_classes,
 )
 from pcam_model.data.pack import Pack, load_table
 from pcam_model.data.read_table import read_table
-from pcam_model.data.split_assignment import SplitConfig, assign_splits, resolve_kind
+from pcam_model.data.split_assignment import SplitConfig
+from pcam_model.data.split_division import divide
+from pcam_model.data.split_meaning import describe_split
 
 TABLE, RECORD = "split.parquet", "split.json"
 REMEDY = "delete the folder and split again"
@@ -35,7 +35,7 @@ class Split(Record):
     """A division of a pack, with what figures on it mean."""
 
     path: str
-    """The folder of split.parquet (id, row of the pack, split) and split.json."""
+    """The folder of split.parquet (id, row of the pack, split, and cluster where there are any) and split.json."""
     digest: str
     """SHA-256 over the sorted ids and their splits."""
     kind: SplitKind
@@ -54,27 +54,28 @@ def make_split(pack: Pack, config: SplitConfig, folder: Path) -> Split:
     rows = load_table(pack)
     rows = rows[rows["label"].notna()].rename_axis("row").reset_index()
     rows = rows.sort_values("id", ignore_index=True).astype({"label": int})
-    kind = resolve_kind(rows, config)
-    splits = assign_splits(rows, kind, config)
+    division = divide(pack, rows, config)
+    rows, splits, kind = division.rows, division.splits, division.kind
     counts = count_classes(rows, splits)
-    require_both_classes(counts, kind)
     leakage = check_leakage(rows, splits, kind)
     split = Split(
         path=str(folder),
         digest=_digest(rows["id"], splits),
         kind=kind,
         counts=counts,
-        meaning=describe_split(kind, leakage),
+        meaning=describe_split(kind, leakage, division.clusters, division.no_clusters),
     )
     record = {
         **split.model_dump(exclude={"path"}),
         "pack": pack.digest,
         "config": config.model_dump(),
+        "clusters": division.clusters.model_dump() if division.clusters else None,
         "leakage": leakage.model_dump(),
     }
+    columns = ["id", "row", *(["cluster"] if division.clusters else [])]
     with write_guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / TABLE, rows[["id", "row"]].assign(split=splits).to_parquet(index=False))
+        write_atomic(folder / TABLE, rows[columns].assign(split=splits).to_parquet(index=False))
         write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
     return split
 

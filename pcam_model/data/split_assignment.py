@@ -11,14 +11,18 @@ from pcam_model.core.errors import ConfigError, SplitError
 from pcam_model.core.schema import Config
 from pcam_model.core.splits import SPLITS
 from pcam_model.data.leakage import SplitKind
+from pcam_model.data.split_domain import held_out_domain
 from pcam_model.data.split_groups import connected_groups, make_folds, require_groups, sample_groups
 
 
 class SplitConfig(Config):
     """How the labelled patches are divided into train, valid and test."""
 
-    kind: Literal["auto", "random", "slide", "official"] = "auto"
-    """official: the source's own splits; slide: no slide in two splits; random: any patch; auto: the first possible."""
+    kind: Literal["auto", "official", "slide", "cluster", "random", "leave_one_domain_out"] = "auto"
+    """official: the source's own splits; slide: no slide in two splits; cluster: no cluster of patches of like stain in
+    two splits; random: any patch; auto: the first of these that is possible; leave_one_domain_out: test is `domain`."""
+    domain: str = ""
+    """For leave_one_domain_out: the domain (centre, scanner) that is test. `valid` is a share of the other domains."""
     valid: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the patches for validation."""
     test: float = Field(default=0.0, ge=0, le=0.5)
@@ -42,6 +46,20 @@ class SplitConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _names_a_domain_to_leave_out(self) -> "SplitConfig":
+        if (self.kind == "leave_one_domain_out") != bool(self.domain):
+            raise ValueError(
+                f"split.kind is {self.kind} and split.domain {self.domain!r}; give split.kind=leave_one_domain_out and "
+                "in split.domain the domain (centre, scanner) to hold out, or neither"
+            )
+        if self.domain and self.test:
+            raise ValueError(
+                f"split.test is {self.test:g}, but with split.kind=leave_one_domain_out the domain is the test split; "
+                "leave split.test at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _leaves_patches_for_training(self) -> "SplitConfig":
         if self.valid_fraction + self.test >= 1:
             raise ValueError(
@@ -51,25 +69,31 @@ class SplitConfig(Config):
         return self
 
     @property
+    def has_test(self) -> bool:
+        """Whether the config asks for a test split; an official split may bring one all the same."""
+        return self.test > 0 or self.kind == "leave_one_domain_out"
+
+    @property
     def valid_fraction(self) -> float:
         """The share of the patches for validation, by `folds` or `valid`."""
         return (1 - self.test) / self.folds if self.folds else self.valid
 
 
 def resolve_kind(rows: pd.DataFrame, config: SplitConfig) -> SplitKind:
-    """The config's kind; for `auto` the first that is possible for these patches."""
+    """The config's kind; for `auto` the first that these patches' table allows, cluster where slides are not known."""
     if config.kind != "auto":
         return config.kind
     if _has_official_splits(rows):
         return "official"
-    return "slide" if rows["slide"].notna().any() else "random"
+    return "slide" if rows["slide"].notna().any() else "cluster"
 
 
 def assign_splits(rows: pd.DataFrame, kind: SplitKind, config: SplitConfig) -> NDArray[np.str_]:
-    """The split of each row (N,); "" for the few that an official split leaves out.
+    """The split of each row (N,); "" for those that are left out, see `official_splits` and `domain_splits`.
 
     Args:
-        rows: labelled patches (columns id, label, slide, pixels, origin), sorted by id.
+        rows: labelled patches (columns id, label, slide, pixels, origin, and domain and cluster where the kind needs
+            them), sorted by id.
         kind: how to divide.
         config: shares, folds and seed.
 
@@ -79,6 +103,8 @@ def assign_splits(rows: pd.DataFrame, kind: SplitKind, config: SplitConfig) -> N
     """
     if kind == "official":
         return official_splits(rows, config)
+    if kind == "leave_one_domain_out":
+        return domain_splits(rows, config)
     labels = rows["label"].to_numpy(np.int64)
     groups, noun = _groups(rows, kind, config)
     splits = np.full(len(rows), "train", dtype="<U5")
@@ -101,6 +127,8 @@ def _groups(rows: pd.DataFrame, kind: SplitKind, config: SplitConfig) -> tuple[N
     pixels = np.asarray(pd.factorize(rows["pixels"])[0], np.int64)
     if kind == "random":
         return pixels, "groups of different patches"
+    if kind == "cluster":
+        return connected_groups(pixels, rows["cluster"].to_numpy(np.int64)), "clusters of like stain"
     slides = slide_codes(rows, config)
     groups = connected_groups(pixels, slides)
     noun = "slides without shared patches"
@@ -115,7 +143,7 @@ def slide_codes(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
     if len(unmapped) == len(rows):
         raise SplitError(
             "split.kind is slide, but the slides of the patches are not known; give their map (a CSV with the columns "
-            "id,wsi) as source.slides, or choose split.kind=random"
+            "id,wsi) as source.slides, or choose split.kind=cluster or random"
         )
     if len(unmapped) and config.unmapped_slides == "refuse":
         raise SplitError(
@@ -124,6 +152,20 @@ def slide_codes(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
         )
     names = rows["slide"].astype(object).where(rows["slide"].notna(), "\0" + rows["id"].astype(object))
     return np.asarray(pd.factorize(names)[0], np.int64)
+
+
+def domain_splits(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]:
+    """The held-out domain is test; the others are divided by slide where any is known.
+
+    Left out ("") are patches of no known domain, and those of other domains with a slide or the pixels of this one.
+    """
+    held_out, others = held_out_domain(rows, config.domain)
+    splits = np.full(len(rows), "", dtype="<U5")
+    splits[held_out] = "test"
+    rest = rows[others].reset_index(drop=True)
+    kind: SplitKind = "slide" if rest["slide"].notna().any() else "random"
+    splits[others] = assign_splits(rest, kind, config)
+    return splits
 
 
 def official_splits(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]:
@@ -135,7 +177,7 @@ def official_splits(rows: pd.DataFrame, config: SplitConfig) -> NDArray[np.str_]
         )
     if config.folds:
         raise ConfigError(
-            "split.folds is given, but an official split has none; choose split.kind=slide or random with it"
+            "split.folds is given, but an official split has none; choose split.kind=slide, cluster or random with it"
         )
     splits = rows["origin"].to_numpy().astype("<U5")
     rank = rows["origin"].map(SPLITS.index)

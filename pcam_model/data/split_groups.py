@@ -1,6 +1,7 @@
 """Groups of patches that belong together, and their division with scikit-learn's group splitters."""
 
 import warnings
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,7 @@ Codes = NDArray[np.int64]
 MAX_FOLDS = 10
 # scikit-learn tries every fold for every group: above this many, groups are drawn as if each were one patch.
 MANY_GROUPS = 5000
+MAX_SIZE_RATIO = 2
 # Groups are drawn one by one, instead of in folds, where the smaller part of a division is at least this many times the
 # largest group, and there are enough groups of each class.
 GROUP_SIZE_RATIO, MIN_GROUPS_PER_CLASS = 20, 100
@@ -37,6 +39,25 @@ def require_groups(groups: Codes, required: int, noun: str) -> None:
             f"there are {count} {noun}, and at least {required} are needed, one a split; give more, or choose another "
             "split.kind"
         )
+
+
+def require_proportion(labels: Codes, splits: NDArray[np.str_], fractions: Mapping[str, float]) -> None:
+    """Raise SplitError where a split has less than half, or more than twice, the share of a class that it shall have.
+
+    Args:
+        labels: (N,), 0 or 1.
+        splits: the name (N,) of each row's split.
+        fractions: the share of the rows that each split shall have.
+    """
+    for name, fraction in fractions.items():
+        for label in (0, 1):
+            share = float((splits[labels == label] == name).mean())
+            if not fraction / MAX_SIZE_RATIO <= share <= fraction * MAX_SIZE_RATIO:
+                raise SplitError(
+                    f"the clusters are too uneven: {name} would have {share:.1%} of the patches of class {label}, and "
+                    f"{fraction:.1%} are configured; choose split.kind=random, or slide with a slide map, or another "
+                    "split.seed"
+                )
 
 
 def sample_groups(labels: Codes, groups: Codes, fraction: float, seed: int, min_groups_left: int = 1) -> Codes:

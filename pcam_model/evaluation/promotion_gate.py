@@ -68,7 +68,7 @@ def held_out_rows(pack: Pack, challenger: Path, champion: Path) -> tuple[Rows, i
     other = read_split_table(champion)
     trained_on = table[table["id"].isin(other["id"][other["split"] == "train"])]
     known = table["id"].isin(trained_on["id"]) | table["pixels"].isin(trained_on["pixels"])
-    if other.attrs["kind"] != "random":
+    if other.attrs["kind"] not in ("random", "cluster"):
         known |= table["slide"].notna() & table["slide"].isin(trained_on["slide"].dropna())
     unknown = rows[~known.to_numpy(bool)[rows]]
     return unknown, len(rows) - len(unknown)

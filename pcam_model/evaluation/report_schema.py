@@ -227,7 +227,7 @@ class SplitSummary(Record):
     """How the patches are divided, and what figures on that division mean."""
 
     kind: str
-    """slide, random, official ...; external: patches that no split of the model's training divides."""
+    """slide, cluster, random, official ...; external: patches that no split of the model's training divides."""
     counts: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Split to class ("0", "1") to number of patches."""
     meaning: str

@@ -60,7 +60,13 @@ def test_patches_that_the_champion_was_trained_on_are_left_out(tmp_path: Path) -
     pack = build_pack(fetch(config, 1), config, tmp_path / "packs", 1)  # rows 0 and 24 are of one slide, and so on
     ids = [f"sample{row:06d}" for row in range(48)]
     challenger = write_split(tmp_path / "new", ids, ["train"] * 24 + ["valid"] * 24, "random")
-    for kind, trained_on, count in (("random", [30, 31], 22), ("slide", [0, 1, 30], 21), ("slide", [], 24)):
+    for kind, trained_on, count in (
+        ("random", [30, 31], 22),
+        ("cluster", [30, 32], 22),
+        ("slide", [0, 1, 30], 21),
+        ("leave_one_domain_out", [0, 1, 31], 21),
+        ("slide", [], 24),
+    ):
         splits = ["train" if row in trained_on else "valid" for row in range(48)]
         champion = write_split(tmp_path / f"{kind}{count}", ids, splits, kind)
         rows, left_out = held_out_rows(pack, challenger, champion)
