@@ -35,9 +35,9 @@ def write_picture(path: Path, overview: Overview, probabilities: ProbabilityMap)
     values = np.full((height, width), np.nan, np.float32)
     inside = np.ix_(rows >= 0, columns >= 0)
     values[inside] = probabilities.values[np.ix_(rows[rows >= 0], columns[columns >= 0])]
-    grey = np.repeat(overview.pixels.mean(2, keepdims=True), 3, 2)
-    heat = np.where(np.isnan(values)[..., None], grey, HEAT_WEIGHT * colour_map(values) + (1 - HEAT_WEIGHT) * grey)
-    image = Image.fromarray(np.rint(heat).astype(np.uint8))
+    grey = Image.fromarray(overview.pixels).convert("L").convert("RGB")
+    heat = Image.blend(grey, Image.fromarray(colour_map(values)), HEAT_WEIGHT)
+    image = Image.composite(heat, grey, Image.fromarray(~np.isnan(values)))
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BOX)
     image.save(path, "PNG")
 

@@ -5,10 +5,9 @@ import hashlib
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import ChoiceLoader, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pcam_model.evaluation.page import template_environment
 from pcam_model.slides.heatmap import colour_map
 from pcam_model.slides.records import SlideBatch, SlideResult
 from pcam_model.slides.view import DATA_FILE, VIEW_DIR
@@ -23,10 +22,9 @@ def render_slides_page(batch: SlideBatch) -> bytes:
 
     OpenSeadragon is inside; tiles are loaded from the slides' folders when they are shown.
     """
-    environment = template_environment(autoescape=True)
-    environment.loader = ChoiceLoader([PackageLoader("pcam_model.slides"), PackageLoader("pcam_model.evaluation")])
+    environment = _environment()
     css = "".join(environment.get_template(name).render(colours=_colours()) for name in ("report.css", "slides.css"))
-    library, script = _source(LIBRARY), _source(SCRIPT)
+    library, script = _source(environment, LIBRARY), _source(environment, SCRIPT)
     page = environment.get_template("slides.html.j2").render(
         results=batch.ranked,
         failures=batch.failures,
@@ -41,10 +39,20 @@ def render_slides_page(batch: SlideBatch) -> bytes:
     return page.encode()
 
 
-def _source(name: str) -> str:
+def _environment() -> Environment:
+    """Jinja's environment of the page's templates, and of the report's for its style."""
+    loader = ChoiceLoader([PackageLoader("pcam_model.slides"), PackageLoader("pcam_model.evaluation")])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["count"] = lambda number: f"{number:,}"
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
     """A script as it stands, without the address of a source map, which a browser would look for."""
-    loader = PackageLoader("pcam_model.slides")
-    source, *_ = loader.get_source(template_environment(autoescape=True), name)
+    assert environment.loader is not None
+    source, *_ = environment.loader.get_source(environment, name)
     return source.partition("//# sourceMappingURL=")[0]
 
 

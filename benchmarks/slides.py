@@ -1,0 +1,130 @@
+"""`pcam slides` beside `pcam predict`, its memory, and the time that a whole slide takes, on slides of real patches.
+
+    python -m benchmarks.slides MODEL PATCHES.zip [--store URI] [--rounds 3] [--scale 1]
+
+Needs `pip install imagecodecs`. PATCHES is a Kaggle archive with its labels. The rate of `pcam slides` is that of all
+it does to a slide, beside that of `pcam predict` on the archive, in turns. Memory is the peak of the whole command: one
+slide and many, a small one and one of 60,000 x 60,000 pixels with the same tissue. The whole slide has Camelyon's size
+at 10x, 25,000 x 50,000 pixels, 12 % of them tissue. `--scale 0.1` makes all lengths a tenth.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.compose_slide import SIZE, Layout, Patches, lay_out, read_patches, write_slide
+from benchmarks.machine import write_result
+from benchmarks.predict import PEAK_MEMORY_SCRIPT
+from pcam_model.data.image_inputs import Images
+from pcam_model.inference.predictor import Predictor, load
+from pcam_model.inference.streaming import predict_to_csv
+from pcam_model.slides.batch import predict_slides
+from pcam_model.slides.listing import find_slides
+from pcam_model.slides.prediction import SlideModel
+from pcam_model.slides.records import SlideOptions
+
+MANY = 100
+
+
+def embedded(layout: Layout, rows: int, columns: int) -> Layout:
+    """The same tissue in the middle of a larger slide."""
+    larger = np.full((rows, columns), -1)
+    top, left = (rows - layout.shape[0]) // 2, (columns - layout.shape[1]) // 2
+    larger[top : top + layout.shape[0], left : left + layout.shape[1]] = layout
+    return larger
+
+
+def predict_once(slide: Path, predictor: Predictor, stride: int) -> tuple[int, float]:
+    """Patches and seconds of a slide."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as out:
+        model = SlideModel(predictor, SlideOptions(stride=stride))
+        (result,) = predict_slides(find_slides([slide]), model, Path(out)).results
+    return result.patches, time.perf_counter() - began
+
+
+def patches_per_second(slide: Path, archive: Path, predictor: Predictor, rounds: int) -> dict[str, Any]:
+    """Rates of both commands in turns, and the median of their ratios."""
+    images = Images([archive])
+    rates: dict[str, list[float]] = {"pcam predict": [], "pcam slides": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            began = time.perf_counter()
+            predict_to_csv(Path(folder, "predictions.csv"), predictor, images)
+            rates["pcam predict"].append(len(images) / (time.perf_counter() - began))
+            count, seconds = predict_once(slide, predictor, 32)
+            rates["pcam slides"].append(count / seconds)
+    ratios = [ours / other for ours, other in zip(rates["pcam slides"], rates["pcam predict"], strict=True)]
+    return {name: round(statistics.median(found), 1) for name, found in rates.items()} | {
+        "ratio": round(statistics.median(ratios), 3)
+    }
+
+
+def peak_memory(model: str, store: str, slides: Path) -> float:
+    """The peak resident memory of `pcam slides` on a folder, in MB."""
+    with tempfile.TemporaryDirectory() as out:
+        words = ["slides", model, str(slides), "--out", out, "--stride", "96", *(["--store", store] if store else [])]
+        done = subprocess.run([sys.executable, "-c", PEAK_MEMORY_SCRIPT, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"pcam {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+    return round(int(done.stderr.split()[-2]) / 1024, 1)
+
+
+def memory(model: str, store: str, patches: Patches, labels: Any, scale: float) -> dict[str, float]:
+    """Peaks in MB: of one small slide, of many, and of a large slide with the same tissue."""
+    small = lay_out(labels, 1000, 1000, 0.5)
+    side = max(int(60_000 * scale) // SIZE, small.shape[0])
+    layouts = {"1 slide of 1,000 x 1,000": (small, 1), f"{MANY} slides of 1,000 x 1,000": (small, MANY)}
+    layouts[f"1 slide of {side * SIZE:,} x {side * SIZE:,}"] = (embedded(small, side, side), 1)
+    found = {}
+    for name, (layout, count) in layouts.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_slide(Path(folder, "0.tif"), patches, layout)
+            for number in range(1, count):
+                Path(folder, f"{number}.tif").write_bytes(Path(folder, "0.tif").read_bytes())
+            found[name] = peak_memory(model, store, Path(folder))
+    return found
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("patches", type=Path)
+    parser.add_argument("--store", default="")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1)
+    args = parser.parse_args()
+    patches, labels = read_patches(args.patches)
+    predictor = load(args.model, store=args.store, backend="auto", tta=False)
+    lay = partial(lay_out, labels)
+    with tempfile.TemporaryDirectory() as folder:
+        part, whole = Path(folder, "part.tif"), Path(folder, "whole.tif")
+        write_slide(part, patches, lay(int(8000 * args.scale), int(8000 * args.scale), 0.2))
+        write_slide(whole, patches, lay(int(25_000 * args.scale), int(50_000 * args.scale), 0.12))
+        rates = patches_per_second(part, args.patches, predictor, args.rounds)
+        took = {f"stride {stride}": predict_once(whole, predictor, stride) for stride in (96, 32)}
+    write_result(
+        "slides",
+        f"python -m benchmarks.slides MODEL {args.patches.name}",
+        {
+            "network": f"{predictor.model.arch} at {predictor.model.image_size} px, by {predictor.backend_choice.name}",
+            "patches_per_second": rates,
+            "whole_slide": {
+                name: {"patches": count, "seconds": round(seconds, 1)} for name, (count, seconds) in took.items()
+            },
+            "peak_memory_mb": memory(args.model, args.store, patches, labels, args.scale),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
