@@ -75,7 +75,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="float32|bfloat16",
-        help="bfloat16 is faster on a processor that has it, by OpenVINO; logits then differ by about 0.1.",
+        help="bfloat16, computed by OpenVINO, is faster and less exact, on a processor that has it.",
     ),
 ]
 VerboseOption = Annotated[

@@ -113,7 +113,7 @@ def load(
             with it within 1e-4 in logits; `openvino`, the same in OpenVINO; or `auto`, the faster of torch and onnx on
             this machine, as in `pcam predict` (`backend_choice` says which, and why).
         tta: whether the mean over the 8 symmetries of a patch is taken; by default as the model was calibrated.
-        precision: `float32`, or `bfloat16`, which OpenVINO computes in; logits then differ by about 0.1.
+        precision: `float32`, or `bfloat16`, which OpenVINO computes in, faster and less exactly.
 
     Raises:
         ConfigError: there is no such backend, or it does not compute in this precision here.
