@@ -1,0 +1,133 @@
+"""A campaign that breaks `pcam train`, and looks whether it survives.
+
+    python -m benchmarks.chaos [--faults 300] [--minutes 0] [--seed 1] [--only NAME ...] [--no-result]
+
+An unbroken run is the reference. Each fault begins a run in a fresh home, breaks it at a moment that the seed draws,
+and starts it again until it is published; the weights have to be the reference's to the bit, `pcam verify` content, and
+nothing left over. `told` is a fault that the product refused with a sentence, and survived once its file was restored.
+All else is a failure, and the exit code 1. With --minutes no fault begins after so many. Writes
+benchmarks/results/chaos.json.
+"""
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.chaos_faults import FAULTS, Broken
+from benchmarks.chaos_runs import LIMIT_S, Ended, Home, sentences
+from benchmarks.machine import write_result
+from tasks.server_process import running_server
+
+STARTS = 3
+SAME, TOLD, FAILURES = "same", "told", ("wrong", "lost", "hung", "leftover", "traceback")
+
+
+class Outcome(NamedTuple):
+    """What became of one fault."""
+
+    fault: str
+    seed: int
+    what: str
+    outcome: str
+    seconds: float
+    detail: str = ""
+
+
+def survive(home: Home, broken: Broken, reference: str) -> tuple[str, str]:
+    """Start the run until it is published; the outcome, and what explains a failure."""
+    if broken.code is None:
+        return "hung", home.output()[-2000:]
+    if "Traceback" in home.output():
+        return "traceback", home.output()[-3000:]
+    if broken.codes is not None and broken.code not in broken.codes:
+        return "lost", f"the broken command ended with {broken.code}: {home.output()[-2000:]}"
+    outcome, ended = SAME, Ended(None, "", 0)
+    for _ in range(STARTS):
+        home.clear_output()
+        ended = home.run()
+        if ended.code is None:
+            return "hung", ended.output[-2000:]
+        if "Traceback" in ended.output:
+            return "traceback", ended.output[-3000:]
+        if ended.code == 0:
+            break
+        if broken.restore and sentences(ended.output):
+            outcome = TOLD
+            broken.restore()
+            broken = broken._replace(restore=None)
+    if ended.code != 0 or not home.is_published():
+        return "lost", f"exit code {ended.code}: {ended.output[-2000:]}"
+    return _inspect(home, reference, outcome)
+
+
+def _inspect(home: Home, reference: str, outcome: str) -> tuple[str, str]:
+    """The outcome of a run that was published."""
+    if home.weights() != reference:
+        return "wrong", f"weights {home.weights()}"
+    verified = home.run("verify")
+    if verified.code:
+        return "wrong", verified.output[-2000:]
+    leftovers = home.leftovers()
+    return ("leftover", ", ".join(leftovers)) if leftovers else (outcome, "")
+
+
+def unbroken(folder: Path, api_url: str) -> tuple[str, float]:
+    """The weights of the reference, and the seconds that it took."""
+    home = Home(folder, api_url)
+    ended = home.run()
+    if ended.code:
+        raise SystemExit(f"the unbroken run failed: {ended.output}")
+    return home.weights(), ended.seconds
+
+
+def campaign(folder: Path, api_url: str, args: Any) -> list[Outcome]:
+    """All faults, one after the other; each prints a line."""
+    reference, seconds = unbroken(folder / "reference", api_url)
+    print(f"unbroken: {seconds:.0f} s, weights {reference[:12]}", flush=True)
+    names, deadline, outcomes = args.only or list(FAULTS), time.monotonic() + (args.minutes or 1e9) * 60, []
+    for number in range(args.faults):
+        if time.monotonic() > deadline:
+            break
+        fault, seed, began = names[number % len(names)], args.seed + number, time.monotonic()
+        home = Home(folder / str(number), api_url)
+        broken = FAULTS[fault](home, random.Random(seed), seconds)
+        outcome, detail = survive(home, broken, reference)
+        found = Outcome(fault, seed, broken.what, outcome, round(time.monotonic() - began, 1), detail)
+        outcomes.append(found)
+        print(f"{number + 1}: {fault}, seed {seed}: {found.what}: {outcome}, {found.seconds} s {detail}", flush=True)
+        shutil.rmtree(home.folder)
+    return outcomes
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=FAULTS)
+    parser.add_argument("--no-result", action="store_true")
+    args = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="pcam-chaos-") as folder,
+        running_server(Path(folder, "server"), Path(folder, "server.log"), ephemeral=True) as url,
+    ):
+        outcomes = campaign(Path(folder), url, args)
+    counts = Counter((outcome.fault, outcome.outcome) for outcome in outcomes)
+    table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
+    failed = [outcome for outcome in outcomes if outcome.outcome in FAILURES]
+    print(f"{len(outcomes)} faults, {len(failed)} failures")
+    if not args.no_result:
+        content = {"faults": len(outcomes), "limit_seconds": LIMIT_S, "table": table}
+        write_result("chaos", "python -m benchmarks.chaos", content | {"outcomes": [one._asdict() for one in outcomes]})
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

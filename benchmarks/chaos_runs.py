@@ -1,0 +1,100 @@
+"""Runs of `pcam train` that a campaign breaks: the smallest real configuration, in a home of its own."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "chaos"
+PCAM = "from pcam_model.cli.main import main; main()"
+CONFIG = (
+    "source.max_patches=240", "model.arch=resnet18", "model.weights=none", "model.image_size=32", "frozen.epochs=1",
+    "frozen.batch_size=16", "frozen.lr=1e-3", "finetune.epochs=2", "finetune.batch_size=16", "finetune.lr=1e-3",
+)  # fmt: skip
+TRAIN = ("train", "--source", "sample", "--run", NAME, *(word for key in CONFIG for word in ("--set", key)))
+LIMIT_S = 300.0
+"""Seconds after which a command hangs."""
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int | None
+    """Its exit code, the negative signal, or None where it hung."""
+    output: str
+    seconds: float
+
+
+class Home:
+    """The folders of one run: store, cache and all else that the command writes."""
+
+    def __init__(self, folder: Path, api_url: str) -> None:
+        self.folder, self.store, self.cache = folder, folder / "store", folder / "cache"
+        folder.mkdir(parents=True)
+        self.environment = {
+            "HOME": str(folder), "PCAM_CACHE": str(self.cache), "PCAM_STORE": self.store.as_uri(),
+            "PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": api_url, "OMP_NUM_THREADS": "1",
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "1000",
+        }  # fmt: skip
+
+    def start(self, *words: str, before: str = "") -> "subprocess.Popen[str]":
+        """Start a command in a process group of its own, after some Python; its output goes to a file."""
+        with (self.folder / "output.txt").open("a") as output:
+            return subprocess.Popen(
+                [sys.executable, "-c", before + PCAM, *(words or TRAIN)], env=self.environment, cwd=self.folder,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, text=True,
+            )  # fmt: skip
+
+    def wait(self, process: "subprocess.Popen[str]", limit: float = LIMIT_S) -> Ended:
+        """Wait until a command has ended, or kill it where it hangs."""
+        began = time.monotonic()
+        try:
+            code: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return Ended(code, self.output(), time.monotonic() - began)
+
+    def run(self, *words: str) -> Ended:
+        """A command from beginning to end; by default `pcam train`."""
+        return self.wait(self.start(*words))
+
+    def output(self) -> str:
+        """All that the commands have printed since the last `clear_output`."""
+        path = self.folder / "output.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def clear_output(self) -> None:
+        """Forget the output."""
+        (self.folder / "output.txt").unlink(missing_ok=True)
+
+    def is_published(self) -> bool:
+        """Whether the run is in the store, whole."""
+        return (self.store / "runs" / NAME / "manifest.json").exists()
+
+    def weights(self) -> str:
+        """The SHA-256 of the published weights; empty where there are none."""
+        path = self.store / "runs" / NAME / "model" / "model.safetensors"
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+    def files(self, *parts: str) -> list[Path]:
+        """All files below a folder of the home, in a fixed order."""
+        return sorted(path for path in self.folder.joinpath(*parts).rglob("*") if path.is_file())
+
+    def leftovers(self) -> Sequence[str]:
+        """Temporary files in the store, and scratch that a published run has left."""
+        temporary = [path for path in self.files("store") if path.name.startswith(".") and path.name != ".lock"]
+        return [str(path.relative_to(self.folder)) for path in [*temporary, *self.files("cache", "work")]]
+
+
+def sentences(output: str) -> list[str]:
+    """What the command says of its failure."""
+    return [line for line in output.splitlines() if line.startswith("pcam: ")]
