@@ -10,17 +10,24 @@ benchmarks/results/chaos.json.
 """
 
 import argparse
+import logging
 import random
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.chaos_faults import FAULTS, Broken
-from benchmarks.chaos_runs import LIMIT_S, Ended, Home, sentences
+import boto3
+from moto.server import ThreadedMotoServer
+
+from benchmarks.chaos_faults import FAULTS, STORE_FAULT, Broken
+from benchmarks.chaos_proxy import fault_proxy
+from benchmarks.chaos_runs import LIMIT_S, Ended, Home, S3Store, sentences
 from benchmarks.machine import write_result
 from tasks.server_process import running_server
 
@@ -86,7 +93,27 @@ def unbroken(folder: Path, api_url: str) -> tuple[str, float]:
     return home.weights(), ended.seconds
 
 
-def campaign(folder: Path, api_url: str, args: Any) -> list[Outcome]:
+@contextmanager
+def s3_store() -> Iterator[S3Store]:
+    """A bucket on an S3 server of this process, behind a proxy."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+        direct = f"http://127.0.0.1:{port}"
+        boto3.client(
+            "s3", endpoint_url=direct, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+        ).create_bucket(Bucket="chaos")
+        with fault_proxy(port) as proxy:
+            environment = keys | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
+            yield S3Store("s3://chaos", environment, proxy)
+    finally:
+        server.stop()
+
+
+def campaign(folder: Path, api_url: str, server: S3Store, args: Any) -> list[Outcome]:
     """All faults, one after the other; each prints a line."""
     reference, seconds = unbroken(folder / "reference", api_url)
     print(f"unbroken: {seconds:.0f} s, weights {reference[:12]}", flush=True)
@@ -95,7 +122,11 @@ def campaign(folder: Path, api_url: str, args: Any) -> list[Outcome]:
         if time.monotonic() > deadline:
             break
         fault, seed, began = names[number % len(names)], args.seed + number, time.monotonic()
-        home = Home(folder / str(number), api_url)
+        home = Home(
+            folder / str(number),
+            api_url,
+            server._replace(uri=f"{server.uri}/{number}") if fault == STORE_FAULT else None,
+        )
         broken = FAULTS[fault](home, random.Random(seed), seconds)
         outcome, detail = survive(home, broken, reference)
         found = Outcome(fault, seed, broken.what, outcome, round(time.monotonic() - began, 1), detail)
@@ -117,8 +148,9 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="pcam-chaos-") as folder,
         running_server(Path(folder, "server"), Path(folder, "server.log"), ephemeral=True) as url,
+        s3_store() as server,
     ):
-        outcomes = campaign(Path(folder), url, args)
+        outcomes = campaign(Path(folder), url, server, args)
     counts = Counter((outcome.fault, outcome.outcome) for outcome in outcomes)
     table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
     failed = [outcome for outcome in outcomes if outcome.outcome in FAILURES]

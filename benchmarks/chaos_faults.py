@@ -1,17 +1,22 @@
 """The faults of a campaign: each breaks a run of `pcam train` at a moment that a seed draws."""
 
+import hashlib
 import random
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.chaos_proxy import MODES
 from benchmarks.chaos_runs import NAME, Home
 
 WAIT_S = 2.0
+STORE_FAULT = "store misbehaves"
+"""The fault that needs a home with a bucket."""
 
 
 class Broken(NamedTuple):
@@ -81,7 +86,8 @@ def leftovers_of_a_crash(home: Home, draw: random.Random, seconds: float) -> Bro
     if home.is_published() or not folders:
         return killed
     folder = draw.choice(folders)
-    (folder / ".step.json.abcdefgh").write_bytes(b"half")
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    (folder / f".step.json.abcdefgh.{host}-999999999").write_bytes(b"half")
     return killed._replace(what=f"{killed.what}, a temporary file in {folder.relative_to(home.folder)}")
 
 
@@ -119,6 +125,18 @@ def small_files_only(home: Home, draw: random.Random, _: float) -> Broken:
     return Broken(f"no file larger than {limit:,} bytes", codes=(0, 1), code=ended.code)
 
 
+def store_misbehaves(home: Home, draw: random.Random, seconds: float) -> Broken:
+    """The bucket is down, resets connections, answers 503, is slow, or loses its answers, for some seconds."""
+    assert home.bucket is not None
+    proxy, process = home.bucket.proxy, home.start()
+    moment, length, mode = draw.uniform(0.2, seconds), draw.uniform(1, 8), draw.choice(MODES)
+    time.sleep(moment)
+    proxy.mode = mode
+    time.sleep(length)
+    proxy.mode = ""
+    return Broken(f"store {mode} for {length:.1f} s after {moment:.1f} s", codes=(0, 1), code=home.wait(process).code)
+
+
 INTERRUPTED = (75, 0, -signal.SIGTERM, -signal.SIGINT)
 FAULTS: dict[str, Fault] = {
     "SIGKILL": partial(_signalled, numbers=(signal.SIGKILL,), codes=(-9, 0)),
@@ -131,4 +149,5 @@ FAULTS: dict[str, Fault] = {
     "started twice": two_at_once,
     "pruned meanwhile": pruned_meanwhile,
     "file size limit": small_files_only,
+    STORE_FAULT: store_misbehaves,
 }

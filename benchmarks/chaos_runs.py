@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
+
+from benchmarks.chaos_proxy import FaultProxy
+from pcam_model.registry.backends.base import NotFound
+from pcam_model.registry.factory import open_store
 
 NAME = "chaos"
 PCAM = "from pcam_model.cli.main import main; main()"
@@ -31,14 +36,25 @@ class Ended(NamedTuple):
     seconds: float
 
 
+class S3Store(NamedTuple):
+    """A store in a bucket, behind a proxy that misbehaves."""
+
+    uri: str
+    environment: dict[str, str]
+    proxy: FaultProxy
+
+
 class Home:
     """The folders of one run: store, cache and all else that the command writes."""
 
-    def __init__(self, folder: Path, api_url: str) -> None:
-        self.folder, self.store, self.cache = folder, folder / "store", folder / "cache"
+    def __init__(self, folder: Path, api_url: str, bucket: S3Store | None = None) -> None:
+        """`bucket`: the store; by default a folder of the home."""
+        self.folder, self.cache = folder, folder / "cache"
+        self.store = bucket.uri if bucket else (folder / "store").as_uri()
+        self.bucket = bucket
         folder.mkdir(parents=True)
-        self.environment = {
-            "HOME": str(folder), "PCAM_CACHE": str(self.cache), "PCAM_STORE": self.store.as_uri(),
+        self.environment = (bucket.environment if bucket else {}) | {
+            "HOME": str(folder), "PCAM_CACHE": str(self.cache), "PCAM_STORE": self.store,
             "PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": api_url, "OMP_NUM_THREADS": "1",
             "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "1000",
         }  # fmt: skip
@@ -78,12 +94,20 @@ class Home:
 
     def is_published(self) -> bool:
         """Whether the run is in the store, whole."""
-        return (self.store / "runs" / NAME / "manifest.json").exists()
+        return bool(self._read("manifest.json"))
 
     def weights(self) -> str:
         """The SHA-256 of the published weights; empty where there are none."""
-        path = self.store / "runs" / NAME / "model" / "model.safetensors"
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        content = self._read("model/model.safetensors")
+        return hashlib.sha256(content).hexdigest() if content else ""
+
+    def _read(self, path: str) -> bytes:
+        """A file of the run in the store; empty where it is not there."""
+        try:
+            with patch.dict(os.environ, self.bucket.environment if self.bucket else {}):
+                return open_store(self.store).read(f"runs/{NAME}/{path}")
+        except NotFound:
+            return b""
 
     def files(self, *parts: str) -> list[Path]:
         """All files below a folder of the home, in a fixed order."""

@@ -65,7 +65,7 @@ def reserve_run(workspace: Workspace, config: TrainConfig) -> None:
 
 
 def _reserve(workspace: Workspace, config: TrainConfig) -> None:
-    workspace.run_store.reserve_run(config.result_keys(), versions())
+    workspace.reserve(config.result_keys(), versions())
     clear_status(workspace.run_store.store, workspace.run)
 
 

@@ -66,8 +66,8 @@ BackendOption = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
     typer.Option(
         "--backend",
-        metavar="auto|torch|onnx|openvino",
-        help="What computes the network; auto: onnx on a processor, torch on a GPU.",
+        metavar="NAME",
+        help="The network's runtime: torch, onnx, openvino, or auto, which is onnx on a processor and torch on a GPU.",
     ),
 ]
 PrecisionOption = Annotated[

@@ -74,9 +74,10 @@ def predict(
 def _notes(predictor: Any, images: Any, backend: str) -> list[str]:
     """What a user should know of the choices that were made."""
     notes = []
-    if backend == "auto" or predictor.precision != "float32":
-        notes.append(f"Computed by {predictor.backend_choice.name} in {predictor.precision} (--backend, --precision): "
-                     f"{predictor.backend_choice.reason}")  # fmt: skip
+    if backend == "auto":
+        precision = "" if predictor.precision == "float32" else f" in {predictor.precision}"
+        choice = predictor.backend_choice
+        notes.append(f"Computed by {choice.name}{precision} (--backend): {choice.reason}")
     if predictor.tta != predictor.model.tta:
         calibrated = "with" if predictor.model.tta else "without"
         notes.append(f"Note: the model was calibrated {calibrated} --tta, so probabilities may be off")

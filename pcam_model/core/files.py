@@ -2,16 +2,24 @@
 
 import hashlib
 import os
+import re
 import shutil
+import socket
 import stat
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import mkstemp
 
+import psutil
+
 from pcam_model.core.write_guard import write_guard
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)")
+FOREIGN_S = 86_400.0
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
@@ -35,7 +43,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
         durable: whether the bytes are flushed to the disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{_host()}-{os.getpid()}")
     os.close(handle)
     part = Path(name)
     try:
@@ -46,6 +54,34 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove the temporary files that `atomic_file` left at any depth below a folder when its process was killed.
+
+    A file of another machine is left for a day, since its writer cannot be asked.
+    """
+    for path in sorted(folder.rglob(".*")):
+        with suppress(OSError):
+            if (found := TEMPORARY.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
+                written = path.stat().st_mtime
+                mine = found["host"] == _host()
+                if not _is_alive(int(found["pid"]), written) if mine else time.time() - written > FOREIGN_S:
+                    path.unlink()
+
+
+def _is_alive(pid: int, since: float) -> bool:
+    """Whether a process runs that was there at a time: a later one has only taken over the number."""
+    try:
+        return psutil.Process(pid).create_time() <= since + 1
+    except psutil.Error:
+        return False
+
+
+@cache
+def _host() -> str:
+    """A short name of this machine for a file's name."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def save_blocks(blocks: Iterable[bytes], path: Path, durable: bool = False) -> str:

@@ -56,6 +56,7 @@ def prune(store: Store, candidate: PruneCandidate) -> None:
         return
     prefix = f"{candidate.namespace}/{candidate.name}/"
     store.delete(f"{prefix}manifest.json")
+    store.sweep(prefix)
     for entry in list(store.entries(prefix)):
         store.delete(entry.key)
     if candidate.namespace == RUNS:

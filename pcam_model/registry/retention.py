@@ -1,11 +1,14 @@
 """Whether a run is kept or deleted, decided by one conditional write: a promotion and `pcam prune` cannot both win.
 
 `retention/<run>.json` has a state. A promotion writes `kept` before it moves its channel. Pruning writes `marked`,
-looks at the channels again, and writes `deleting` only where the record is still its own; only then it deletes.
+looks at the channels again, and writes `deleting` only where the record is still its own; only then it deletes. A run
+that is being published is kept in the same way.
 """
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -13,6 +16,7 @@ from pydantic import Field, ValidationError
 from pcam_model.core.errors import BusyError, ModelError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import Conflict, NotFound, Store
+from pcam_model.registry.capabilities import probe
 from pcam_model.registry.manifest import json_bytes
 
 ATTEMPTS = 10
@@ -39,13 +43,27 @@ def keep_run(store: Store, run: str, *, single_writer: bool = False) -> None:
     for _ in range(ATTEMPTS):
         current, etag = _read(store, run)
         if current is not None and current.state == "deleting":
-            raise ModelError(f"run {run!r} is being deleted by `pcam prune`; promote another run")
+            raise ModelError(
+                f"run {run!r} is being deleted by `pcam prune`; choose another run, or try again once that has ended "
+                "(`pcam prune --delete` ends it where it was interrupted)"
+            )
         if single_writer:
             store.write(_key(run), _content("kept"))
             return
         if _write(store, run, "kept", etag):
             return
     raise BusyError(f"other processes promote or prune run {run!r} at the same time; try again")
+
+
+@contextmanager
+def kept_while_published(store: Store, run: str) -> Iterator[None]:
+    """Keep an unpublished run from `pcam prune` while its manifest is written. Raises as `keep_run`."""
+    if not probe(store).conditional_writes:
+        yield
+        return
+    keep_run(store, run)
+    yield
+    forget_run(store, run)
 
 
 def mark_run(store: Store, run: str) -> str | None:

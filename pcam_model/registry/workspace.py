@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from pcam_model.registry.capabilities import probe
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.live_sync import LiveSync, delete_live, restore_checkpoint
 from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
+from pcam_model.registry.retention import kept_while_published
 from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.run_lock import run_lock
 from pcam_model.registry.runs import RunStore
@@ -26,6 +27,7 @@ PUBLISH_TIMEOUT_S = 600.0
 PENDING_FILE = ".step.json"  # the record of a step that is not in the store yet
 FOLDER_PLACEHOLDER = "{here}"  # the step's folder in a stored record
 
+DONE_FILE, CONFIG_FILE = ".done.json", ".config.json"  # of a committed step, and of the run: the store may lose them
 R = TypeVar("R", bound=Record)
 
 
@@ -88,8 +90,14 @@ class Workspace(Record):
         self._compare_inputs(step, record.inputs, json_inputs)
         if not self._pending(step).exists():
             self.run_store.fetch(step, self.step_dir(step))
+            write_atomic(self.step_dir(step) / DONE_FILE, json_bytes(record.model_dump()))
         log.info("%s: already done in run %s", step, self.run)
         return result
+
+    def reserve(self, config: dict[str, Any], environment: dict[str, Any] | None = None) -> None:
+        """Write the run's configuration to the store; see `RunStore.reserve_run`."""
+        write_atomic(Path(self.folder) / CONFIG_FILE, json_bytes({"config": config, "environment": environment}))
+        self.run_store.reserve_run(config, environment)
 
     def publish(self, timeout_s: float = PUBLISH_TIMEOUT_S) -> PublishedRun:
         """Upload the steps that the store does not have yet, and the files beside them; then publish the run.
@@ -107,9 +115,17 @@ class Workspace(Record):
                 f"{error}. All of run {self.run} is in {self.folder}: `pcam publish {self.run}` publishes it"
             ) from error
 
-    def held(self) -> AbstractContextManager[None]:
-        """Hold the run on this machine; entering raises BusyError, which names who holds it already."""
-        return run_lock(self.run, Path(self.folder))
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run on this machine, and remove what killed writers left of it.
+
+        Raises:
+            BusyError: another process holds it; the message names it.
+        """
+        with run_lock(self.run, Path(self.folder)):
+            with suppress(StoreUnavailable):
+                self.run_store.store.sweep(f"runs/{self.run}/")
+            yield
 
     def cleanup(self) -> None:
         """Remove the scratch folder."""
@@ -142,7 +158,12 @@ class Workspace(Record):
     def _publish(self) -> PublishedRun:
         for pending in sorted(Path(self.folder).rglob(PENDING_FILE)):
             self._commit(pending.parent.relative_to(self.folder).as_posix())
-        return self.run_store.publish(files=list_files(Path(self.folder), recursive=False))
+        beside = list_files(Path(self.folder), recursive=False)
+        if self.run_store.find_published() is not None:
+            return self.run_store.publish(beside)
+        with kept_while_published(self.run_store.store, self.run):
+            self._restore_lost()
+            return self.run_store.publish(beside)
 
     def _commit(self, step: str) -> None:
         """Upload a step whose record is pending."""
@@ -150,8 +171,18 @@ class Workspace(Record):
             StepRecord, self._pending(step), remedy=f"run the flow again as {self.run}, which redoes it"
         )
         self.run_store.commit(step, self.step_dir(step), record.model_dump())
-        self._pending(step).unlink()
+        self._pending(step).replace(self.step_dir(step) / DONE_FILE)
         delete_live(self.run_store, step)
+
+    def _restore_lost(self) -> None:
+        """Write again what the store has lost of this run, as where `pcam prune` deleted it in mid run."""
+        if (config := Path(self.folder) / CONFIG_FILE).exists():
+            self.run_store.reserve_run(**json.loads(config.read_bytes()))
+        for done in sorted(Path(self.folder).rglob(DONE_FILE)):
+            step = done.parent.relative_to(self.folder).as_posix()
+            if self.run_store.step_record(step) is None:
+                log.warning("%s: no longer in the store, uploaded again", step)
+                self.run_store.commit(step, self.step_dir(step), read_record(StepRecord, done).model_dump())
 
     def _restore_checkpoint(self, step: str) -> None:
         """Download the last checkpoint of another machine, where this one has none."""

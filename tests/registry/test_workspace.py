@@ -2,18 +2,22 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from a_run import model_folder
 
 from pcam_model.core.errors import BusyError, ConfigError, ModelError
+from pcam_model.core.files import atomic_file
 from pcam_model.core.schema import Record
 from pcam_model.registry import runs
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.manifest import read_manifest
 from pcam_model.registry.pull import pull
+from pcam_model.registry.retention import begin_deletion, mark_run
 from pcam_model.registry.workspace import Workspace
 
 
@@ -115,3 +119,59 @@ def test_a_damaged_pending_record_is_done_again(place: Workspace, away: pytest.M
     first = place.run_step("model", Made, make, {"seed": 1})
     (place.step_dir("model") / ".step.json").write_bytes(b"{")
     assert place.run_step("model", Made, make, {"seed": 1}) == first
+
+
+def test_what_the_store_has_lost_in_mid_run_is_uploaded_again(place: Workspace) -> None:
+    store = open_store(place.store)
+    place.reserve({"seed": 1})
+    for step in ("split", "model"):
+        place.run_step(step, Made, make, {})
+    for entry in list(store.entries("runs/a/")):
+        if "/model/" not in entry.key:
+            store.delete(entry.key)
+    published = place.publish(timeout_s=5)
+    files = read_manifest(store, "a")[0].files
+    assert {"config.json", "split/step.json", "model/step.json"} <= set(files)
+    assert place.publish(timeout_s=5) == published
+    assert not list(store.entries("retention/"))
+
+
+def test_a_step_that_was_fetched_is_uploaded_again_too(place: Workspace, tmp_path: Path) -> None:
+    store = open_store(place.store)
+    place.run_step("model", Made, make, {})
+    other = place.model_copy(update={"folder": str(tmp_path / "work" / "other")})
+    other.run_step("model", Made, never, {})
+    for entry in list(store.entries("runs/a/")):
+        store.delete(entry.key)
+    other.publish(timeout_s=5)
+    assert "model/step.json" in read_manifest(store, "a")[0].files
+
+
+def test_a_run_that_is_being_deleted_is_not_published(place: Workspace) -> None:
+    store = open_store(place.store)
+    place.run_step("model", Made, make, {})
+    etag = mark_run(store, "a")
+    assert etag is not None
+    assert begin_deletion(store, "a", etag)
+    with pytest.raises(ModelError, match="'a' is being deleted by `pcam prune`"):
+        place.publish(timeout_s=5)
+    assert store.stat("runs/a/manifest.json") is None
+
+
+def test_a_killed_writers_temporary_files_are_removed_at_the_next_start(place: Workspace, tmp_path: Path) -> None:
+    place.reserve({"seed": 1})
+    folder = tmp_path / "store" / "runs" / "a"
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pcam_model.core.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as part:
+    part.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(folder / "final.safetensors")], check=False)
+    (left,) = [path for path in folder.iterdir() if path.name.startswith(".final.safetensors.")]
+    with atomic_file(folder / "mine") as part:
+        with place.held():
+            assert part.exists()
+        assert not left.exists()

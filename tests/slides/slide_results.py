@@ -28,7 +28,8 @@ def write_result(
     result = SlideResult(
         name=name, path=f"/slides/{name}.tif", key="key", vendor="generic-tiff", width=width, height=height, mpp=mpp,
         mpp_source="slide", level=0, patch_mpp=0.972, stride=32, model=model, model_mpp=0.972, threshold=0.5, tta=False,
-        backend="torch", patches=len(rows), tissue_mm2=None, scores=slide_scores(probabilities, 0.5, mpp), seconds=1.0,
+        backend="torch", precision="float32", patches=len(rows), tissue_mm2=None, seconds=1.0,
+        scores=slide_scores(probabilities, 0.5, mpp),
         files={TABLE_FILE: (folder / TABLE_FILE).stat().st_size},
     )  # fmt: skip
     (folder / RECORD_FILE).write_text(result.model_dump_json())

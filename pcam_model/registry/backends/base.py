@@ -94,6 +94,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Delete an object; no error where there is none."""
 
+    def sweep(self, prefix: str) -> None:
+        """Remove what killed writers left below a folder of the store, `prefix` ending with `/`; objects stay."""
+
 
 def validate_key(key: str) -> str:
     """The key itself. Raises StoreError where it is no relative path, or has empty, hidden or `..` parts."""

@@ -3,17 +3,18 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from pcam_model.core.errors import StoreError
-from pcam_model.core.files import save_blocks, sha256, write_atomic
+from pcam_model.core.files import save_blocks, sha256, sweep_temporary, write_atomic
 from pcam_model.core.locks import file_lock
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import MAX_READ_BYTES, Conflict, Entry, NotFound, too_large, validate_key
 from pcam_model.registry.backends.plain_files import (
+    open_parent,
     open_plain,
     plain_entries,
     plain_keys,
@@ -124,6 +125,11 @@ class DirectoryStore:
         """See `Store.delete`; folders that become empty are removed."""
         with self._write_guard(key), self._lock():
             unlink_plain(self.root, validate_key(key))
+
+    def sweep(self, prefix: str) -> None:
+        """See `Store.sweep`."""
+        with self._translate_errors(prefix), suppress(*NO_FILE), open_parent(self.root, f"{prefix}name"):
+            sweep_temporary(self.root / prefix)
 
     def _plain_path(self, key: str) -> Path:
         """The path to write an object to. Raises StoreError where it leads through a link."""

@@ -133,6 +133,9 @@ class S3Store:
         with self._translate_errors(key, "delete"):
             self.client.delete_object(**self._address(key))
 
+    def sweep(self, prefix: str) -> None:
+        """See `Store.sweep`; the parts of an upload that broke off are no files, and for a lifecycle rule to remove."""
+
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + validate_key(key)}
 
