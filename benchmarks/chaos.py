@@ -1,15 +1,16 @@
 """A campaign that breaks `pcam train`, and looks whether it survives.
 
-    python -m benchmarks.chaos [--faults 300] [--minutes 0] [--seed 1] [--only NAME ...] [--no-result]
+    python -m benchmarks.chaos [--faults 300] [--minutes 0] [--seed 1] [--only NAME ...] [--add | --no-result]
 
 An unbroken run is the reference. Each fault begins a run in a fresh home, breaks it at a moment that the seed draws,
 and starts it again until it is published; the weights have to be the reference's to the bit, `pcam verify` content, and
 nothing left over. `told` is a fault that the product refused with a sentence, and survived once its file was restored.
 All else is a failure, and the exit code 1. With --minutes no fault begins after so many. Writes
-benchmarks/results/chaos.json.
+benchmarks/results/chaos.json; with --add what is in it stays, but for the same faults and seeds.
 """
 
 import argparse
+import json
 import logging
 import random
 import shutil
@@ -25,10 +26,11 @@ from typing import Any, NamedTuple
 import boto3
 from moto.server import ThreadedMotoServer
 
-from benchmarks.chaos_faults import FAULTS, STORE_FAULT, Broken
+from benchmarks.chaos_faults import FAULTS, OWN_SERVER_FAULTS, STORE_FAULT, Broken
 from benchmarks.chaos_proxy import fault_proxy
 from benchmarks.chaos_runs import LIMIT_S, Ended, Home, S3Store, sentences
-from benchmarks.machine import write_result
+from benchmarks.machine import RESULTS, write_result
+from pcam_model.training.model_io import code_digest
 from tasks.server_process import running_server
 
 STARTS = 3
@@ -43,6 +45,8 @@ class Outcome(NamedTuple):
     what: str
     outcome: str
     seconds: float
+    code: str
+    """The digest of the code that survived it."""
     detail: str = ""
 
 
@@ -124,16 +128,34 @@ def campaign(folder: Path, api_url: str, server: S3Store, args: Any) -> list[Out
         fault, seed, began = names[number % len(names)], args.seed + number, time.monotonic()
         home = Home(
             folder / str(number),
-            api_url,
+            "" if fault in OWN_SERVER_FAULTS else api_url,
             server._replace(uri=f"{server.uri}/{number}") if fault == STORE_FAULT else None,
         )
         broken = FAULTS[fault](home, random.Random(seed), seconds)
         outcome, detail = survive(home, broken, reference)
-        found = Outcome(fault, seed, broken.what, outcome, round(time.monotonic() - began, 1), detail)
+        took = round(time.monotonic() - began, 1)
+        found = Outcome(fault, seed, broken.what, outcome, took, code_digest(), detail)
         outcomes.append(found)
         print(f"{number + 1}: {fault}, seed {seed}: {found.what}: {outcome}, {found.seconds} s {detail}", flush=True)
         shutil.rmtree(home.folder)
     return outcomes
+
+
+def earlier_outcomes() -> list[Outcome]:
+    """What the result file holds."""
+    path = RESULTS / "chaos.json"
+    return [Outcome(**one) for one in json.loads(path.read_text())["outcomes"]] if path.exists() else []
+
+
+def write_outcomes(outcomes: list[Outcome], earlier: list[Outcome]) -> None:
+    """Write the result file: each outcome, and how often each fault ended how."""
+    all_of_them = list({(one.fault, one.seed): one for one in [*earlier, *outcomes]}.values())
+    counts = Counter((one.fault, one.outcome) for one in all_of_them)
+    table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
+    content = {"faults": len(all_of_them), "limit_seconds": LIMIT_S, "table": table}
+    shown = {"faults": len(all_of_them), "table": table}
+    outcomes_as_records = [one._asdict() for one in all_of_them]
+    write_result("chaos", "python -m benchmarks.chaos", content | {"outcomes": outcomes_as_records}, shown)
 
 
 def main() -> None:
@@ -143,6 +165,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=FAULTS)
+    parser.add_argument("--add", action="store_true")
     parser.add_argument("--no-result", action="store_true")
     args = parser.parse_args()
     with (
@@ -151,13 +174,10 @@ def main() -> None:
         s3_store() as server,
     ):
         outcomes = campaign(Path(folder), url, server, args)
-    counts = Counter((outcome.fault, outcome.outcome) for outcome in outcomes)
-    table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
     failed = [outcome for outcome in outcomes if outcome.outcome in FAILURES]
     print(f"{len(outcomes)} faults, {len(failed)} failures")
     if not args.no_result:
-        content = {"faults": len(outcomes), "limit_seconds": LIMIT_S, "table": table}
-        write_result("chaos", "python -m benchmarks.chaos", content | {"outcomes": [one._asdict() for one in outcomes]})
+        write_outcomes(outcomes, earlier_outcomes() if args.add else [])
     sys.exit(1 if failed else 0)
 
 

@@ -7,16 +7,24 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from benchmarks.chaos_proxy import MODES
 from benchmarks.chaos_runs import NAME, Home
 
 WAIT_S = 2.0
+ADDRESS_SPACE = (2e9, 12e9)
+"""Bytes between which a memory limit is drawn."""
 STORE_FAULT = "store misbehaves"
 """The fault that needs a home with a bucket."""
+OWN_SERVER_FAULTS = ("Prefect server killed", "killed with its own server")
+"""The faults of a command that starts a Prefect server of its own."""
+SERVER_START_S = 8.0
 
 
 class Broken(NamedTuple):
@@ -125,6 +133,33 @@ def small_files_only(home: Home, draw: random.Random, _: float) -> Broken:
     return Broken(f"no file larger than {limit:,} bytes", codes=(0, 1), code=ended.code)
 
 
+def little_memory(home: Home, draw: random.Random, _: float) -> Broken:
+    """No more address space than a limit, as by `ulimit -v`: from what Python needs to what the run does."""
+    limit = int(draw.uniform(*ADDRESS_SPACE))
+    before = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, resource.RLIM_INFINITY)); "
+    ended = home.wait(home.start(before=before))
+    return Broken(f"address space of {limit / 1e9:.1f} GB", codes=None, code=ended.code)
+
+
+def server_killed(home: Home, draw: random.Random, seconds: float) -> Broken:
+    """Kill the Prefect server that the command has started."""
+    process, moment = home.start(), draw.uniform(SERVER_START_S, seconds + SERVER_START_S)
+    time.sleep(moment)
+    killed = ""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if "uvicorn" in " ".join(child.cmdline()):
+                child.kill()
+                killed = ", the server was there"
+    ended = home.wait(process)
+    return Broken(f"server killed after {moment:.1f} s{killed}", codes=(0, 1), code=ended.code)
+
+
+def killed_with_server(home: Home, draw: random.Random, seconds: float) -> Broken:
+    """Kill a command that has a server of its own."""
+    return _signalled(home, draw, seconds + SERVER_START_S, (signal.SIGKILL,), (-9, 0))
+
+
 def store_misbehaves(home: Home, draw: random.Random, seconds: float) -> Broken:
     """The bucket is down, resets connections, answers 503, is slow, or loses its answers, for some seconds."""
     assert home.bucket is not None
@@ -149,5 +184,8 @@ FAULTS: dict[str, Fault] = {
     "started twice": two_at_once,
     "pruned meanwhile": pruned_meanwhile,
     "file size limit": small_files_only,
+    "memory limit": little_memory,
+    OWN_SERVER_FAULTS[0]: server_killed,
+    OWN_SERVER_FAULTS[1]: killed_with_server,
     STORE_FAULT: store_misbehaves,
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+import psutil
+
 from benchmarks.chaos_proxy import FaultProxy
 from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.factory import open_store
@@ -48,16 +50,18 @@ class Home:
     """The folders of one run: store, cache and all else that the command writes."""
 
     def __init__(self, folder: Path, api_url: str, bucket: S3Store | None = None) -> None:
-        """`bucket`: the store; by default a folder of the home."""
+        """`bucket`: the store; by default a folder of the home. Without `api_url` a command starts its own server."""
         self.folder, self.cache = folder, folder / "cache"
         self.store = bucket.uri if bucket else (folder / "store").as_uri()
         self.bucket = bucket
         folder.mkdir(parents=True)
         self.environment = (bucket.environment if bucket else {}) | {
             "HOME": str(folder), "PCAM_CACHE": str(self.cache), "PCAM_STORE": self.store,
-            "PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": api_url, "OMP_NUM_THREADS": "1",
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "1000",
+            "PREFECT_HOME": str(folder / "prefect"), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "1000", "TMPDIR": str(folder / "tmp"),
+            **({"PREFECT_API_URL": api_url} if api_url else {}),
         }  # fmt: skip
+        (folder / "tmp").mkdir()
 
     def start(self, *words: str, before: str = "") -> "subprocess.Popen[str]":
         """Start a command in a process group of its own, after some Python; its output goes to a file."""
@@ -114,9 +118,25 @@ class Home:
         return sorted(path for path in self.folder.joinpath(*parts).rglob("*") if path.is_file())
 
     def leftovers(self) -> Sequence[str]:
-        """Temporary files in the store, and scratch that a published run has left."""
+        """Temporary files in the store, scratch that a published run has left, and processes."""
         temporary = [path for path in self.files("store") if path.name.startswith(".") and path.name != ".lock"]
-        return [str(path.relative_to(self.folder)) for path in [*temporary, *self.files("cache", "work")]]
+        found = [str(path.relative_to(self.folder)) for path in [*temporary, *self.files("cache", "work")]]
+        return found + self.processes()
+
+    def processes(self) -> list[str]:
+        """What runs with this home, after the seconds that a server may take to end."""
+        for _ in range(20):
+            found = [process for process in psutil.process_iter(["cmdline"]) if self._is_ours(process)]
+            if not found:
+                return []
+            time.sleep(0.5)
+        return [" ".join(process.info["cmdline"] or [])[:200] for process in found]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("PCAM_CACHE") == str(self.cache)
+        except psutil.Error:
+            return False
 
 
 def sentences(output: str) -> list[str]:

@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.compose_slide import read_patches
 from benchmarks.machine import write_result
+from pcam_model.core.errors import ConfigError
 from pcam_model.core.model_metadata import ONNX_FILE
 from pcam_model.core.onnx_runtime import import_onnxruntime
 from pcam_model.data.image_inputs import Images
@@ -144,6 +145,15 @@ def differences(
     }
 
 
+def open_bfloat16(open_model: Callable[..., Predictor]) -> Predictor | None:
+    """The predictor in bfloat16; None, and a line, where the processor has none."""
+    try:
+        return open_model(backend="openvino", precision="bfloat16")
+    except ConfigError as error:
+        print(f"bfloat16 is not measured: {error}", flush=True)
+        return None
+
+
 def summary(took: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Patches a second, and the shares of the bare forward passes and of the default."""
     default = statistics.median(took["predict"])
@@ -171,14 +181,15 @@ def main() -> None:
     images = FirstImages([args.patches])
     open_model = partial(load, args.model, store=args.store, tta=False)
     torch_, onnx, openvino = (open_model(backend=name) for name in ("torch", "onnx", "openvino"))
-    fast = open_model(backend="openvino", precision="bfloat16")
+    fast = open_bfloat16(open_model)
     pixels, all_labels = read_patches(args.patches)
-    pixels, labels = pixels[: len(images)], all_labels[: len(images)]
+    spread = np.linspace(0, len(pixels) - 1, len(images)).astype(int)  # the archive may be sorted by class
+    pixels, labels = pixels[spread], all_labels[spread]
     predictors = {
-        "bare torch": torch_, "bare onnx": onnx, "bare openvino": openvino, "bare openvino, bfloat16": fast,
+        "bare torch": torch_, "bare onnx": onnx, "bare openvino": openvino,
         "predict": open_model(backend="auto"), "predict, with spinning threads": spinning(onnx),
         "predict --backend torch": torch_, "predict --backend openvino": openvino,
-        "predict --precision bfloat16": fast,
+        **({"bare openvino, bfloat16": fast, "predict --precision bfloat16": fast} if fast else {}),
     }  # fmt: skip
     first = pixels[: torch_.backend.batch_size]
     alone = summary(rates(predictors, images, first, args.rounds))
@@ -187,7 +198,7 @@ def main() -> None:
     memory = {f"{count:,} patches": peak_memory(args.model, args.store, args.patches, count) for count in args.memory}
     small, large = memory.values()
     write_result(
-        "predict",
+        f"predict_{torch_.model.arch}_{torch_.model.image_size}",
         f"python -m benchmarks.predict --patches {args.patches.name} --model MODEL --limit {args.limit}",
         {
             "network": f"{torch_.model.arch} at {torch_.model.image_size} px, batch {torch_.backend.batch_size}",
@@ -196,7 +207,9 @@ def main() -> None:
             **alone,
             "beside_a_second_load": shared,
             "logits": differences(
-                {"torch": torch_, "onnx": onnx, "openvino": openvino, "openvino, bfloat16": fast}, pixels, labels
+                {"torch": torch_, "onnx": onnx, "openvino": openvino} | ({"openvino, bfloat16": fast} if fast else {}),
+                pixels,
+                labels,
             ),
             "peak_memory_mb": memory,
             "growth_of_memory": round(large / small - 1, 4),

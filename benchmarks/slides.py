@@ -1,14 +1,18 @@
 """`pcam slides` beside `pcam predict`, its memory, and the time that a whole slide takes, on slides of real patches.
 
-    python -m benchmarks.slides MODEL PATCHES.zip [--store URI] [--rounds 3] [--scale 1]
+    python -m benchmarks.slides MODEL PATCHES.zip [--store URI] [--rounds 3] [--scale 1] [--tiatoolbox TIA/bin/python]
 
-Needs `pip install imagecodecs`. PATCHES is a Kaggle archive with its labels. The rate of `pcam slides` is that of all
-it does to a slide, beside that of `pcam predict` on the archive, in turns. Memory is the peak of the whole command: one
-slide and many, a small one and one of 60,000 x 60,000 pixels with the same tissue. The whole slide has Camelyon's size
-at 10x, 25,000 x 50,000 pixels, 12 % of them tissue. `--scale 0.1` makes all lengths a tenth.
+Needs `pip install imagecodecs`, and for the comparison `python -m venv TIA; TIA/bin/pip install tiatoolbox==2.1.3`.
+PATCHES is a Kaggle archive with its labels. The rate of `pcam slides` is that of all it does to a slide, beside that of
+`pcam predict` on the archive, in turns. Memory is the peak of the whole command: one slide and many, a small one and
+one of 60,000 x 60,000 pixels with the same tissue. The whole slide has Camelyon's size at 10x, 25,000 x 50,000 pixels,
+12 % of them tissue; TIAToolbox predicts it with the same architecture at a stride of 96, without and with workers.
+`--scale 0.1` makes all lengths a tenth.
 """
 
 import argparse
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -32,6 +36,7 @@ from pcam_model.slides.prediction import SlideModel
 from pcam_model.slides.records import SlideOptions
 
 MANY = 100
+TIATOOLBOX_SCRIPT = Path(__file__).with_name("tiatoolbox_side.py")
 
 
 def embedded(layout: Layout, rows: int, columns: int) -> Layout:
@@ -94,6 +99,21 @@ def memory(model: str, store: str, patches: Patches, labels: Any, scale: float) 
     return found
 
 
+def beside_tiatoolbox(python: str, slide: Path, rate: float) -> dict[str, Any]:
+    """What TIAToolbox takes for a slide, by its workers, and our rate as a multiple of its best."""
+    found: dict[str, Any] = {}
+    for workers in (0, os.cpu_count() or 1):
+        words = [python, str(TIATOOLBOX_SCRIPT), "--slide", str(slide), "--workers", str(workers)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        found["version"] = answer["version"]
+        found[f"{workers} workers"] = {"patches": answer["patches"], "seconds": round(answer["seconds"], 1)}
+    best = max(one["patches"] / one["seconds"] for one in found.values() if isinstance(one, dict))
+    return found | {"pcam_slides_as_a_multiple_of_the_best": round(rate / best, 2)}
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,6 +122,7 @@ def main() -> None:
     parser.add_argument("--store", default="")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1)
+    parser.add_argument("--tiatoolbox", default="", help="the Python of an environment with TIAToolbox")
     args = parser.parse_args()
     patches, labels = read_patches(args.patches)
     predictor = load(args.model, store=args.store, backend="auto", tta=False)
@@ -112,6 +133,8 @@ def main() -> None:
         write_slide(whole, patches, lay(int(25_000 * args.scale), int(50_000 * args.scale), 0.12))
         rates = patches_per_second(part, args.patches, predictor, args.rounds)
         took = {f"stride {stride}": predict_once(whole, predictor, stride) for stride in (96, 32)}
+        count, seconds = took["stride 96"]
+        beside = beside_tiatoolbox(args.tiatoolbox, whole, count / seconds) if args.tiatoolbox else None
     write_result(
         "slides",
         f"python -m benchmarks.slides MODEL {args.patches.name}",
@@ -121,6 +144,7 @@ def main() -> None:
             "whole_slide": {
                 name: {"patches": count, "seconds": round(seconds, 1)} for name, (count, seconds) in took.items()
             },
+            **({"tiatoolbox": beside} if beside else {}),
             "peak_memory_mb": memory(args.model, args.store, patches, labels, args.scale),
         },
     )
