@@ -7,7 +7,8 @@ PATCHES is a Kaggle archive with its labels. The rate of `pcam slides` is that o
 `pcam predict` on the archive, in turns. Memory is the peak of the whole command: one slide and many, a small one and
 one of 60,000 x 60,000 pixels with the same tissue. The whole slide has Camelyon's size at 10x, 25,000 x 50,000 pixels,
 12 % of them tissue; TIAToolbox predicts it with the same architecture at a stride of 96, without and with workers.
-`--scale 0.1` makes all lengths a tenth.
+`iou` is of the outlines with the squares of the patches that have tumour in their middle. `--scale 0.1` makes all
+lengths a tenth.
 """
 
 import argparse
@@ -20,9 +21,12 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from shapely import box, unary_union
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
 from benchmarks.compose_slide import SIZE, Layout, Patches, lay_out, read_patches, write_slide
 from benchmarks.machine import write_result
@@ -32,6 +36,7 @@ from pcam_model.inference.predictor import Predictor, load
 from pcam_model.inference.streaming import predict_to_csv
 from pcam_model.slides.batch import predict_slides
 from pcam_model.slides.listing import find_slides
+from pcam_model.slides.outlines import GEOJSON
 from pcam_model.slides.prediction import SlideModel
 from pcam_model.slides.records import SlideOptions
 
@@ -47,13 +52,35 @@ def embedded(layout: Layout, rows: int, columns: int) -> Layout:
     return larger
 
 
-def predict_once(slide: Path, predictor: Predictor, stride: int) -> tuple[int, float]:
-    """Patches and seconds of a slide."""
+class Predicted(NamedTuple):
+    """A slide that was predicted."""
+
+    patches: int
+    seconds: float
+    tumour: BaseGeometry
+    """The outlines of tumour, in pixels of level 0."""
+
+
+def predict_once(slide: Path, predictor: Predictor, stride: int) -> Predicted:
+    """Predict a slide, from the file to all results."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         model = SlideModel(predictor, SlideOptions(stride=stride))
         (result,) = predict_slides(find_slides([slide]), model, Path(out)).results
-    return result.patches, time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        outlines = json.loads(Path(out, slide.stem, GEOJSON).read_text())["features"]
+    return Predicted(result.patches, seconds, unary_union([shape(one["geometry"]) for one in outlines]))
+
+
+def composed_tumour(layout: Layout, labels: Any) -> BaseGeometry:
+    """The squares of a composed slide's patches with tumour, in pixels of level 0."""
+    rows, columns = np.nonzero((layout >= 0) & (labels[layout] == 1))
+    return unary_union([box(x, y, x + SIZE, y + SIZE) for y, x in zip(rows * SIZE, columns * SIZE, strict=True)])
+
+
+def iou(first: BaseGeometry, second: BaseGeometry) -> float:
+    """Intersection over union of two areas."""
+    return round(float(first.intersection(second).area / first.union(second).area), 3)
 
 
 def patches_per_second(slide: Path, archive: Path, predictor: Predictor, rounds: int) -> dict[str, Any]:
@@ -65,8 +92,8 @@ def patches_per_second(slide: Path, archive: Path, predictor: Predictor, rounds:
             began = time.perf_counter()
             predict_to_csv(Path(folder, "predictions.csv"), predictor, images)
             rates["pcam predict"].append(len(images) / (time.perf_counter() - began))
-            count, seconds = predict_once(slide, predictor, 32)
-            rates["pcam slides"].append(count / seconds)
+            predicted = predict_once(slide, predictor, 32)
+            rates["pcam slides"].append(predicted.patches / predicted.seconds)
     ratios = [ours / other for ours, other in zip(rates["pcam slides"], rates["pcam predict"], strict=True)]
     return {name: round(statistics.median(found), 1) for name, found in rates.items()} | {
         "ratio": round(statistics.median(ratios), 3)
@@ -130,11 +157,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         part, whole = Path(folder, "part.tif"), Path(folder, "whole.tif")
         write_slide(part, patches, lay(int(8000 * args.scale), int(8000 * args.scale), 0.2))
-        write_slide(whole, patches, lay(int(25_000 * args.scale), int(50_000 * args.scale), 0.12))
+        layout = lay(int(25_000 * args.scale), int(50_000 * args.scale), 0.12)
+        write_slide(whole, patches, layout)
         rates = patches_per_second(part, args.patches, predictor, args.rounds)
         took = {f"stride {stride}": predict_once(whole, predictor, stride) for stride in (96, 32)}
-        count, seconds = took["stride 96"]
-        beside = beside_tiatoolbox(args.tiatoolbox, whole, count / seconds) if args.tiatoolbox else None
+        rate = took["stride 96"].patches / took["stride 96"].seconds
+        beside = beside_tiatoolbox(args.tiatoolbox, whole, rate) if args.tiatoolbox else None
+    tumour = composed_tumour(layout, labels)
     write_result(
         "slides",
         f"python -m benchmarks.slides MODEL {args.patches.name}",
@@ -142,7 +171,8 @@ def main() -> None:
             "network": f"{predictor.model.arch} at {predictor.model.image_size} px, by {predictor.backend_choice.name}",
             "patches_per_second": rates,
             "whole_slide": {
-                name: {"patches": count, "seconds": round(seconds, 1)} for name, (count, seconds) in took.items()
+                name: {"patches": one.patches, "seconds": round(one.seconds, 1), "iou": iou(one.tumour, tumour)}
+                for name, one in took.items()
             },
             **({"tiatoolbox": beside} if beside else {}),
             "peak_memory_mb": memory(args.model, args.store, patches, labels, args.scale),
