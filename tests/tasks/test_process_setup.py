@@ -36,6 +36,10 @@ def test_a_mistake_is_logged_as_its_sentence_and_a_bug_with_its_traceback() -> N
         assert UserErrorFilter().filter(record)
         assert bool(record.exc_info) is has_traceback
         assert record.getMessage() == ("Encountered ValueError('a bug')" if has_traceback else "there is nothing here")
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), (MemoryError, MemoryError(), None))
+    assert UserErrorFilter().filter(record)
+    assert record.exc_info is None
+    assert record.getMessage().startswith("memory ran out (MemoryError)")
 
 
 @task(name="packing")
