@@ -1,8 +1,10 @@
-# make help says what there is. PYTHON, TORCH_INDEX, SOURCE, PRESET, CONFIG, RUN, SET, STORE and ARGS can be given.
+# make help says what there is. PYTHON, TORCH_INDEX, SOURCE, PRESET, CONFIG, RUN, SET, STORE, FAULTS, SEED and ARGS can be given.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN_PYTHON := $(VENV)/bin/python
+FAULTS ?= 60
+SEED ?= 1
 
 # The user's words travel as environment variables: no shell reads them a second time.
 export PCAM_MAKE_SOURCE := $(SOURCE)
@@ -13,7 +15,7 @@ export PCAM_MAKE_SET := $(SET)
 export PCAM_MAKE_STORE := $(STORE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-slow test-s3 test-container up down clean FORCE
+.PHONY: help setup train test test-all test-slow test-s3 test-container chaos chaos-short up down clean FORCE
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -40,6 +42,12 @@ test-s3: $(STAMP)  ## run the store's tests on a real S3 server (see tests/with_
 
 test-container: $(STAMP)  ## build the image and run the flow in it (needs a Docker engine; best with PostgreSQL and S3)
 	@PCAM_TEST_CONTAINER=1 $(RUN_PYTHON) tests/with_s3.py --or-without -m container $(ARGS)
+
+chaos: $(STAMP)  ## break runs on purpose and see that they survive: FAULTS=60 SEED=1 (about 40 s a fault)
+	@$(RUN_PYTHON) -m benchmarks.chaos --faults $(FAULTS) --seed $(SEED) $(ARGS)
+
+chaos-short: $(STAMP)  ## the same for five minutes, without a result file
+	@$(RUN_PYTHON) -m benchmarks.chaos --minutes 5 --seed $(SEED) --no-result $(ARGS)
 
 up: $(STAMP)  ## start the local Prefect and leave it running
 	@$(RUN_PYTHON) -m deployments.local up

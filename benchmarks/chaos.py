@@ -122,6 +122,7 @@ def campaign(folder: Path, api_url: str, server: S3Store, args: Any) -> list[Out
     reference, seconds = unbroken(folder / "reference", api_url)
     print(f"unbroken: {seconds:.0f} s, weights {reference[:12]}", flush=True)
     names, deadline, outcomes = args.only or list(FAULTS), time.monotonic() + (args.minutes or 1e9) * 60, []
+    random.Random(args.seed).shuffle(names)
     for number in range(args.faults):
         if time.monotonic() > deadline:
             break
@@ -147,6 +148,15 @@ def earlier_outcomes() -> list[Outcome]:
     return [Outcome(**one) for one in json.loads(path.read_text())["outcomes"]] if path.exists() else []
 
 
+def markdown_table(table: dict[str, dict[str, int]]) -> str:
+    """The rows of docs/reliability.md."""
+    rows = ["| fault | tried | same weights | told | failures |", "|---|---|---|---|---|"]
+    for name, counts in table.items():
+        failures = sum(counts[kind] for kind in FAILURES)
+        rows.append(f"| {name} | {sum(counts.values())} | {counts[SAME]} | {counts[TOLD]} | {failures} |")
+    return "\n".join(rows)
+
+
 def write_outcomes(outcomes: list[Outcome], earlier: list[Outcome]) -> None:
     """Write the result file: each outcome, and how often each fault ended how."""
     all_of_them = list({(one.fault, one.seed): one for one in [*earlier, *outcomes]}.values())
@@ -154,6 +164,7 @@ def write_outcomes(outcomes: list[Outcome], earlier: list[Outcome]) -> None:
     table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
     content = {"faults": len(all_of_them), "limit_seconds": LIMIT_S, "table": table}
     shown = {"faults": len(all_of_them), "table": table}
+    print(markdown_table(table))
     outcomes_as_records = [one._asdict() for one in all_of_them]
     write_result("chaos", "python -m benchmarks.chaos", content | {"outcomes": outcomes_as_records}, shown)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from patch_sets import make_patch_set
 
-from benchmarks import clusters, gpu, lr_finder, machine, memory, readers
+from benchmarks import chaos, clusters, gpu, lr_finder, machine, memory, readers
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -26,6 +26,14 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["onnx"]["ieee"] < 1e-5 * found["onnx"]["largest logit"]
     assert found["resnet50_224"]["batch 4"]["of_the_first"]["trainer"] > 0
     assert found["packing"]["patches_per_second"] > 0
+
+
+def test_the_page_on_reliability_shows_what_the_campaign_found() -> None:
+    found = json.loads((machine.RESULTS / "chaos.json").read_text())
+    page = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text()
+    assert chaos.markdown_table(found["table"]) in page
+    assert f"{found['faults']} faults" in page
+    assert sum(map(sum, (counts.values() for counts in found["table"].values()))) == len(found["outcomes"])
 
 
 def test_fit_is_measured_beside_a_bare_loop() -> None:
