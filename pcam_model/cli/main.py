@@ -16,6 +16,7 @@ from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
 from pcam_model.core.errors import Interrupted, PcamError, require_package
+from pcam_model.core.limits import limit_message
 
 TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
 EXIT_CODES = (
@@ -87,4 +88,9 @@ def main() -> None:
         sys.exit(Interrupted.CODE)
     except PcamError as error:
         print(f"pcam: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if not (message := limit_message(error)):
+            raise
+        print(f"pcam: {message}", file=sys.stderr)
         sys.exit(1)
