@@ -136,6 +136,11 @@ def _check_tensors(state: StateDict, body: nn.Module, arch: str) -> None:
                 f"model.weights: {state.prefix}{key} is {tuple(tensor.shape)} in the file, "
                 f"{tuple(expected[key].shape)} in {arch}; {REMEDY}"
             )
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            raise WeightsError(
+                f"model.weights: {state.prefix}{key} is {tensor.dtype} on {tensor.device} ({tensor.layout}), expected "
+                "plain numbers; save the state dict of the network as it trains, not a quantised or a sparse one"
+            )
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"model.weights: {state.prefix}{key} is not finite everywhere; use an undamaged file")
 
