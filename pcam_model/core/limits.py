@@ -4,7 +4,10 @@ import errno
 
 from pcam_model.core.errors import first_line
 
-TORCH_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+NO_MEMORY = (
+    *("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory"),
+    "failed to map segment from shared object",  # of a library that is imported
+)
 FILE_TOO_LARGE = "raise the limit (ulimit -f), or write to another file system"
 REMEDIES = {
     errno.ENOSPC: "free some room, or use a folder on a larger disk",
@@ -17,7 +20,7 @@ REMEDIES = {
 
 def limit_message(error: BaseException) -> str:
     """A sentence for an exception that says that a limit of the machine is reached; empty for any other."""
-    if _is_memory(error):
+    if is_memory_error(error):
         return (
             f"the memory is used up ({first_line(error)}); give this process more, end other programs, or choose a "
             "smaller batch or fewer processes, and run again: finished steps are not repeated"
@@ -30,7 +33,7 @@ def limit_message(error: BaseException) -> str:
     return ""
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an exception of Python, the system, torch or onnxruntime says that there is no memory left."""
     is_no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    is_torch = isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_MEMORY)
-    return isinstance(error, MemoryError) or is_no_memory or is_torch
+    return isinstance(error, MemoryError) or is_no_memory or any(words in str(error) for words in NO_MEMORY)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import ModelError, first_line, require_package
+from pcam_model.core.limits import is_memory_error
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata, read_metadata
 from pcam_model.core.onnx_runtime import import_onnxruntime
 
@@ -85,6 +86,8 @@ class OnnxBackend:
                 [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
+            if is_memory_error(error):
+                raise MemoryError(first_line(error)) from error
             raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
         self.path = folder / ONNX_FILE
         self(PROBE, tta=False)
@@ -115,9 +118,9 @@ def require_network(path: Path) -> Iterator[None]:
     """Raise ModelError where the block, which computes the network of `path`, fails; but not for want of memory."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:  # onnxruntime and OpenVINO have an exception for each reason, also ValueError
+        if is_memory_error(error):
+            raise MemoryError(first_line(error)) from error
         raise ModelError(
             f"{path} cannot be computed on patches, uint8 {PROBE.shape[1:]} ({first_line(error)}); do not use this "
             "model"

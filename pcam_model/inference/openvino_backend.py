@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pcam_model.core.errors import ConfigError, ModelError, first_line
+from pcam_model.core.limits import is_memory_error
 from pcam_model.core.model_metadata import ONNX_FILE, read_metadata
 from pcam_model.core.openvino_runtime import import_openvino
 from pcam_model.inference.backends import PROBE, Logits, Patches, Precision, mean_logits, numpy_views, require_network
@@ -33,6 +34,8 @@ class OpenVinoBackend:
         try:
             self.network = core.compile_model(str(folder / ONNX_FILE), "CPU", settings)
         except RuntimeError as error:
+            if is_memory_error(error):
+                raise MemoryError(first_line(error)) from error
             raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
         self.path = folder / ONNX_FILE
         with require_network(self.path):  # OpenVINO itself would convert the patches

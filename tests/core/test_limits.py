@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pcam_model.core.limits import limit_message
+from pcam_model.inference.backends import OnnxBackend
 
 TOO_MUCH = 1 << 55
 
@@ -33,6 +34,13 @@ def test_memory_that_cannot_be_had_is_one_sentence(call: object) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("std::bad_alloc"), ImportError("x.so: failed to map segment from shared object")], ids=repr
+)
+def test_memory_that_a_library_lacks_is_one_sentence(error: Exception) -> None:
+    assert limit_message(error).startswith("the memory is used up (")
+
+
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.ENOSPC, errno.EMFILE, errno.ENOMEM])
 def test_a_limit_of_the_system_is_one_sentence(number: int) -> None:
     assert os.strerror(number) in limit_message(OSError(number, os.strerror(number), "file"))
@@ -50,6 +58,19 @@ def limited(limit: int, size: int, *words: str, cwd: Path) -> "subprocess.Comple
         env=environment, capture_output=True, text=True, check=False, cwd=cwd,
         preexec_fn=lambda: resource.setrlimit(limit, (size, size)),
     )  # fmt: skip
+
+
+def test_a_network_for_which_there_is_no_memory_is_not_said_to_be_damaged(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Exception during initialization: std::bad_alloc")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(MemoryError, match="bad_alloc"):
+        OnnxBackend(model_folder)
 
 
 @pytest.mark.parametrize("command", ["pull", "predict"])
