@@ -11,8 +11,8 @@ from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from pcam_model.core.errors import PcamError
+from pcam_model.core.limits import limit_message
 from pcam_model.core.log import log
-from pcam_model.core.memory import out_of_memory_sentence
 from pcam_model.training.interrupt import requeue_dropped_signals
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine")
@@ -22,12 +22,12 @@ RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class UserErrorFilter(logging.Filter):
-    """Logs a `PcamError`, and a lack of memory, as its sentence, without a traceback."""
+    """Logs a `PcamError`, and a lack of memory, disk or threads, as its sentence, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten the record in place; always keeps it."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        sentence = str(error) if isinstance(error, PcamError) else error and out_of_memory_sentence(error)
+        sentence = str(error) if isinstance(error, PcamError) else error and limit_message(error)
         if sentence:
             record.msg, record.args, record.exc_info, record.exc_text = sentence, (), None, None
         return True

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_value
 from pcam_model.core.paths import cache_dir, resolve_store_uri
 from pcam_model.core.schema import Record
 from pcam_model.data.pack import Pack
@@ -15,7 +16,7 @@ from pcam_model.evaluation.compare import auc_difference
 from pcam_model.evaluation.domains import domain_differences
 from pcam_model.evaluation.promotion_gate import Decision, PromotionConfig
 from pcam_model.registry import channels
-from pcam_model.registry.decisions import find_decision, save_decision
+from pcam_model.registry.decisions import REMEDY, find_decision, save_decision
 from pcam_model.registry.describe import describe_run
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.resolve import find_model
@@ -60,7 +61,9 @@ def compare_with_champion(
         return state.model_copy(update={"decision": _decision(state, promotion, "unchanged", reason)})
     log.info("Retraining: %s", "; ".join(changes))
     saved = find_decision(store, challenger, champion)
-    decision = Decision.model_validate(saved) if saved else None
+    decision = (
+        parse_value(Decision, saved, f"the decision on {challenger} in {store.uri}", remedy=REMEDY) if saved else None
+    )
     if decision and decision.margin == promotion.margin:
         return state.model_copy(update={"decision": decision})
     return state

@@ -16,7 +16,7 @@ from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
 from pcam_model.core.errors import Interrupted, PcamError, require_package
-from pcam_model.core.memory import out_of_memory_sentence
+from pcam_model.core.limits import limit_message
 
 TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
 EXIT_CODES = (
@@ -79,7 +79,7 @@ def pcam(
 
 
 def main() -> None:
-    """The entry point: a user's mistake, or a lack of memory, is one sentence on standard error."""
+    """The entry point: a user's mistake is one sentence on standard error."""
     try:
         with require_package(f"pcam {sys.argv[1] if len(sys.argv) > 1 else ''}".rstrip(), extra="pipeline"):
             app()
@@ -90,7 +90,7 @@ def main() -> None:
         print(f"pcam: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        if not (sentence := out_of_memory_sentence(error)):
+        if not (message := limit_message(error)):
             raise
-        print(f"pcam: {sentence}", file=sys.stderr)
+        print(f"pcam: {message}", file=sys.stderr)
         sys.exit(1)

@@ -31,7 +31,9 @@ def format_figure(figure: Mapping[str, Any] | None) -> str:
     """A figure and the ends of its interval, as in `0.9312  (0.914 .. 0.945)`."""
     if figure is None:
         return "-"
-    interval = "" if figure["low"] is None else f"  ({figure['low']:.3f} .. {figure['high']:.3f})"
+    interval = (
+        "" if figure["low"] is None or figure["high"] is None else f"  ({figure['low']:.3f} .. {figure['high']:.3f})"
+    )
     return f"{figure['value']:.4f}{interval}"
 
 

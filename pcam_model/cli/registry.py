@@ -181,7 +181,10 @@ def prune(
         int, typer.Option(min=0, metavar="N", help="Keep the last so many published runs, and the best.")
     ] = 3,
     scores: Annotated[bool, typer.Option("--scores", help="Delete old tables of pcam-score, too.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete. Without it the command only lists.")] = False,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Delete. Without it the command only lists."),
+    ] = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -203,6 +206,7 @@ def prune(
             pruning.prune(opened, each)
         for shard in shards:
             opened.delete(shard.key)
+        pruning.sweep_store(opened)
     elif not as_json:
         more = f", {len(tables)} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
         print(f"{len(candidates)} runs{more} would go; `pcam prune --delete` deletes them")

@@ -91,7 +91,8 @@ def _stage_progress(stage: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _training_line(training: dict[str, Any], config: dict[str, Any]) -> str:
-    epochs = config.get(training["stage"], {}).get("epochs", "?")
+    stage = config.get(training["stage"])
+    epochs = plain(str(stage.get("epochs", "?") if isinstance(stage, dict) else "?"))
     line = f"{training['stage']}: epoch {training['epoch']} of {epochs}, step {training['step']:,}"
     if training["train_loss"] is not None:
         line += f", training loss {training['train_loss']:.4f}"

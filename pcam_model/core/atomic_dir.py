@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pcam_model.core.files import fsync_dir
 from pcam_model.core.locks import file_lock
 
 
@@ -38,4 +39,6 @@ def build_dir(
             if not resume:
                 shutil.rmtree(part, ignore_errors=True)
             raise
+        fsync_dir(part)
         part.replace(target)
+        fsync_dir(target.parent)

@@ -115,6 +115,11 @@ class TransientError(Exception):
         super().__init__(hide_secrets(message))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, cut where it is long; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 @contextmanager
 def require_package(what: str, extra: str = "") -> Iterator[None]:
     """Raise a `MissingPackageError` that says what to install where the block imports what is not installed.

@@ -40,7 +40,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: the file to make or replace; its parent folder is made.
-        durable: whether the bytes are flushed to the disk before the rename.
+        durable: whether the bytes are flushed to the disk before the rename, and the rename after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{_host()}-{os.getpid()}")
@@ -51,6 +51,8 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             fsync_file(part)
         replace_file(part, path)
+        if durable:
+            fsync_dir(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -98,6 +100,16 @@ def fsync_file(path: Path) -> None:
     """Flush a file's bytes to the disk, whoever wrote them."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def fsync_dir(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it outlives a power cut; where its system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def replace_file(temporary: Path, path: Path) -> None:

@@ -11,6 +11,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "epoch": ("epoch", "step", "valid_auc"),
 }
 """Numbers that a row of each kind has."""
+TEXTS, LISTS = {"kind", "stage"}, {"patches"}
+"""Of a row's values, those that are no numbers."""
 
 
 def parse_metrics(
@@ -28,6 +30,11 @@ def parse_metrics(
 def _parse_row(line: bytes, name: str, remedy: str, error: type[PcamError]) -> dict[str, Any]:
     row = parse_json(line, name, remedy=remedy, error=error)
     kind = row.get("kind")
-    if kind not in KEYS or not all(isinstance(row.get(key), int | float) for key in KEYS[kind]):
+    if not isinstance(kind, str) or kind not in KEYS or not row.keys() >= {*KEYS[kind]} or not _has_types(row):
         raise error(f"{name} is malformed: expected a row of kind {', '.join(KEYS)} with its numbers; {remedy}")
     return row
+
+
+def _has_types(row: dict[str, Any]) -> bool:
+    types = {**dict.fromkeys(TEXTS, str), **dict.fromkeys(LISTS, list)}
+    return all(type(value) in ((types[key],) if key in types else (int, float)) for key, value in row.items())

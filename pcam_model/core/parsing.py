@@ -1,5 +1,6 @@
 """Records and JSON objects from bytes that others, or an earlier process, wrote: damage is one sentence."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,13 @@ def parse_json(
         return JSON_OBJECT.validate_json(content)
     except ValidationError as failure:
         raise error(_message(failure, name, "a JSON object", remedy)) from None
+
+
+def parse_value(
+    kind: type[R], value: object, name: object, *, remedy: str = RESTORE, error: type[PcamError] = ModelError
+) -> R:
+    """A record from what JSON that was read before holds; arguments and errors as those of `parse_record`."""
+    return parse_record(kind, json.dumps(value), name, remedy=remedy, error=error)
 
 
 def read_record(kind: type[R], path: Path, *, remedy: str = RESTORE, error: type[PcamError] = ModelError) -> R:

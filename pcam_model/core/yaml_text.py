@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 MAX_YAML_BYTES = 1 << 18
+MAX_DIGITS = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -15,6 +16,15 @@ class _Loader(yaml.SafeLoader):
             name = self.peek_event().anchor  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"it has the alias *{name}, which is not read; write the value itself")
         return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """A whole number of a length that Python prints."""
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.YAMLError(f"it has a number of {len(node.value):,} digits, expected {MAX_DIGITS} at most")
+        return int(super().construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def parse_yaml(text: str) -> Any:
@@ -27,3 +37,5 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # PyYAML raises nearly anything on a tag that does not fit: KeyError, IndexError ...
+        raise ValueError(f"a value is not what its tag says: {error or type(error).__name__}") from error

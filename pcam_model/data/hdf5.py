@@ -2,13 +2,15 @@
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from pcam_model.core.errors import SourceError
+from pcam_model.core.errors import SourceError, first_line
 from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.hdf5_names import id_prefix, is_packed, stem_of
 from pcam_model.data.image import PATCH_BYTES, SIZE, Patch, PatchError
@@ -89,13 +91,14 @@ class Hdf5Patches:
         self.file = open_hdf5(path, rdcc_nbytes=CHUNK_CACHE_BYTES)
         self.handle = os.open(path, os.O_RDONLY)
         try:
-            self.data = get_dataset(self.file, path, "x")
-            self.count = self._checked_count(count)
-        except SourceError:
+            with hdf5_errors(path):
+                self.data = get_dataset(self.file, path, "x")
+                self.count = self._checked_count(count)
+                # Contiguous data is stored in the file as it is, and is read without HDF5's lock.
+                self.offset = self.data.id.get_offset() if self.data.chunks is None else None
+        except BaseException:
             self.close()
             raise
-        # Contiguous data is stored in the file as it is, and is read without HDF5's lock.
-        self.offset = self.data.id.get_offset() if self.data.chunks is None else None
 
     def _checked_count(self, expected: int | None) -> int:
         shape, dtype = self.data.shape, self.data.dtype
@@ -112,13 +115,13 @@ class Hdf5Patches:
 
     def patch(self, row: int) -> Patch:
         """The patch in this row. Raises PatchError."""
-        if self.offset is None:
-            try:
+        try:
+            if self.offset is None:
                 patch: Patch = self.data[row]
-            except OSError as error:
-                raise PatchError(f"HDF5 cannot read it ({error})") from error
-            return patch
-        content = os.pread(self.handle, PATCH_BYTES, self.offset + row * PATCH_BYTES)
+                return patch
+            content = os.pread(self.handle, PATCH_BYTES, self.offset + row * PATCH_BYTES)
+        except Exception as error:  # as in hdf5_errors; the offset is the file's word
+            raise PatchError(f"HDF5 cannot read it ({first_line(error)})") from error
         if len(content) != PATCH_BYTES:
             raise PatchError("the file ends before it")
         return np.frombuffer(content, np.uint8).reshape(SIZE, SIZE, 3)
@@ -131,11 +134,20 @@ class Hdf5Patches:
 
 def open_hdf5(path: Path | io.BytesIO, **options: int) -> h5py.File:
     """An open HDF5 file. Raises SourceError where it is none."""
-    try:
+    with hdf5_errors(path):
         return h5py.File(path, "r", **options)
-    except OSError as error:
+
+
+@contextmanager
+def hdf5_errors(path: Path | io.BytesIO) -> Iterator[None]:
+    """Raise SourceError where the block, which reads a file, comes upon damage."""
+    try:
+        yield
+    except (SourceError, MemoryError):
+        raise
+    except Exception as error:  # h5py raises nearly anything on damage: OSError, RuntimeError, KeyError, ValueError ...
         wrong = describe_wrong_content(path) if isinstance(path, Path) else ""
-        reason = wrong or f"it is no whole HDF5 file ({error}); download it again"
+        reason = wrong or f"it is no whole HDF5 file ({first_line(error)}); download it again"
         raise SourceError(f"{path}: {reason}") from error
 
 
@@ -166,7 +178,7 @@ def _of_other_files(path: Path, name: str, kind: str) -> SourceError:
 def read_labels(path: Path) -> Labels:
     """The labels of one split (N,), 0 or 1."""
     source = gunzip(path, None, MAX_LABEL_BYTES) if is_packed(path) else path
-    with open_hdf5(source) as file:
+    with open_hdf5(source) as file, hdf5_errors(path):
         dataset = get_dataset(file, path, "y")
         if dataset.size is None or dataset.size > MAX_LABELS or dataset.dtype.kind not in "biuf":
             raise SourceError(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
@@ -126,7 +125,7 @@ def load_patches(pack: Pack) -> NDArray[np.uint8]:
         found = f"{patches.dtype} {patches.shape}"
         if patches.shape == expected and patches.dtype == np.uint8 and patches.flags.c_contiguous:
             return patches
-    except (ValueError, OSError, SyntaxError, TokenError) as error:  # NumPy reads the header as Python
+    except Exception as error:  # NumPy reads the header as Python: SyntaxError, TokenError, EOFError, ValueError ...
         found = f"no array ({type(error).__name__})"
     raise SourceError(f"{pack.folder}: {PATCHES} holds {found}; expected uint8 {expected}; {REMEDY}")
 

@@ -1,6 +1,5 @@
 """Paired comparison of models: differences with intervals, and DeLong's test."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.parsing import read_record
 from pcam_model.core.schema import Record
+from pcam_model.data.read_table import read_table
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import (
     FEW_SLIDES,
@@ -26,12 +27,15 @@ from pcam_model.evaluation.bootstrap import (
     resampling_units,
 )
 from pcam_model.evaluation.intervals import bca_interval
-from pcam_model.evaluation.report_schema import Difference, Estimate
+from pcam_model.evaluation.report_schema import Difference, Estimate, ReportFigures
 
 Array = NDArray[Any]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 SPLITS = ("test", "valid", "new")  # in the order in which a comparison prefers them
 METRIC_NAMES = tuple(metrics.METRIC_TITLES)
+COLUMNS = ("id", "split", "slide", "label", "logit0", "logit1")
+OPTIONAL = ("probability", "predicted", "pixels")
+REMEDY = "score the model again"
 OWN_POINT = "own"  # each model's own operating point
 
 
@@ -172,20 +176,17 @@ def compare_reports(folders: Mapping[str, Path], split: str = "") -> Comparison:
 
 
 def _read_report(folder: Path) -> tuple[dict[str, dict[str, Estimate]], pd.DataFrame]:
-    """Split to metric to estimate, and the table of predictions."""
+    """Split to metric to estimate, and the table of predictions. Raises ModelError where one is missing or damaged."""
     try:
-        content = json.loads((folder / "report.json").read_bytes())
-        table = pd.read_parquet(folder / "predictions.parquet")
-        figures = {
-            name: {metric: Estimate.model_validate(value) for metric, value in split["figures"].items()}
-            for name, split in content["splits"].items()
-        }
-    except (OSError, ValueError, KeyError) as error:
+        content = read_record(ReportFigures, folder / "report.json", remedy=REMEDY)
+    except OSError as error:
         raise ModelError(
             f"{folder} holds no complete report ({type(error).__name__}), expected report.json and "
-            "predictions.parquet; score the model again"
+            f"predictions.parquet; {REMEDY}"
         ) from error
-    return figures, table
+    table = read_table(folder / "predictions.parquet", COLUMNS, optional=OPTIONAL, remedy=REMEDY, error=ModelError)
+    table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
+    return {name: split.figures for name, split in content.splits.items()}, table
 
 
 def describe_difference(difference: Difference) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.pixel_size import PCAM_MPP
@@ -28,6 +28,22 @@ class Estimate(Record):
     value: float
     low: float | None = None
     high: float | None = None
+
+
+class SplitFigures(Record):
+    """The figures in a split of a report.json; its other keys may be any."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    figures: dict[str, Estimate]
+
+
+class ReportFigures(Record):
+    """The figures in a report.json, of this version or another; its other keys may be any."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    splits: dict[str, SplitFigures]
 
 
 class Difference(Record):

@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcam_model.core.errors import ModelError, require_package
+from pcam_model.core.errors import ModelError, first_line, require_package
+from pcam_model.core.limits import is_memory_error
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata, read_metadata
 from pcam_model.core.onnx_runtime import import_onnxruntime
 
@@ -17,6 +19,7 @@ Patches = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 BackendName = Literal["torch", "onnx", "openvino"]
 Precision = Literal["float32", "bfloat16"]
+PROBE = np.zeros((1, 96, 96, 3), np.uint8)
 GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")  # device files of NVIDIA, of AMD, and of a GPU under Windows' Linux
 
 
@@ -83,17 +86,45 @@ class OnnxBackend:
                 [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
-            raise ModelError(
-                f"{folder / ONNX_FILE} cannot be opened ({str(error).splitlines()[0]}); pull it again"
-            ) from error
-        self.input = self.session.get_inputs()[0].name
+            if is_memory_error(error):
+                raise MemoryError(first_line(error)) from error
+            raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
+        self.path = folder / ONNX_FILE
+        self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
         views = numpy_views(patches) if tta else [patches]
-        logits = [self.session.run(None, {self.input: view})[0] for view in views]
-        mean: Logits = np.mean(logits, axis=0, dtype=np.float32)
-        return mean
+        with require_network(self.path):
+            (network_input,) = self.session.get_inputs()
+            logits = [self.session.run(None, {network_input.name: view})[0] for view in views]
+        return mean_logits(logits, self.path)
+
+
+def mean_logits(logits: list[Any], path: Path) -> Logits:
+    """The mean of a network's logits of several views. Raises ModelError where they are not two a patch."""
+    shapes = {(str(each.dtype), each.ndim, each.shape[1:]) for each in logits}
+    if shapes != {("float32", 2, (2,))}:
+        raise ModelError(
+            f"{path} is no network of patches: its result is {logits[0].dtype} {logits[0].shape}, expected float32 "
+            "with two logits a patch; do not use this model"
+        )
+    mean: Logits = np.mean(logits, axis=0, dtype=np.float32)
+    return mean
+
+
+@contextmanager
+def require_network(path: Path) -> Iterator[None]:
+    """Raise ModelError where the block, which computes the network of `path`, fails; but not for want of memory."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime and OpenVINO have an exception for each reason, also ValueError
+        if is_memory_error(error):
+            raise MemoryError(first_line(error)) from error
+        raise ModelError(
+            f"{path} cannot be computed on patches, uint8 {PROBE.shape[1:]} ({first_line(error)}); do not use this "
+            "model"
+        ) from error
 
 
 class BackendChoice(NamedTuple):

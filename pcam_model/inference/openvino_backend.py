@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.errors import ConfigError, ModelError, first_line
+from pcam_model.core.limits import is_memory_error
 from pcam_model.core.model_metadata import ONNX_FILE, read_metadata
 from pcam_model.core.openvino_runtime import import_openvino
-from pcam_model.inference.backends import Logits, Patches, Precision, numpy_views
+from pcam_model.inference.backends import PROBE, Logits, Patches, Precision, mean_logits, numpy_views, require_network
 
 CAPABILITY = {"float32": "FP32", "bfloat16": "BF16"}
 HINT = {"float32": "f32", "bfloat16": "bf16"}
@@ -35,13 +34,18 @@ class OpenVinoBackend:
         try:
             self.network = core.compile_model(str(folder / ONNX_FILE), "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(
-                f"{folder / ONNX_FILE} cannot be opened ({str(error).splitlines()[0]}); pull it again"
-            ) from error
+            if is_memory_error(error):
+                raise MemoryError(first_line(error)) from error
+            raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
+        self.path = folder / ONNX_FILE
+        with require_network(self.path):  # OpenVINO itself would convert the patches
+            if (kind := self.network.input(0).element_type) != openvino.Type.u8:
+                raise ValueError(f"its input is {kind.get_type_name()}")
+        self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
-        request = self.network.create_infer_request()
-        logits = [request.infer([view])[0].copy() for view in (numpy_views(patches) if tta else [patches])]
-        mean: Logits = np.mean(logits, axis=0, dtype=np.float32)
-        return mean
+        with require_network(self.path):
+            request = self.network.create_infer_request()
+            logits = [request.infer([view])[0].copy() for view in (numpy_views(patches) if tta else [patches])]
+        return mean_logits(logits, self.path)

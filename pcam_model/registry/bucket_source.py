@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from pcam_model.core.errors import SourceError
+from pcam_model.core.errors import ModelError, SourceError
 from pcam_model.core.files import md5, write_atomic
 from pcam_model.core.locks import file_lock
 from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_json
 from pcam_model.core.progress import progress
 from pcam_model.core.write_guard import require_disk_space, write_guard
 from pcam_model.registry.backends.base import Entry, Store
@@ -85,7 +88,12 @@ def _is_hidden(key: str) -> bool:
 def _remove_stale(folder: Path, name: str, listing: Listing) -> None:
     """Remove what has changed in the bucket since it was downloaded; then a file that is there is the object's."""
     path = folder / LISTING_FILE
-    before: Listing = json.loads(path.read_bytes()) if path.is_file() else {}
+    before: dict[str, Any] = {}
+    try:
+        before = parse_json(path.read_bytes(), path, remedy="it is made again") if path.is_file() else {}
+    except ModelError as error:
+        log.warning("%s, and everything is downloaded again", error)
+        shutil.rmtree(folder / name, ignore_errors=True)
     for key, state in before.items():
         if listing.get(key) != state:
             (folder / name / key).unlink(missing_ok=True)

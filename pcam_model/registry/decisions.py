@@ -1,13 +1,14 @@
 """Decisions of comparisons of a challenger with a champion, stored beside the runs, which do not change."""
 
-import json
 from typing import Any
 
+from pcam_model.core.parsing import parse_json
 from pcam_model.registry.backends.base import NotFound, Store
 from pcam_model.registry.manifest import json_bytes
 from pcam_model.registry.run_names import validate_run_name
 
 NO_CHAMPION = "none"
+REMEDY = "delete it, and the comparison is made again"
 
 
 def save_decision(store: Store, challenger: str, champion: str, decision: dict[str, Any]) -> None:
@@ -16,9 +17,10 @@ def save_decision(store: Store, challenger: str, champion: str, decision: dict[s
 
 
 def find_decision(store: Store, challenger: str, champion: str) -> dict[str, Any] | None:
-    """The stored decision of this comparison, or None."""
+    """The stored decision of this comparison, or None. Raises ModelError where it is damaged."""
+    key = _key(challenger, champion)
     try:
-        return dict(json.loads(store.read(_key(challenger, champion))))
+        return parse_json(store.read(key), f"{store.uri}/{key}", remedy=REMEDY)
     except NotFound:
         return None
 

@@ -14,6 +14,7 @@ from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
 
 DAY_S = 86_400.0
+DATASETS = "datasets"
 
 
 class PruneCandidate(Record):
@@ -61,6 +62,12 @@ def prune(store: Store, candidate: PruneCandidate) -> None:
         store.delete(entry.key)
     if candidate.namespace == RUNS:
         forget_run(store, candidate.name)
+
+
+def sweep_store(store: Store) -> None:
+    """Remove what killed writers left in the runs, the scores and the packs of a store; see `Store.sweep`."""
+    for folder in (RUNS, SCORES, DATASETS):
+        store.sweep(f"{folder}/")
 
 
 def _may_delete(store: Store, run: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pcam_model.core.errors import ConfigError, ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.log import log
-from pcam_model.core.parsing import parse_record, read_record
+from pcam_model.core.parsing import parse_record, parse_value, read_record
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.registry.backends.base import StoreUnavailable
@@ -21,7 +21,7 @@ from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
 from pcam_model.registry.retention import kept_while_published
 from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.run_lock import run_lock
-from pcam_model.registry.runs import RunStore
+from pcam_model.registry.runs import RunConfig, RunStore
 
 PUBLISH_TIMEOUT_S = 600.0
 PENDING_FILE = ".step.json"  # the record of a step that is not in the store yet
@@ -96,7 +96,7 @@ class Workspace(Record):
 
     def reserve(self, config: dict[str, Any], environment: dict[str, Any] | None = None) -> None:
         """Write the run's configuration to the store; see `RunStore.reserve_run`."""
-        write_atomic(Path(self.folder) / CONFIG_FILE, json_bytes({"config": config, "environment": environment}))
+        write_atomic(Path(self.folder) / CONFIG_FILE, json_bytes({"config": config, "environment": environment or {}}))
         self.run_store.reserve_run(config, environment)
 
     def publish(self, timeout_s: float = PUBLISH_TIMEOUT_S) -> PublishedRun:
@@ -177,7 +177,8 @@ class Workspace(Record):
     def _restore_lost(self) -> None:
         """Write again what the store has lost of this run, as where `pcam prune` deleted it in mid run."""
         if (config := Path(self.folder) / CONFIG_FILE).exists():
-            self.run_store.reserve_run(**json.loads(config.read_bytes()))
+            stored = read_record(RunConfig, config, remedy=f"run the flow again as {self.run}, which writes it again")
+            self.run_store.reserve_run(stored.config, stored.environment)
         for done in sorted(Path(self.folder).rglob(DONE_FILE)):
             step = done.parent.relative_to(self.folder).as_posix()
             if self.run_store.step_record(step) is None:
@@ -201,7 +202,7 @@ class Workspace(Record):
         except StoreUnavailable as error:
             self._warn_unavailable(error)
         if record is not None:
-            return parse_record(StepRecord, json.dumps(record), f"{self.run_store.uri}/{step}/step.json")
+            return parse_value(StepRecord, record, f"{self.run_store.uri}/{step}/step.json")
         return read_record(StepRecord, pending) if pending.exists() else None
 
     def _parse_result(self, step: str, record: StepRecord, record_type: type[R]) -> R:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pcam_model.core.errors import ConfigError
+from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_value
 from pcam_model.core.schema import Record
 from pcam_model.inference.predictor import Predictor, load
 from pcam_model.registry.factory import open_store
@@ -128,8 +130,14 @@ def write_stored_summary(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> Sli
 
 
 def _stored_result(job: SlideJob, file: SlideFile) -> SlideResult | None:
-    record = job.run_store.step_record(file.name)
-    return SlideResult.model_validate(record) if record else None
+    """The slide's result in the store; None where there is none, or a damaged one, which is replaced."""
+    try:
+        record = job.run_store.step_record(file.name)
+        address = f"{job.run_store.uri}/{file.name}/step.json"
+        return parse_value(SlideResult, record, address, remedy="the slide is predicted again") if record else None
+    except ModelError as error:
+        log.warning("%s", error)
+        return None
 
 
 @lru_cache(maxsize=1)

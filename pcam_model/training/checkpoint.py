@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pcam_model.core.errors import CheckpointError, DamagedCheckpointError
 from pcam_model.core.files import atomic_file, link_or_copy, sha256
 from pcam_model.core.log import log
+from pcam_model.core.parsing import parse_json
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
 from pcam_model.core.write_guard import write_guard
@@ -127,8 +128,7 @@ def read_checkpoint_metadata(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged.
     """
     with _checkpoint_errors(path), safe_open(path, "pt") as file:
-        metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    return metadata
+        return _metadata(file, path)
 
 
 def verify_checkpoint(path: Path) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _read_verified(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _checkpoint_errors(path):
         try:
             with safe_open(path, "pt") as file:
-                metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+                metadata = _metadata(file, path)
             tensors = load_file(path)
         except (SafetensorError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
@@ -177,6 +177,12 @@ def _read_verified(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if digest is not None and digest != checkpoint_digest(tensors, metadata):
             raise DamagedCheckpointError(f"{path} is damaged (its bytes are not those that were written); {REMEDY}")
         return tensors, metadata
+
+
+def _metadata(file: Any, path: Path) -> dict[str, Any]:
+    """The metadata of an open file. Raises DamagedCheckpointError."""
+    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    return parse_json(text, f"the metadata of {path}", remedy=REMEDY, error=DamagedCheckpointError)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], previous: Path | None = None) -> None:

@@ -69,15 +69,21 @@ def find_state_dict(content: object, body: nn.Module) -> StateDict | None:
     return StateDict(first.tensors, first.dictionary, first.prefix, first.unexpected, alternatives)
 
 
-def tensor_dicts(content: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The dictionaries in a file that hold tensors by name, with the keys that lead to them."""
-    if not isinstance(content, Mapping) or depth > MAX_DEPTH:
+def tensor_dicts(content: object) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The dictionaries in a file that hold tensors by name, each with the first keys that lead to it."""
+    yield from _tensor_dicts(content, "", 0, set())
+
+
+def _tensor_dicts(content: object, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Those that are not `seen`, by identity: a pickle may hold one dictionary a million times, or in itself."""
+    if not isinstance(content, Mapping) or depth > MAX_DEPTH or id(content) in seen:
         return
+    seen.add(id(content))
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         yield path, tensors
     for key, value in content.items():
-        yield from tensor_dicts(value, f"{path}.{key}".lstrip("."), depth + 1)
+        yield from _tensor_dicts(value, f"{path}.{key}".lstrip("."), depth + 1, seen)
 
 
 def namings(body: nn.Module) -> list[Naming]:

@@ -1,13 +1,14 @@
 """The competition's archive, downloaded by Kaggle's own client and verified. Imported only where it is used."""
 
-import json
 import sys
 from pathlib import Path
 
-from pcam_model.core.errors import SourceError, TransientError
+from pcam_model.core.errors import ModelError, SourceError, TransientError
 from pcam_model.core.files import sha256, write_atomic
 from pcam_model.core.locks import file_lock
+from pcam_model.core.parsing import read_record
 from pcam_model.core.retry import retry_call
+from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
 from pcam_model.data.archive_check import verify_archive
 from pcam_model.data.source import Archive
@@ -100,21 +101,29 @@ def request_download() -> None:
             raise
 
 
+class VerifiedFile(Record):
+    """What is recorded beside a file that was verified."""
+
+    sha256: str
+    size_and_time: tuple[int, int]
+    """In bytes, and of its last change in nanoseconds."""
+
+
 def verified_digest(path: Path) -> str | None:
     """The recorded SHA-256 of a file that was verified and has not changed since; else None."""
     try:
-        record = json.loads(path.with_suffix(".json").read_bytes())
+        record = read_record(VerifiedFile, path.with_suffix(".json"))
         stat = path.stat()
-    except (OSError, ValueError):
+    except (OSError, ModelError):
         return None
-    return str(record["sha256"]) if [stat.st_size, stat.st_mtime_ns] == record["size_and_time"] else None
+    return record.sha256 if (stat.st_size, stat.st_mtime_ns) == record.size_and_time else None
 
 
 def _record_digest(path: Path, digest: str) -> None:
     """Write the digest of a verified file beside it."""
     stat = path.stat()
-    content = {"sha256": digest, "size_and_time": [stat.st_size, stat.st_mtime_ns]}
-    write_atomic(path.with_suffix(".json"), json.dumps(content).encode())
+    record = VerifiedFile(sha256=digest, size_and_time=(stat.st_size, stat.st_mtime_ns))
+    write_atomic(path.with_suffix(".json"), record.model_dump_json().encode())
 
 
 def _remove(path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pcam_model.core.atomic_dir import build_dir
 from pcam_model.core.errors import DiskFullError
 from pcam_model.core.files import atomic_file, md5, sha256, write_atomic
 from pcam_model.core.write_guard import require_disk_space, write_guard
@@ -50,3 +51,41 @@ def test_a_full_disk_is_named_and_other_faults_are_not_changed(tmp_path: Path) -
     require_disk_space(tmp_path, 1, "a pack")
     with pytest.raises(DiskFullError, match=r"a pack takes 1,000,000,000,000\.0 MB"):
         require_disk_space(tmp_path, 10**18, "a pack")
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is flushed to the disk, in order."""
+    calls, fsync = [], os.fsync
+
+    def record(handle: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return calls
+
+
+def test_a_rename_is_flushed_to_the_disk_once(tmp_path: Path, synced: list[Path]) -> None:
+    write_atomic(tmp_path / "file", b"content")
+    assert [path.name.split(".")[1] if path.name[0] == "." else path.name for path in synced] == ["file", tmp_path.name]
+    with atomic_file(tmp_path / "other", durable=False) as part:
+        part.write_bytes(b"content")
+    assert len(synced) == 2
+    with build_dir(tmp_path / "pack", lambda _: False):
+        pass
+    assert synced[2:] == [tmp_path / ".pack.part", tmp_path]
+
+
+def test_a_file_system_that_cannot_flush_a_folder_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def refuse(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, "a file system of a network")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert write_atomic(tmp_path / "file", b"content").read_bytes() == b"content"

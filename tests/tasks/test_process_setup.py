@@ -39,7 +39,7 @@ def test_a_mistake_is_logged_as_its_sentence_and_a_bug_with_its_traceback() -> N
     record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), (MemoryError, MemoryError(), None))
     assert UserErrorFilter().filter(record)
     assert record.exc_info is None
-    assert record.getMessage().startswith("memory ran out (MemoryError)")
+    assert record.getMessage().startswith("the memory is used up (MemoryError)")
 
 
 @task(name="packing")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.errors import StoreError
 from pcam_model.core.files import md5, save_blocks, sha256
+from pcam_model.core.log import log
 from pcam_model.core.retry import retry_call
 from pcam_model.registry.backends.base import (
     MAX_READ_BYTES,
@@ -29,6 +31,7 @@ from pcam_model.registry.backends.s3_errors import MISSING_OBJECT, error_code, n
 BLOCK_BYTES = 8 << 20
 MULTIPART_BYTES = 8 << 20
 READ_ATTEMPTS = 4
+UPLOAD_S = 86_400.0  # after which an upload in parts that is not finished has broken off
 TRANSFER = TransferConfig(
     multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=MAX_CONCURRENCY
 )
@@ -134,7 +137,32 @@ class S3Store:
             self.client.delete_object(**self._address(key))
 
     def sweep(self, prefix: str) -> None:
-        """See `Store.sweep`; the parts of an upload that broke off are no files, and for a lifecycle rule to remove."""
+        """See `Store.sweep`; uploads in parts that were begun a day ago are aborted, where the server lets them list.
+
+        Their parts are in no listing of objects, and take room until then.
+        """
+        try:
+            for upload in self._old_uploads(prefix):
+                with self._translate_errors(upload["Key"], "delete"):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, **upload)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:  # a right that is needed for nothing else
+            log.info("%s. Uploads that broke off are left to the server", error)
+
+    def _old_uploads(self, prefix: str) -> list[dict[str, str]]:
+        """Key and id of each unfinished upload in parts below a prefix that was begun at least a day ago."""
+        with self._translate_errors(prefix, "list the unfinished uploads of"):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+        latest = time.time() - UPLOAD_S
+        return [
+            {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+            for upload in uploads
+            if upload["Key"].startswith(self.prefix + prefix) and upload["Initiated"].timestamp() <= latest
+        ]
 
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + validate_key(key)}

@@ -14,6 +14,9 @@ from pcam_model.core.errors import StoreError
 MAX_CONCURRENCY = 6
 CONNECT_TIMEOUT_S = 15  # also the longest that a server may pause while it receives an upload
 READ_TIMEOUT_S = 30
+WEB_PAGE = (b"<html", b"<!doc")
+WITH_ETAG = {"GetObject", "HeadObject", "PutObject", "UploadPart"}
+WITH_BODY = {"CreateMultipartUpload", "CompleteMultipartUpload", "ListMultipartUploads", "ListObjectsV2"}
 
 
 def s3_client(uri: str) -> Any:
@@ -42,11 +45,27 @@ def s3_client(uri: str) -> Any:
 def _cached_client(process: int, settings: int) -> Any:  # noqa: ARG001 (the key of the cache)
     session = boto3.Session()
     client = session.client("s3", config=_client_config("auto"))
-    if _is_amazon(client.meta.endpoint_url):
-        return client
-    client = session.client("s3", region_name=session.region_name or "us-east-1", config=_client_config("path"))
-    client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    if not _is_amazon(client.meta.endpoint_url):
+        client = session.client("s3", region_name=session.region_name or "us-east-1", config=_client_config("path"))
+        client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    client.meta.events.register_first("needs-retry.s3", _refuse_web_page)
     return client
+
+
+class NotS3Error(BotoCoreError):  # type: ignore[misc]  # boto3 has no types
+    """A server's answer has not what every answer of S3 has."""
+
+    fmt = "the answer is not one of S3"
+
+
+def _refuse_web_page(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_: Any) -> None:
+    """Raise NotS3Error for a success without an etag: boto3 takes a page for an upload's answer, or asks again."""
+    if response is None or not 200 <= response[0].raw.status < 300 or "ETag" in response[0].headers:
+        return  # raw: boto3 has made 500 of the status of a page that is no XML
+    is_page = operation.name in WITH_ETAG or response[0].content.lstrip()[:5].lower() in WEB_PAGE
+    if is_page or (operation.name in WITH_BODY and not response[0].content):
+        response[0].raw.close()
+        raise NotS3Error
 
 
 def _refuse_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_: Any) -> None:

@@ -12,6 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from pcam_model.core.errors import StoreError
 from pcam_model.registry.backends.base import NotFound, StoreUnavailable
+from pcam_model.registry.backends.s3_client import NotS3Error
 from pcam_model.registry.backends.s3_connection_errors import from_connection_error
 
 BAD_CREDENTIALS = {
@@ -46,7 +47,7 @@ def translate_errors(address: str, endpoint: str, action: str) -> Iterator[None]
         if isinstance(error.__context__, ClientError):
             raise _from_client_error(error.__context__, address, endpoint, action) from error
         raise StoreError(f"{address}: could not {action} ({error}); run again") from error
-    except ResponseParserError as error:
+    except (ResponseParserError, NotS3Error) as error:
         raise not_s3(endpoint) from error
     except BotoCoreError as error:
         raise from_connection_error(error, address, endpoint) from error
