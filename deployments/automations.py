@@ -18,6 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from pcam_model.core.errors import ConfigError, PcamError
+from tasks.api_server import check_api, configured_url
 
 FILE = Path(__file__).parent / "automations.yaml"
 SILENT = "pcam-crash-silent-runs"
@@ -75,6 +76,7 @@ if __name__ == "__main__":
     _parser.add_argument("--alert", default="", help="the notification block that is sent failures, TYPE/NAME")
     _options = _parser.parse_args()
     try:
+        check_api(configured_url())
         print("On the server:", ", ".join(make_automations(_options.silence, _options.alert)))
     except PcamError as _error:
         sys.exit(str(_error))

@@ -1,16 +1,21 @@
 """`python -m deployments.pools NAME [--network NETWORK]`: create or update a docker pool.
 
 Its containers get variables of the worker's environment, by name: each `{{ $NAME }}` in the pool is read by the worker
-when it starts a container, so that no credential is stored in the server or in a file of this project.
+when it starts a container, so that no credential is stored in the server or in a file of this project. The worker's own
+Prefect settings, the server's login among them, Prefect hands on by itself.
 """
 
 import argparse
+import sys
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect_docker.worker import DockerWorker  # type: ignore[import-untyped]
+
+from pcam_model.core.errors import PcamError
+from tasks.api_server import check_api, configured_url
 
 FORWARDED_VARIABLES = (
     "PCAM_STORE",
@@ -58,6 +63,10 @@ if __name__ == "__main__":
     _parser.add_argument("name")
     _parser.add_argument("--network", default="", help="a network of the engine, or host")
     _options = _parser.parse_args()
+    try:
+        check_api(configured_url())
+    except PcamError as _error:
+        sys.exit(str(_error))
     with get_client(sync_client=True) as _client:
         make_pool(_client, _options.name, _options.network)
     print(f"The docker pool {_options.name} is ready")
