@@ -20,6 +20,10 @@ from pcam_model.training.schedule import Schedule
 METRICS_FILE = "metrics.jsonl"
 
 
+EPOCH_KEYS = {"stage", "train_loss", "valid_loss", "valid_accuracy", "valid_auc", "seconds", "images_per_second"}
+"""What figures of a run are made of."""
+
+
 class MetricsLog:
     """Rows of a stage's `metrics.jsonl`; of several processes one writes, the others keep the rows in memory."""
 
@@ -160,7 +164,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     remedy = f"delete {path.parent} and run again, which trains the stage again"
-    return parse_metrics(path.read_bytes(), path, remedy=remedy, error=CheckpointError)
+    rows = parse_metrics(path.read_bytes(), path, remedy=remedy, error=CheckpointError)
+    for row in rows:
+        if row["kind"] == "epoch" and (missing := EPOCH_KEYS - row.keys()):
+            raise CheckpointError(
+                f"{path}: the row of epoch {row['epoch']} lacks {', '.join(sorted(missing))}; {remedy}"
+            )
+    return rows
 
 
 def training_cost(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -151,6 +151,17 @@ def test_damaged_metrics_are_a_sentence(tmp_path: Path, line: bytes) -> None:
         stages.trainer(tmp_path, stages.FROZEN).resume()
 
 
+def test_an_epochs_row_without_its_figures_is_a_sentence(tmp_path: Path) -> None:
+    interrupt("frozen", tmp_path, at=7)
+    path = tmp_path / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    del epochs[0]["valid_accuracy"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(CheckpointError, match=r"row of epoch 1 lacks valid_accuracy; delete .* and run again"):
+        stages.trainer(tmp_path, stages.FROZEN).resume()
+
+
 def test_metrics_that_lack_steps_are_refused(tmp_path: Path, unbroken: dict[str, str]) -> None:
     interrupt("frozen", tmp_path, at=7)
     path = tmp_path / "metrics.jsonl"
