@@ -18,6 +18,8 @@ from benchmarks.chaos_proxy import MODES
 from benchmarks.chaos_runs import NAME, Home
 
 WAIT_S = 2.0
+PYTHON_START_S = 1.0
+"""Before that Python answers SIGINT with a traceback of its own."""
 ADDRESS_SPACE = (2e9, 12e9)
 """Bytes between which a memory limit is drawn."""
 STORE_FAULT = "store misbehaves"
@@ -45,7 +47,7 @@ Fault = Callable[[Home, random.Random, float], Broken]
 def _signalled(
     home: Home, draw: random.Random, seconds: float, numbers: tuple[int, ...], codes: tuple[int, ...]
 ) -> Broken:
-    process, moment = home.start(), draw.uniform(0.2, seconds)
+    process, moment = home.start(), draw.uniform(PYTHON_START_S, seconds)
     time.sleep(moment)
     for number in numbers:
         if process.poll() is None:
