@@ -53,19 +53,25 @@ def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of moto's in this process, where the race is not tried: moto does not decide conditions in one step."""
-    from moto import mock_aws
+    """A client of a server of moto's, where the race is not tried: moto does not decide conditions in one step."""
+    from moto.server import ThreadedMotoServer
 
     monkeypatch.setattr("deployments.store.ROUNDS", 0)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    with mock_aws():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
+        for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+            monkeypatch.delenv(name, raising=False)
         client = boto3.client("s3", region_name="us-east-1")
         client.create_bucket(Bucket="confined")
         yield client
+        client.delete_bucket(Bucket="confined")
+    finally:
+        server.stop()
 
 
 def test_a_key_that_may_create_buckets_is_refused_and_leaves_none(bucket: Any) -> None:
