@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from glob import escape
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -38,11 +39,15 @@ def write_atomic(path: Path, content: bytes) -> Path:
 def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary file beside `path` to write; renamed to it at the end of the block, removed if the block raises.
 
+    What an earlier writer of the same file has left, whose process was killed, is removed.
+
     Args:
         path: the file to make or replace; its parent folder is made.
         durable: whether the bytes are flushed to the disk before the rename, and the rename after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for earlier in path.parent.glob(f".{escape(path.name)}.*"):
+        _remove_if_left(earlier)
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{_host()}-{os.getpid()}")
     os.close(handle)
     part = Path(name)
@@ -64,12 +69,17 @@ def sweep_temporary(folder: Path) -> None:
     A file of another machine is left for a day, since its writer cannot be asked.
     """
     for path in sorted(folder.rglob(".*")):
-        with suppress(OSError):
-            if (found := TEMPORARY.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
-                written = path.stat().st_mtime
-                mine = found["host"] == _host()
-                if not _is_alive(int(found["pid"]), written) if mine else time.time() - written > FOREIGN_S:
-                    path.unlink()
+        _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    """Remove a file that is a temporary one of `atomic_file` without a writer."""
+    with suppress(OSError):
+        if (found := TEMPORARY.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
+            written = path.stat().st_mtime
+            mine = found["host"] == _host()
+            if not _is_alive(int(found["pid"]), written) if mine else time.time() - written > FOREIGN_S:
+                path.unlink()
 
 
 def _is_alive(pid: int, since: float) -> bool:

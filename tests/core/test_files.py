@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,31 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         fail()
     assert (tmp_path / "file").read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pcam_model.core.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as part:
+    part.write_bytes(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].html"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    write_atomic(tmp_path / "b.html", b"another")
+    assert left.exists()
+    with atomic_file(path) as mine, atomic_file(path) as of_another_thread:
+        assert not left.exists()
+        assert mine.exists()
+        of_another_thread.write_bytes(b"whole")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a[1].html", "b.html"]
 
 
 def test_digests_are_those_of_the_content(tmp_path: Path) -> None:
