@@ -10,8 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from glob import escape
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -39,15 +38,17 @@ def write_atomic(path: Path, content: bytes) -> Path:
 def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary file beside `path` to write; renamed to it at the end of the block, removed if the block raises.
 
-    What an earlier writer of the same file has left, whose process was killed, is removed.
+    What an earlier writer of the same file, whose process was killed, had left when this process first wrote into the
+    folder is removed.
 
     Args:
         path: the file to make or replace; its parent folder is made.
         durable: whether the bytes are flushed to the disk before the rename, and the rename after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for earlier in path.parent.glob(f".{escape(path.name)}.*"):
-        _remove_if_left(earlier)
+    for earlier in _temporary_files(path.parent):
+        if earlier.name.startswith(f".{path.name}."):
+            _remove_if_left(earlier)
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{_host()}-{os.getpid()}")
     os.close(handle)
     part = Path(name)
@@ -70,6 +71,12 @@ def sweep_temporary(folder: Path) -> None:
     """
     for path in sorted(folder.rglob(".*")):
         _remove_if_left(path)
+
+
+@lru_cache(maxsize=1024)
+def _temporary_files(folder: Path) -> tuple[Path, ...]:
+    """The temporary files in a folder at its first use: a listing for each write is too much for large folders."""
+    return tuple(path for path in folder.glob(".*") if TEMPORARY.fullmatch(path.name))
 
 
 def _remove_if_left(path: Path) -> None:
