@@ -162,11 +162,10 @@ def write_outcomes(outcomes: list[Outcome], earlier: list[Outcome]) -> None:
     all_of_them = list({(one.fault, one.seed): one for one in [*earlier, *outcomes]}.values())
     counts = Counter((one.fault, one.outcome) for one in all_of_them)
     table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
-    content = {"faults": len(all_of_them), "limit_seconds": LIMIT_S, "table": table}
-    shown = {"faults": len(all_of_them), "table": table}
+    shown = {"faults": len(all_of_them), "limit_seconds": LIMIT_S, "table": table}
     print(markdown_table(table))
     outcomes_as_records = [one._asdict() for one in all_of_them]
-    write_result("chaos", "python -m benchmarks.chaos", content | {"outcomes": outcomes_as_records}, shown)
+    write_result("chaos", "python -m benchmarks.chaos", shown | {"outcomes": outcomes_as_records}, shown)
 
 
 def main() -> None:

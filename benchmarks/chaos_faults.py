@@ -127,20 +127,22 @@ def pruned_meanwhile(home: Home, draw: random.Random, seconds: float) -> Broken:
     return Broken(f"pruned after {moment:.1f} s", code=home.wait(process).code, codes=(0, 1))
 
 
+def _limited(home: Home, name: str, limit: int) -> int | None:
+    """The exit code of the command under a limit of the module `resource`."""
+    before = f"import resource; resource.setrlimit(resource.{name}, ({limit}, resource.RLIM_INFINITY)); "
+    return home.wait(home.start(before=before)).code
+
+
 def small_files_only(home: Home, draw: random.Random, _: float) -> Broken:
     """No file may grow beyond a limit, as on a full disk."""
     limit = int(draw.uniform(1e5, 5e7))
-    before = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
-    ended = home.wait(home.start(before=before))
-    return Broken(f"no file larger than {limit:,} bytes", codes=(0, 1), code=ended.code)
+    return Broken(f"no file larger than {limit:,} bytes", codes=(0, 1), code=_limited(home, "RLIMIT_FSIZE", limit))
 
 
 def little_memory(home: Home, draw: random.Random, _: float) -> Broken:
     """No more address space than a limit, as by `ulimit -v`: from what Python needs to what the run does."""
     limit = int(draw.uniform(*ADDRESS_SPACE))
-    before = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, resource.RLIM_INFINITY)); "
-    ended = home.wait(home.start(before=before))
-    return Broken(f"address space of {limit / 1e9:.1f} GB", codes=None, code=ended.code)
+    return Broken(f"address space of {limit / 1e9:.1f} GB", codes=None, code=_limited(home, "RLIMIT_AS", limit))
 
 
 def server_killed(home: Home, draw: random.Random, seconds: float) -> Broken:

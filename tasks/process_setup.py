@@ -10,8 +10,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from pcam_model.core.errors import PcamError
-from pcam_model.core.limits import limit_message
+from pcam_model.core.limits import user_message
 from pcam_model.core.log import log
 from pcam_model.training.interrupt import requeue_dropped_signals
 
@@ -27,8 +26,7 @@ class UserErrorFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten the record in place; always keeps it."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        sentence = str(error) if isinstance(error, PcamError) else error and limit_message(error)
-        if sentence:
+        if error and (sentence := user_message(error)) is not None:
             record.msg, record.args, record.exc_info, record.exc_text = sentence, (), None, None
         return True
 

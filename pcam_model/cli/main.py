@@ -15,8 +15,8 @@ from pcam_model.cli import check, config, drift, evaluate, export, predict, regi
 from pcam_model.cli.command import PcamCommand, PcamGroup, with_log_options
 from pcam_model.cli.logs import command_logging
 from pcam_model.cli.options import QuietOption, VerboseOption
-from pcam_model.core.errors import Interrupted, PcamError, require_package
-from pcam_model.core.limits import limit_message
+from pcam_model.core.errors import Interrupted, require_package
+from pcam_model.core.limits import user_message
 
 TRAIN, USE, REGISTRY, CHECK = "Train", "Use a model", "Registry", "Check"
 EXIT_CODES = (
@@ -86,11 +86,8 @@ def main() -> None:
     except Interrupted as interrupted:
         print(f"pcam: {interrupted}", file=sys.stderr)
         sys.exit(Interrupted.CODE)
-    except PcamError as error:
-        print(f"pcam: {error}", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
-        if not (message := limit_message(error)):
+        if (message := user_message(error)) is None:
             raise
         print(f"pcam: {message}", file=sys.stderr)
         sys.exit(1)

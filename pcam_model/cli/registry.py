@@ -181,10 +181,7 @@ def prune(
         int, typer.Option(min=0, metavar="N", help="Keep the last so many published runs, and the best.")
     ] = 3,
     scores: Annotated[bool, typer.Option("--scores", help="Delete old tables of pcam-score, too.")] = False,
-    delete: Annotated[
-        bool,
-        typer.Option("--delete", help="Delete. Without it the command only lists."),
-    ] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete. Without it the command only lists.")] = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 
-from pcam_model.core.errors import first_line
+from pcam_model.core.errors import PcamError, first_line
 
 NO_MEMORY = (
     *("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory"),
@@ -16,6 +16,11 @@ REMEDIES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the machine's limit of open files, or end other programs",
 }
+
+
+def user_message(error: BaseException) -> str | None:
+    """What a user is told of an error in place of a traceback; None for a bug."""
+    return str(error) if isinstance(error, PcamError) else limit_message(error) or None
 
 
 def limit_message(error: BaseException) -> str:

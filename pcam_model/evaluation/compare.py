@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pcam_model.core.errors import ConfigError, ModelError
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.parsing import read_record
 from pcam_model.core.schema import Record
 from pcam_model.data.read_table import read_table
@@ -27,7 +28,7 @@ from pcam_model.evaluation.bootstrap import (
     resampling_units,
 )
 from pcam_model.evaluation.intervals import bca_interval
-from pcam_model.evaluation.report_schema import Difference, Estimate, ReportFigures
+from pcam_model.evaluation.report_schema import Difference, ReportFigures
 
 Array = NDArray[Any]
 Tables = tuple[pd.DataFrame, pd.DataFrame]

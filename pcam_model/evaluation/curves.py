@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pcam_model.core.estimate import Estimate
 from pcam_model.evaluation import style
 from pcam_model.evaluation.calibration import BINS
-from pcam_model.evaluation.report_schema import Band, Estimate, ReliabilityCurve, SplitReport
+from pcam_model.evaluation.report_schema import Band, ReliabilityCurve, SplitReport
 from pcam_model.evaluation.text import split_title
 
 Splits = Mapping[str, SplitReport]

@@ -10,12 +10,13 @@ from pydantic import Field, field_validator
 
 from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.errors import ConfigError
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.schema import Config, Record
 from pcam_model.data.pack import Pack
 from pcam_model.data.split import Split
 from pcam_model.evaluation.operating_points import fixed_threshold
 from pcam_model.evaluation.predictions import SplitPredictions
-from pcam_model.evaluation.report_schema import Calibration, Estimate, HeatInCentre, PackSummary, SplitSummary
+from pcam_model.evaluation.report_schema import Calibration, HeatInCentre, PackSummary, SplitSummary
 from pcam_model.training.lr_curve import LrCurve
 
 EXTERNAL = "external"  # the `kind` of patches that no split of the model's training divides

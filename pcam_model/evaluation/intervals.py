@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from pcam_model.core.estimate import Estimate
 from pcam_model.evaluation.bootstrap import (
     RESAMPLES,
     ScoredPatches,
@@ -17,7 +18,6 @@ from pcam_model.evaluation.bootstrap import (
     jackknife_weights,
 )
 from pcam_model.evaluation.calibration import BINS, bin_index
-from pcam_model.evaluation.report_schema import Estimate
 
 Array = NDArray[Any]
 PERCENTILES = (2.5, 97.5)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from pcam_model.core.conformal import ConformalQuantiles
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
@@ -20,14 +21,6 @@ def _null_unless_finite(value: Any) -> Any:
 
 FiniteOrNull = Annotated[float | None, BeforeValidator(_null_unless_finite)]
 """A number; null where it is NaN or infinite, which JSON does not know."""
-
-
-class Estimate(Record):
-    """A metric, with its 95 % interval where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class SplitFigures(Record):

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcam_model.core.estimate import Estimate
 from pcam_model.evaluation.bootstrap import RESAMPLES, ResamplingUnits, bootstrap_weights, jackknife_weights
 from pcam_model.evaluation.intervals import bca_interval, exact_interval
 from pcam_model.evaluation.metrics import safe_ratio
-from pcam_model.evaluation.report_schema import Estimate
 
 Array = NDArray[Any]
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pcam_model.core.estimate import Estimate
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import FEW_SLIDES
 from pcam_model.evaluation.calibration import BINS
@@ -10,7 +11,6 @@ from pcam_model.evaluation.evidence import EXTERNAL, SCORING_SECONDS, Example
 from pcam_model.evaluation.report_schema import (
     Calibration,
     Difference,
-    Estimate,
     HeatInCentre,
     ReportContent,
     SplitReport,

@@ -73,7 +73,7 @@ class OnnxBackend:
 
     def __init__(self, folder: Path) -> None:
         onnxruntime = import_onnxruntime("the backend onnx")
-        self.model = read_metadata(folder, ONNX_FILE)
+        self.model, self.path = read_metadata(folder, ONNX_FILE), folder / ONNX_FILE
         available, options = onnxruntime.get_available_providers(), onnxruntime.SessionOptions()
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
@@ -81,23 +81,21 @@ class OnnxBackend:
         providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
         try:
             self.session = onnxruntime.InferenceSession(
-                str(folder / ONNX_FILE),
+                str(self.path),
                 options,
                 [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
-            if is_memory_error(error):
-                raise MemoryError(first_line(error)) from error
-            raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
-        self.path = folder / ONNX_FILE
+            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
+        with require_network(self.path):
+            (self.input,) = self.session.get_inputs()
         self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
         views = numpy_views(patches) if tta else [patches]
         with require_network(self.path):
-            (network_input,) = self.session.get_inputs()
-            logits = [self.session.run(None, {network_input.name: view})[0] for view in views]
+            logits = [self.session.run(None, {self.input.name: view})[0] for view in views]
         return mean_logits(logits, self.path)
 
 
@@ -119,12 +117,16 @@ def require_network(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # onnxruntime and OpenVINO have an exception for each reason, also ValueError
-        if is_memory_error(error):
-            raise MemoryError(first_line(error)) from error
-        raise ModelError(
+        raise network_error(
+            error,
             f"{path} cannot be computed on patches, uint8 {PROBE.shape[1:]} ({first_line(error)}); do not use this "
-            "model"
+            "model",
         ) from error
+
+
+def network_error(error: Exception, message: str) -> Exception:
+    """What is raised where a network fails: a ModelError with this message, or MemoryError where memory ran out."""
+    return MemoryError(first_line(error)) if is_memory_error(error) else ModelError(message)
 
 
 class BackendChoice(NamedTuple):

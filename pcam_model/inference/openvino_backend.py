@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
-from pcam_model.core.errors import ConfigError, ModelError, first_line
-from pcam_model.core.limits import is_memory_error
+from pcam_model.core.errors import ConfigError, first_line
 from pcam_model.core.model_metadata import ONNX_FILE, read_metadata
 from pcam_model.core.openvino_runtime import import_openvino
-from pcam_model.inference.backends import PROBE, Logits, Patches, Precision, mean_logits, numpy_views, require_network
+from pcam_model.inference.backends import (
+    PROBE,
+    Logits,
+    Patches,
+    Precision,
+    mean_logits,
+    network_error,
+    numpy_views,
+    require_network,
+)
 
 CAPABILITY = {"float32": "FP32", "bfloat16": "BF16"}
 HINT = {"float32": "f32", "bfloat16": "bf16"}
@@ -26,18 +34,16 @@ class OpenVinoBackend:
         """
         openvino = import_openvino("the backend openvino")
         self.model, self.precision = read_metadata(folder, ONNX_FILE), precision
+        self.path = folder / ONNX_FILE
         core = openvino.Core()
         if CAPABILITY[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError(f"this processor does not compute in {precision}; leave out --precision")
         # LATENCY: one batch at a time on all cores.
         settings = {"INFERENCE_PRECISION_HINT": HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
-            self.network = core.compile_model(str(folder / ONNX_FILE), "CPU", settings)
+            self.network = core.compile_model(str(self.path), "CPU", settings)
         except RuntimeError as error:
-            if is_memory_error(error):
-                raise MemoryError(first_line(error)) from error
-            raise ModelError(f"{folder / ONNX_FILE} cannot be opened ({first_line(error)}); pull it again") from error
-        self.path = folder / ONNX_FILE
+            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
         with require_network(self.path):  # OpenVINO itself would convert the patches
             if (kind := self.network.input(0).element_type) != openvino.Type.u8:
                 raise ValueError(f"its input is {kind.get_type_name()}")

@@ -9,7 +9,7 @@ from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound, Store, StoreUnavailable
 from pcam_model.registry.channel_history import Channel, full_history
 from pcam_model.registry.channels import list_channels
-from pcam_model.registry.datasets import LISTING_FILE, read_dataset
+from pcam_model.registry.datasets import DATASETS, LISTING_FILE, read_dataset
 from pcam_model.registry.manifest import RUNS, FileRecord, Files, read_manifest
 from pcam_model.registry.score_tables import SCORES
 from pcam_model.registry.transfer import map_parallel
@@ -28,7 +28,7 @@ def verify(store: Store) -> Iterator[AuditFinding]:
         for name in store.folders(f"{namespace}/"):
             read_files = partial(_published_files, store, name, namespace)
             yield from _verify_files(store, f"{namespace}/{name}/", "manifest.json", read_files)
-    for digest in store.folders("datasets/"):
+    for digest in store.folders(f"{DATASETS}/"):
         yield from _verify_files(store, f"datasets/{digest}/", LISTING_FILE, partial(_dataset_files, store, digest))
     try:
         channels = list_channels(store)

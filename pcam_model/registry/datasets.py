@@ -21,7 +21,7 @@ from pcam_model.registry.manifest import Files, json_bytes, list_files, sha256_h
 from pcam_model.registry.safe_formats import refuse_pickle, refuse_unsafe_names
 from pcam_model.registry.transfer import fetch_files, send_files
 
-LISTING_FILE = "files.json"
+DATASETS, LISTING_FILE = "datasets", "files.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -43,8 +43,8 @@ class SourceRecord(Record):
 
 def upload_dataset(store: Store, request: Mapping[str, Any], digest: str, folder: Path) -> None:
     """Upload a pack's files, then their listing, then the record of its source; existing files are not sent again."""
-    files = send_files(store, f"datasets/{digest}/", list_files(folder, recursive=False))
-    store.write(f"datasets/{digest}/{LISTING_FILE}", json_bytes(Dataset(digest=digest, files=files).model_dump()))
+    files = send_files(store, f"{DATASETS}/{digest}/", list_files(folder, recursive=False))
+    store.write(f"{DATASETS}/{digest}/{LISTING_FILE}", json_bytes(Dataset(digest=digest, files=files).model_dump()))
     record = SourceRecord(request=dict(request), digest=digest)
     store.write(_source_key(request), json_bytes(record.model_dump()))
 
@@ -91,7 +91,7 @@ def fetch_dataset(store: Store, digest: str, folder: Path, check: Callable[[Path
 
 def read_dataset(store: Store, digest: str) -> Dataset:
     """The listing of a pack. Raises ModelError where it is missing or malformed."""
-    key = f"datasets/{digest}/{LISTING_FILE}"
+    key = f"{DATASETS}/{digest}/{LISTING_FILE}"
     try:
         return parse_record(Dataset, store.read(key), f"{store.uri}/{key}")
     except NotFound:
@@ -99,7 +99,7 @@ def read_dataset(store: Store, digest: str) -> Dataset:
 
 
 def _download(store: Store, digest: str, part: Path) -> None:
-    dataset, prefix = read_dataset(store, digest), f"datasets/{digest}"
+    dataset, prefix = read_dataset(store, digest), f"{DATASETS}/{digest}"
     refuse_unsafe_names(f"{store.uri}/{prefix}", list(dataset.files))
     fetch_files(store, f"{prefix}/", dataset.files, part)
     for name in dataset.files:
@@ -111,7 +111,7 @@ def _check(store: Store, digest: str, part: Path, check: Callable[[Path], object
         check(part)
     except PcamError as error:
         raise ModelError(
-            f"{store.uri}/datasets/{digest} is not the pack of this digest ({error}); delete it"
+            f"{store.uri}/{DATASETS}/{digest} is not the pack of this digest ({error}); delete it"
         ) from error
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict
 
 from pcam_model.core.errors import ModelError
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.parsing import parse_value
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import NotFound
@@ -24,20 +25,12 @@ class SplitResult(Record):
     meaning: str
 
 
-class Figure(Record):
-    """A metric, with its 95 % interval where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
 class ReportResult(Record):
     """What is described of the record of the step `report`; its other keys may be any."""
 
     model_config = ConfigDict(extra="ignore")
 
-    figures: dict[str, dict[str, Figure]]
+    figures: dict[str, dict[str, Estimate]]
 
 
 def describe_run(store_uri: str, name: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pcam_model.registry.backends.base import Entry, Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import full_history
 from pcam_model.registry.channels import list_channels
+from pcam_model.registry.datasets import DATASETS
 from pcam_model.registry.manifest import RUNS
 from pcam_model.registry.retention import begin_deletion, forget_run, mark_run
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
 
 DAY_S = 86_400.0
-DATASETS = "datasets"
 
 
 class PruneCandidate(Record):

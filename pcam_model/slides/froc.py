@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import SplitError
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.schema import Record
 from pcam_model.evaluation.bootstrap import RESAMPLES, ResamplingUnits, bootstrap_weights, jackknife_weights
 from pcam_model.evaluation.intervals import bca_interval
-from pcam_model.evaluation.report_schema import Estimate
 
 FP_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per slide at which Camelyon16 takes the sensitivity."""

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import SourceError, SplitError
+from pcam_model.core.estimate import Estimate
 from pcam_model.core.log import log
 from pcam_model.core.schema import Record
 from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoredPatches
 from pcam_model.evaluation.intervals import estimate_intervals
 from pcam_model.evaluation.metrics import sigmoid
-from pcam_model.evaluation.report_schema import Estimate
 from pcam_model.slides.froc import LesionFigures, SlideHits, estimate_froc
 from pcam_model.slides.geometry import Grid, Size
 from pcam_model.slides.heatmap_features import FEATURES, heatmap_features

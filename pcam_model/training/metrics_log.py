@@ -18,8 +18,6 @@ from pcam_model.training.nan_guard import MAX_SKIPPED_STEPS
 from pcam_model.training.schedule import Schedule
 
 METRICS_FILE = "metrics.jsonl"
-
-
 EPOCH_KEYS = {"stage", "train_loss", "valid_loss", "valid_accuracy", "valid_auc", "seconds", "images_per_second"}
 """What figures of a run are made of."""
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from pcam_model.core.errors import WeightsError
+from pcam_model.core.errors import WeightsError, first_line
 from pcam_model.core.files import sha256
 from pcam_model.core.write_guard import write_guard
 from pcam_model.training.state_dicts import StateDict, find_state_dict, tensor_dicts
@@ -59,7 +59,7 @@ def load_imagenet(arch: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise WeightsError(
             f"model.weights=imagenet: {cached} is not a whole file of weights and {url} could not be downloaded "
-            f"({_reason(error)}); connect this machine, or put that file there, or set model.weights to a file, "
+            f"({first_line(error)}); connect this machine, or put that file there, or set model.weights to a file, "
             "or to none"
         ) from error
     return weights
@@ -174,7 +174,7 @@ def _unreadable_message(path: Path, error: BaseException) -> str:
             "torch.save(model.state_dict(), PATH)"
         )
     return (
-        f"model.weights: {path} is not a state dict that can be read safely ({_reason(error)}); "
+        f"model.weights: {path} is not a state dict that can be read safely ({first_line(error)}); "
         "save one with torch.save(model.state_dict(), PATH) or as .safetensors"
     )
 
@@ -183,10 +183,6 @@ def _names(names: Sequence[str]) -> str:
     if not names:
         return "none"
     return f"{len(names)} ({', '.join(names[:MAX_NAMES])}{', ...' if len(names) > MAX_NAMES else ''})"
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
 
 
 @contextmanager
