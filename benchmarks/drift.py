@@ -123,7 +123,7 @@ def main() -> None:
     patches = np.stack([images.patch(row) for row in range(len(images))])
 
     def sample(of: Patches) -> DriftSample:
-        return sample_of(backend.network, of, backend.model.image_size, backend.model.temperature)
+        return sample_of(backend.network, of, backend.model.image_size, backend.model.scaling)
 
     whole = sample(patches)
     result: dict[str, Any] = {"same domain": alarms(options.draws, whole, whole, disjoint(len(patches)))}

@@ -72,6 +72,8 @@ class TrainConfig(Config):
         keys = self.model_dump(mode="json", exclude={"store": True, "run": True, "source": {"path"}, "compute": other})
         if not self.split.domain:
             del keys["split"]["domain"]  # a run that was started before there was this key is gone on with
+        if self.score.prevalence is None:
+            del keys["score"]["prevalence"]
         keys["source"]["slides"] = Path(self.source.slides).name
         keys["model"]["weights"] = Path(self.model.weights).name
         return keys

@@ -11,6 +11,7 @@ from pcam_model.core.files import sha256, write_atomic
 from pcam_model.core.log import RESULT, log
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata
 from pcam_model.core.paths import cache_dir, resolve_store_uri
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.data.pack import load_patches, load_table
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
@@ -90,6 +91,8 @@ def publish(
             mpp_assumed=context.pack.mpp_assumed,
             tta=config.score.tta,
             temperature=report.temperature,
+            bias=report.bias,
+            prevalence=config.score.prevalence,
             threshold=report.thresholds.get(report.operating_point, 0.5),
             operating_point=report.operating_point,
             thresholds=report.thresholds,
@@ -103,7 +106,7 @@ def publish(
             versions=versions(),
             onnx_sha256=_write_onnx(folder, config, context, checkpoint),
         )
-        _write_drift_reference(folder, context, checkpoint, report.temperature)
+        _write_drift_reference(folder, context, checkpoint, model.scaling)
         return save_model(folder, checkpoint, model)
 
     workspace.run_step("model", ModelMetadata, make, {"weights": checkpoint.digest})
@@ -156,7 +159,9 @@ def _write_onnx(folder: Path, config: TrainConfig, context: TrainingContext, che
     return sha256(folder / ONNX_FILE)
 
 
-def _write_drift_reference(folder: Path, context: TrainingContext, checkpoint: Checkpoint, temperature: float) -> None:
+def _write_drift_reference(
+    folder: Path, context: TrainingContext, checkpoint: Checkpoint, scaling: PlattScaling
+) -> None:
     """Write the reference that `pcam drift` compares new patches with: held-out patches, none trained on."""
     table = load_table(context.pack)
     held_out = [rows for split, rows in split_rows(context.split, table).items() if split != "train"]
@@ -169,7 +174,7 @@ def _write_drift_reference(folder: Path, context: TrainingContext, checkpoint: C
             load_network(context, checkpoint).eval(),
             np.array(load_patches(context.pack)[rows]),
             context.model.image_size,
-            temperature,
+            scaling,
             tuple(slides.astype(str)) if slides.notna().all() else (),
         ),
     )

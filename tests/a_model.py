@@ -40,6 +40,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
         std=IMAGENET_STD,
         tta=tta,
         temperature=1.7,
+        bias=-0.3,
         threshold=0.45,
         stage="finetune",
         weights_sha256=digest,
@@ -51,7 +52,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
     )
     made = save_model(folder, checkpoint, model)
     patches, _ = some_patches(60, seed=1)
-    write_reference(folder, sample_of(network, patches, SIZE, model.temperature))
+    write_reference(folder, sample_of(network, patches, SIZE, model.scaling))
     (folder / "weights").unlink()
     assert sha256(folder / WEIGHTS_FILE) == digest
     return made

@@ -12,6 +12,7 @@ from pcam_model.core.errors import ModelError
 from pcam_model.core.files import sha256
 from pcam_model.core.parsing import parse_record
 from pcam_model.core.pixel_size import PCAM_MPP
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.schema import Record
 
 WEIGHTS_FILE, METADATA_FILE, ONNX_FILE = "model.safetensors", "model.json", "model.onnx"
@@ -44,6 +45,10 @@ class ModelMetadata(Record):
     """Whether its logits are means over the 8 symmetries of a patch."""
     temperature: float = Field(1.0, gt=0, le=1000)
     """Logits are divided by it before the softmax."""
+    bias: float = Field(0.0, ge=-20, le=20)
+    """Added to the log odds after that."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """The share of tumour that its probabilities are for; None: that of the validation split."""
     threshold: Share = 0.5
     """The calibrated probability from which a patch is called tumour."""
     operating_point: str = "0.5"
@@ -68,12 +73,16 @@ class ModelMetadata(Record):
     """The configuration that decided the result."""
     versions: dict[str, str]
 
+    @property
+    def scaling(self) -> PlattScaling:
+        """What calibrates its log odds."""
+        return PlattScaling(temperature=self.temperature, bias=self.bias)
+
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities (N,) of tumour, from logits (N, 2). Raises ModelError where one is not finite."""
         if not np.isfinite(logits).all():
             raise ModelError(f"the model of run {self.run} gives logits that are not finite; do not use it")
-        log_odds = (logits[:, 1].astype(np.float64) - logits[:, 0]) / self.temperature
-        return np.asarray(np.exp(-np.logaddexp(0, -log_odds)), np.float64)
+        return self.scaling.probability(logits[:, 1].astype(np.float64) - logits[:, 0])
 
 
 def read_metadata(folder: Path, *files: str) -> ModelMetadata:

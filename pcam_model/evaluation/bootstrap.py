@@ -82,6 +82,7 @@ class ScoredPatches:
         predicted: operating point to the predicted classes, bool (N,).
         units: what is resampled.
         sets: bool (N, 2), whether the conformal set holds class 0 and class 1; None where there are no sets.
+        weights: (N,) of the patches in NLL, Brier score and ECE; None: all the same.
     """
 
     labels: Array
@@ -91,6 +92,7 @@ class ScoredPatches:
     predicted: dict[str, Array]
     units: ResamplingUnits
     sets: Array | None = None
+    weights: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ class WeightedMetrics:
     def __init__(self, scored: ScoredPatches):
         self.scored = scored
         columns = [metrics.confusion_one_hot(scored.labels, predicted) for predicted in scored.predicted.values()]
-        columns += [_loss_terms(scored.labels, values) for values in (scored.probability, scored.uncalibrated)]
+        for values in (scored.probability, scored.uncalibrated):
+            terms = _loss_terms(scored.labels, values)
+            columns.append(terms if scored.weights is None else terms * scored.weights[:, None])
         self._sums = _sum_by_unit(scored.units, np.hstack(columns))
         order = np.argsort(-scored.log_odds, kind="stable")
         self._unit, self._tumour = scored.units.index[order], scored.labels[order].astype(np.int32)

@@ -12,9 +12,9 @@ from pcam_model.core.errors import ModelError
 from pcam_model.core.rng import derived_seed
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoredPatches, resampling_units
-from pcam_model.evaluation.calibration import fit_temperature
+from pcam_model.evaluation.calibration import class_weights, fit_scaling
 from pcam_model.evaluation.conformal import describe_conformal, fit_quantiles
-from pcam_model.evaluation.evidence import Evidence
+from pcam_model.evaluation.evidence import Evidence, ScoreConfig
 from pcam_model.evaluation.operating_points import RULES, choose_threshold, fixed_threshold
 from pcam_model.evaluation.report_schema import Calibration
 
@@ -62,13 +62,12 @@ def calibrate_splits(evidence: Evidence) -> tuple[Calibration, dict[str, ScoredS
     """
     outputs = {split: _read_outputs(split, predictions.table) for split, predictions in evidence.predictions.items()}
     points = list(dict.fromkeys([evidence.score.operating_point, *RULES]))
-    alpha = evidence.score.conformal_alpha
     calibration = _calibration(evidence, outputs, points)
     splits = {}
     for split, output in outputs.items():
         scored, method = _apply(calibration, output), calibration.method
         if split == "valid" and evidence.calibration is None:
-            scored, method = _cross_fit(output, points, alpha, evidence.seed)
+            scored, method = _cross_fit(output, points, evidence.score, evidence.seed)
         splits[split] = ScoredSplit(evidence.predictions[split].table.reset_index(drop=True), scored, method)
     return calibration, splits
 
@@ -92,19 +91,21 @@ def _calibration(evidence: Evidence, outputs: Mapping[str, _Outputs], points: li
             update={"thresholds": {point: known[point] for point in points if point in known}}
         )
     if "valid" in outputs:
-        return _fit(outputs["valid"], points, evidence.score.conformal_alpha, "chosen on the validation split")
+        return _fit(outputs["valid"], points, evidence.score, "chosen on the validation split")
     return _default_calibration(
         points, "there is no validation split to choose on, so temperature 1 and given thresholds"
     )
 
 
-def _fit(outputs: _Outputs, points: list[str], alpha: float, method: str = "") -> Calibration:
-    temperature = fit_temperature(outputs.labels, outputs.log_odds)
-    probability = metrics.sigmoid(outputs.log_odds / temperature)
+def _fit(outputs: _Outputs, points: list[str], score: ScoreConfig, method: str = "") -> Calibration:
+    scaling, alpha = fit_scaling(outputs.labels, outputs.log_odds, score.prevalence), score.conformal_alpha
+    probability = scaling.probability(outputs.log_odds)
     thresholds = {point: choose_threshold(point, outputs.labels, probability) for point in points}
     conformal = fit_quantiles(outputs.labels, probability, outputs.units, alpha)
     return Calibration(
-        temperature=temperature,
+        temperature=scaling.temperature,
+        bias=scaling.bias,
+        prevalence=score.prevalence,
         thresholds=thresholds,
         method=method,
         conformal=conformal,
@@ -124,14 +125,17 @@ def _default_calibration(points: list[str], method: str) -> Calibration:
 
 
 def _apply(calibration: Calibration, outputs: _Outputs) -> ScoredPatches:
-    probability = metrics.sigmoid(outputs.log_odds / calibration.temperature)
+    probability = calibration.scaling.probability(outputs.log_odds)
     predicted = {point: probability >= threshold for point, threshold in calibration.thresholds.items()}
     uncalibrated = metrics.sigmoid(outputs.log_odds)
     sets = calibration.conformal.sets(probability) if calibration.conformal else None
-    return ScoredPatches(outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units, sets)
+    weights = class_weights(outputs.labels, calibration.prevalence)
+    return ScoredPatches(
+        outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units, sets, weights
+    )
 
 
-def _cross_fit(outputs: _Outputs, points: list[str], alpha: float, seed: int) -> tuple[ScoredPatches, str]:
+def _cross_fit(outputs: _Outputs, points: list[str], score: ScoreConfig, seed: int) -> tuple[ScoredPatches, str]:
     """Calibrate each fifth of the units with what the other four fifths chose."""
     units, labels = outputs.units, outputs.labels
     folds = min(FOLDS, units.count)
@@ -143,7 +147,7 @@ def _cross_fit(outputs: _Outputs, points: list[str], alpha: float, seed: int) ->
     probability, predicted = np.empty(len(labels)), {point: np.empty(len(labels), bool) for point in points}
     sets: Array | None = np.empty((len(labels), 2), bool)
     for held_out in (fold == k for k in range(folds)):
-        scored = _apply(_fit(outputs.select(~held_out), points, alpha), outputs.select(held_out))
+        scored = _apply(_fit(outputs.select(~held_out), points, score), outputs.select(held_out))
         probability[held_out] = scored.probability
         for point in points:
             predicted[point][held_out] = scored.predicted[point]
@@ -154,5 +158,5 @@ def _cross_fit(outputs: _Outputs, points: list[str], alpha: float, seed: int) ->
     method = (
         f"cross-fitted (each of {folds} folds is judged with what the other {folds - 1} chose, {units.kind} kept whole)"
     )
-    uncalibrated = metrics.sigmoid(outputs.log_odds)
-    return ScoredPatches(labels, outputs.log_odds, probability, uncalibrated, predicted, units, sets), method
+    uncalibrated, weights = metrics.sigmoid(outputs.log_odds), class_weights(labels, score.prevalence)
+    return ScoredPatches(labels, outputs.log_odds, probability, uncalibrated, predicted, units, sets, weights), method

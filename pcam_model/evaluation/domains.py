@@ -39,6 +39,7 @@ def _metrics_of(split: ScoredSplit, point: str, seed: int, domain: str, mask: Ar
         predicted={point: scored.predicted[point][mask]},
         units=resampling_units(split.table["slide"][mask]),
         sets=None,
+        weights=None if scored.weights is None else scored.weights[mask],
     )
     estimates = estimate_intervals(selected, seed, bands=False)
     figures = {**estimates.by_point[point], **estimates.threshold_free}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pcam_model.core.errors import ModelError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.rng import derived_seed
 from pcam_model.data.patch_loader import normalise
 from pcam_model.data.stain_moments import MOMENTS, stain_moments
@@ -61,7 +62,7 @@ def sample_of(
     network: PatchNetwork,
     patches: NDArray[np.uint8],
     image_size: int,
-    temperature: float,
+    scaling: PlattScaling,
     slides: tuple[str, ...] = (),
 ) -> DriftSample:
     """What is compared of patches.
@@ -70,7 +71,7 @@ def sample_of(
         network: in evaluation mode.
         patches: uint8 (N, 96, 96, 3).
         image_size: height and width of the network's input.
-        temperature: logits are divided by it.
+        scaling: of the model.
         slides: of the patches, or empty.
     """
     device = next(network.parameters()).device
@@ -79,8 +80,8 @@ def sample_of(
         batch = torch.from_numpy(np.require(patches[start : start + BATCH], requirements="W")).to(device)
         computed, logits = features_and_logits(network, normalise(batch, image_size))
         features.append(computed.cpu().numpy())
-        log_odds.append((logits[:, 1] - logits[:, 0]).double().cpu().numpy() / temperature)
-    probabilities = 1 / (1 + np.exp(-np.concatenate(log_odds)))
+        log_odds.append((logits[:, 1] - logits[:, 0]).double().cpu().numpy())
+    probabilities = scaling.probability(np.concatenate(log_odds))
     return DriftSample(stain_moments(patches), np.concatenate(features), probabilities, slides)
 
 

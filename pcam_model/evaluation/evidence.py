@@ -31,6 +31,9 @@ class ScoreConfig(Config):
     operating_point: str = "0.5"
     """Probability from which a patch is called tumour: a number, or youden, sensitivity95 or specificity95, which are
     chosen on the validation split and reported on the test split."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Share of tumour among the patches that the model will be used on: probabilities are corrected for it, and
+    thresholds, NLL, Brier score and ECE are for it. null: that of the validation split."""
     conformal_alpha: float = Field(0.1, gt=0, lt=0.5)
     """Share of the patches of each class that `decision` may get wrong; smaller means more `unsure` ones."""
 
@@ -82,6 +85,8 @@ class Report(Record):
     """The split of the first figures: test where there is one."""
     temperature: float = 1.0
     """Log odds are divided by it; chosen on the validation split, published with the model."""
+    bias: float = 0.0
+    """Added to the log odds after that; published with the model."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Operating point to the calibrated probability from which a patch is called tumour; published with the model."""
     operating_point: str = "0.5"

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.rng import derived_seed
 from pcam_model.data.patch_loader import normalise
 from pcam_model.evaluation import heatmap, metrics
@@ -60,7 +61,7 @@ def add_examples(evidence: Evidence, network: nn.Module, image_size: int, patche
         patches,
         rows,
         table,
-        temperature=calibration.temperature,
+        scaling=calibration.scaling,
         threshold=calibration.thresholds.get(evidence.score.operating_point, 0.5),
         seed=evidence.seed,
     )
@@ -76,7 +77,7 @@ def explain_examples(
     rows: Array,
     table: pd.DataFrame,
     *,
-    temperature: float = 1.0,
+    scaling: PlattScaling | None = None,
     threshold: float = 0.5,
     seed: int = 2,
     per_group: int = EXAMPLES_PER_GROUP,
@@ -89,12 +90,12 @@ def explain_examples(
         patches: the pack, uint8 (N, 96, 96, 3).
         rows: the row of the pack of each row of the table, (n,).
         table: predictions (n rows): id, slide, label, logit0, logit1.
-        temperature: log odds are divided by it for the shown probability.
+        scaling: what calibrates the shown probability; by default nothing.
         threshold: the probability from which a patch is called tumour.
         seed: of the random hits.
         per_group: number of patches of a group.
     """
-    log_odds = metrics.log_odds(table[["logit0", "logit1"]].to_numpy()) / temperature
+    log_odds = (scaling or PlattScaling()).log_odds(metrics.log_odds(table[["logit0", "logit1"]].to_numpy()))
     predicted = (metrics.sigmoid(log_odds) >= threshold).astype(np.int64)
     # Repeats of one patch would show the same picture over and over.
     distinct = np.flatnonzero(~table["pixels"].duplicated()) if "pixels" in table else np.arange(len(table))

@@ -73,6 +73,8 @@ def score_external(
         versions=versions(),
         calibration=Calibration(
             temperature=model.temperature,
+            bias=model.bias,
+            prevalence=model.prevalence,
             thresholds=model.thresholds,
             conformal=model.conformal,
             conformal_method="calibrated when the model was trained" if model.conformal else NO_QUANTILES,

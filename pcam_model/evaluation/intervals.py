@@ -80,7 +80,7 @@ def _estimate(
     if name.startswith("ece"):
         low, high = np.percentile(resampled[np.isfinite(resampled)], PERCENTILES)
         probability = scored.uncalibrated if name == "ece_raw" else scored.probability
-        low, high = _ece_interval(value, low, high, probability)
+        low, high = _ece_interval(value, low, high, probability, scored.weights)
     elif low == high and value in (0.0, 1.0):
         low, high = _exact_interval(name, value, scored, predicted)
     return Estimate(value=value, low=low, high=high)
@@ -112,13 +112,17 @@ def bca_interval(value: float, resampled: Array, jackknifed: Array, units: int) 
     return min(float(low), value), max(float(high), value)
 
 
-def _ece_interval(value: float, low: float, high: float, probability: Array) -> tuple[float, float]:
+def _ece_interval(
+    value: float, low: float, high: float, probability: Array, weights: Array | None
+) -> tuple[float, float]:
     """The reverse percentile interval, since chance adds to an ECE, and more so to that of a resample.
 
     It starts at 0 where a perfectly calibrated network would have as large an ECE by chance.
     """
-    std = np.sqrt(np.bincount(bin_index(probability), probability * (1 - probability), minlength=BINS))
-    by_chance = np.abs(np.random.default_rng(0).normal(size=(RESAMPLES, BINS)) * std).sum(axis=1) / len(probability)
+    weights = np.ones(len(probability)) if weights is None else weights
+    variance = weights**2 * probability * (1 - probability)
+    std = np.sqrt(np.bincount(bin_index(probability), variance, minlength=BINS))
+    by_chance = np.abs(np.random.default_rng(0).normal(size=(RESAMPLES, BINS)) * std).sum(axis=1) / weights.sum()
     start = 0.0 if value <= np.percentile(by_chance, PERCENTILES[1]) else max(0.0, 2 * value - high)
     return start, max(value, 2 * value - low)
 

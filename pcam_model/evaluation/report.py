@@ -11,6 +11,7 @@ import pandas as pd
 from pcam_model.core.conformal import decide_sets
 from pcam_model.core.errors import SplitError
 from pcam_model.core.files import write_atomic
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.write_guard import write_guard
 from pcam_model.evaluation import curves, metrics, page, plots, style, text
 from pcam_model.evaluation.cross_fit import ScoredSplit
@@ -53,7 +54,7 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
     content, splits = build_content(evidence)
     files = _text_files(content, evidence)
     if evidence.unlabelled:
-        files["submission.csv"] = submission_csv(evidence.unlabelled.table, content.calibration.temperature)
+        files["submission.csv"] = submission_csv(evidence.unlabelled.table, content.calibration.scaling)
     files |= {"predictions.parquet": _predictions_parquet(splits), **_png_files(content, evidence)}
     with write_guard(folder):
         for name, file in files.items():
@@ -64,6 +65,7 @@ def write_report(folder: Path, evidence: Evidence) -> Report:
         files=list(files),
         headline_split=content.headline_split,
         temperature=content.calibration.temperature,
+        bias=content.calibration.bias,
         thresholds=content.calibration.thresholds,
         operating_point=content.splits[content.headline_split].operating_point,
         conformal=content.calibration.conformal,
@@ -85,10 +87,10 @@ def as_json(content: ReportContent, **selection: Any) -> bytes:
     return content.model_dump_json(indent=2, **selection).encode()
 
 
-def submission_csv(unlabelled: pd.DataFrame, temperature: float) -> bytes:
+def submission_csv(unlabelled: pd.DataFrame, scaling: PlattScaling) -> bytes:
     """Kaggle's id,label in the order of the table; the label is the calibrated probability of tumour."""
-    log_odds = metrics.log_odds(unlabelled[["logit0", "logit1"]].to_numpy()) / temperature
-    table = pd.DataFrame({"id": unlabelled["id"].to_numpy(), "label": metrics.sigmoid(log_odds)})
+    probability = scaling.probability(metrics.log_odds(unlabelled[["logit0", "logit1"]].to_numpy()))
+    table = pd.DataFrame({"id": unlabelled["id"].to_numpy(), "label": probability})
     return table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
 

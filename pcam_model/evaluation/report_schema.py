@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pcam_model.core.conformal import ConformalQuantiles
 from pcam_model.core.estimate import Estimate
 from pcam_model.core.pixel_size import PCAM_MPP
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
 
@@ -196,10 +197,14 @@ class SplitReport(Record):
 
 
 class Calibration(Record):
-    """The temperature, and the threshold of each operating point on the probability that it gives."""
+    """How log odds become probabilities, and the threshold of each operating point on them."""
 
     temperature: float
     """Log odds are divided by it."""
+    bias: float = 0.0
+    """Added to the log odds after that."""
+    prevalence: float | None = None
+    """The share of tumour that probabilities, and NLL, Brier score and ECE, are for; null: that of the patches."""
     thresholds: dict[str, float]
     """Operating point to the calibrated probability from which a patch is called tumour."""
     method: str = "chosen when the model was trained"
@@ -208,6 +213,11 @@ class Calibration(Record):
     """Null where there is nothing to calibrate them on, or too little."""
     conformal_method: str = ""
     """What the conformal quantiles rest on, or why there are none."""
+
+    @property
+    def scaling(self) -> PlattScaling:
+        """What calibrates log odds."""
+        return PlattScaling(temperature=self.temperature, bias=self.bias)
 
 
 class PackSummary(Record):

@@ -90,7 +90,7 @@ def _split_report(split: ScoredSplit, calibration: Calibration, evidence: Eviden
         uncalibrated={name: estimates.threshold_free[f"{name}_raw"] for name in metrics.LOWER_IS_BETTER},
         confusion=operating_points[point].confusion,
         operating_points=operating_points,
-        reliability=reliability_curve(scored.labels, scored.probability),
+        reliability=reliability_curve(scored.labels, scored.probability, scored.weights),
         curves=_curves(estimates),
         slides=slide_metrics(split.table, scored.probability, scored.predicted[point]),
         domains=domain_metrics(split, point, evidence.seed),

@@ -134,7 +134,25 @@ def _points(content: ReportContent, headline: SplitReport) -> str:
 def _calibration(content: ReportContent) -> str:
     temperature = content.calibration.temperature
     tendency = "overconfident" if temperature > 1.02 else "underconfident" if temperature < 0.98 else "well calibrated"
-    return f"temperature {temperature:.3f}, {content.calibration.method} (the network was {tendency})."
+    sentence = f"temperature {temperature:.3f}, {content.calibration.method} (the network was {tendency})."
+    return sentence + _prevalence(content)
+
+
+def _prevalence(content: ReportContent) -> str:
+    """What probabilities mean where they are for another share of tumour; empty where they are not."""
+    prevalence, headline = content.calibration.prevalence, content.splits[content.headline_split]
+    if prevalence is None:
+        return ""
+    sentence = (
+        f" Probabilities are for a share of tumour of {prevalence:.2%}: log odds are shifted by "
+        f"{content.calibration.bias:+.3f}, and NLL, Brier score and ECE weigh the classes by it; accuracy, PPV, NPV "
+        "and F1 are of the patches as they are."
+    )
+    found = headline.figures["sensitivity"].value * prevalence
+    false_alarms = (1 - headline.figures["specificity"].value) * (1 - prevalence)
+    if not found + false_alarms:
+        return sentence
+    return f"{sentence} At that share {found / (found + false_alarms):.1%} of the patches called tumour have it."
 
 
 def _domains(split: SplitReport) -> str:

@@ -43,7 +43,7 @@ def measure_drift(
         )
     backend = TorchBackend(folder)
     new = sample_of(
-        backend.network, patches, backend.model.image_size, backend.model.temperature, _slides_of(ids, slides or {})
+        backend.network, patches, backend.model.image_size, backend.model.scaling, _slides_of(ids, slides or {})
     )
     return compare_with_reference(reference, new)
 

@@ -52,6 +52,7 @@ class CalibratedNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    bias: Tensor
 
     def __init__(self, network: PatchNetwork, model: ModelMetadata, tta: bool) -> None:
         super().__init__()
@@ -60,15 +61,16 @@ class CalibratedNetwork(nn.Module):
         # As buffers they follow the module to another device.
         self.register_buffer("mean", torch.tensor(model.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(model.std).view(3, 1, 1))
+        self.register_buffer("bias", torch.tensor([0.0, model.bias]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, divided by the temperature; with `tta` the mean over the 8 symmetries."""
+        """Logits, divided by the temperature, the second plus the bias; with `tta` the mean over the 8 symmetries."""
         if self.image_size != SIZE:
             size = (self.image_size, self.image_size)
             images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
         images = (images - self.mean) / self.std
         logits = [self.head(self.body(view)) for view in (views(images) if self.tta else [images])]
-        return torch.stack(logits).mean(0) / self.temperature
+        return torch.stack(logits).mean(0) / self.temperature + self.bias
 
 
 def export_wsinfer(folder: Path, target: Path, tta: bool | None = None) -> WsinferExport:

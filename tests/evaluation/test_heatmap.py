@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from pcam_model.core.platt_scaling import PlattScaling
 from pcam_model.evaluation import examples, heatmap
 from pcam_model.evaluation.predictions import SplitPredictions
 from pcam_model.evaluation.views import views
@@ -114,7 +115,9 @@ def test_explained_examples_say_class_probability_and_blank_maps():
     table = predictions(8, 6).assign(slide=None)
     patches = np.random.default_rng(1).integers(0, 256, (20, 96, 96, 3), dtype=np.uint8)
     rows = np.arange(19, 11, -1)
-    shown = examples.explain_examples(Spot(), 96, patches, rows, table, temperature=2.0, per_group=3)
+    shown = examples.explain_examples(
+        Spot(), 96, patches, rows, table, scaling=PlattScaling(temperature=2.0), per_group=3
+    )
     row = int(table.index[table["id"] == shown[0].id][0])
     odds = float(table.loc[row, "logit1"] - table.loc[row, "logit0"])
     assert shown[0].probability == pytest.approx(1 / (1 + np.exp(-odds / 2)))

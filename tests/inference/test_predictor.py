@@ -16,7 +16,6 @@ from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceErr
 from pcam_model.core.model_metadata import METADATA_FILE, ONNX_FILE, WEIGHTS_FILE
 from pcam_model.data.patch_loader import make_loader
 from pcam_model.evaluation.forward import forward
-from pcam_model.evaluation.metrics import tumour_probability
 from pcam_model.inference import backends
 from pcam_model.inference.predictor import Predictor
 from pcam_model.registry.channels import promote
@@ -48,9 +47,8 @@ def test_probabilities_equal_those_of_the_report(predictor: Predictor, model_fol
     loader = make_loader(torch.from_numpy(PATCHES), np.arange(9), np.zeros(9), model.image_size, torch.device("cpu"))
     logits = forward(network, loader, tta=True)[1].double().numpy()
     predictions = predictor(PATCHES)
-    np.testing.assert_allclose(
-        predictions.probabilities, tumour_probability(logits / model.temperature), rtol=0, atol=1e-6
-    )
+    expected = model.scaling.probability(logits[:, 1] - logits[:, 0])
+    np.testing.assert_allclose(predictions.probabilities, expected, rtol=0, atol=1e-6)
     assert (predictions.labels == (predictions.probabilities >= 0.45)).all()
     assert 0 < predictions.labels.sum() < 9
     plain = pcam_model.load(model_folder, tta=False)
