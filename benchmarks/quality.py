@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.evaluation.forward import forward
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
-from pcam_model.training.network import ModelConfig, build_network
+from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
 from pcam_model.training.stage import FinetuneConfig, FrozenConfig, Stage
 from pcam_model.training.trainer import Trainer
 
@@ -79,6 +80,18 @@ def split_rows(pack: Pack, train: int, held: int) -> dict[str, NDArray[np.int64]
     return {"train": near[other][:train], "near": near[:held], "far": rng.permutation(np.flatnonzero(far))[:held]}
 
 
+def train_network(
+    config: ModelConfig, stages: Sequence[Stage], train: PatchLoader, valid: PatchLoader, seed: int
+) -> PatchNetwork:
+    """A network after the stages, each at the rate of `BASE`."""
+    network = build_network(config, seed, quiet=True).to(train.device)
+    for stage in stages:
+        with tempfile.TemporaryDirectory() as folder:
+            end = Trainer(stage.prepare(network), train, valid, stage, BASE["lr"], seed, Path(folder)).run()
+            load_weights(Path(end.path), network)
+    return network
+
+
 class Trial:
     """Trainings on the same patches that differ in one option."""
 
@@ -96,24 +109,12 @@ class Trial:
         keys, start = dict(keys), time.process_time()
         size, frozen = keys.pop("image_size", 96), keys.pop("frozen", "")
         config = ModelConfig.model_validate({"arch": "mobilenet_v2", "weights": self.weights, "image_size": size})
-        network = build_network(config, seed, quiet=True).to(self.device)
         stages: list[Stage] = [Stage(name="finetune", config=FinetuneConfig.model_validate(BASE | keys))]
         if frozen:
             stages.insert(
                 0, Stage(name="frozen", config=FrozenConfig.model_validate({"epochs": 1, "batchnorm": frozen}))
             )
-        for stage in stages:
-            with tempfile.TemporaryDirectory() as folder:
-                end = Trainer(
-                    stage.prepare(network),
-                    self.loader("train", size),
-                    self.loader("near", size),
-                    stage,
-                    BASE["lr"],
-                    seed,
-                    Path(folder),
-                ).run()
-                load_weights(Path(end.path), network)
+        network = train_network(config, stages, self.loader("train", size), self.loader("near", size), seed)
         result = {"processor seconds": time.process_time() - start}
         for split in ("near", "far"):
             for title, logits in zip(("", ", 8 views"), forward(network, self.loader(split, size), True), strict=True):

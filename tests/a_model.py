@@ -40,7 +40,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
         std=IMAGENET_STD,
         tta=tta,
         temperature=1.7,
-        bias=-0.3,
+        bias=0.02,
         threshold=0.45,
         stage="finetune",
         weights_sha256=digest,
