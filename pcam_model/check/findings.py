@@ -34,7 +34,9 @@ def raise_for_failures(findings: Iterable[Finding]) -> list[Finding]:
     failures = [finding for finding in checked if finding.level == "failed"]
     if not failures:
         return checked
-    message = "; ".join(
+    sentences = [
         f"{failure.what}: found {failure.found}, expected {failure.expected}; {failure.remedy}" for failure in failures
-    )
+    ]
+    numbered = [f"({number}) {sentence}" for number, sentence in enumerate(sentences, 1)]
+    message = "; ".join(numbered if len(numbered) > 1 else sentences)
     raise StoreUnavailable(message) if all(failure.transient for failure in failures) else MachineCheckError(message)

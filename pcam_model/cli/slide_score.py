@@ -26,7 +26,7 @@ def slide_score(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER",
+            metavar="DIR",
             help="Annotations of each slide with tumour, by its name: QuPath's GeoJSON, ASAP's XML or a mask TIFF. "
             "Lesions are then counted too.",
             show_default=False,

@@ -76,7 +76,9 @@ def rollback(
     before, etag = _read(store, channel)
     run = rollback_target(store, before) if before else None
     if before is None or run is None:
-        raise StoreError(f"channel {channel!r} of {store.uri} has no run before it; promote a run with `pcam promote`")
+        raise StoreError(
+            f"channel {channel!r} of {store.uri} has no earlier run to go back to; `pcam promote RUN` sets one"
+        )
     digest = read_manifest(store, run)[1].digest
     return _write(store, channel, before, etag, _new_move(run, digest, "rollback", message, author), single_writer)
 

@@ -124,12 +124,20 @@ def test_slides_and_their_annotations_are_looked_for_before_the_run(tmp_path: Pa
     assert check_source(config_with(*settings)).found == f"1 slides in {tmp_path}"
 
 
+def test_a_source_that_is_not_there_is_one_finding_with_one_remedy(tmp_path: Path) -> None:
+    finding = check_source(config_with("source.kind=path", f"source.path={tmp_path / 'none.zip'}"))
+    assert (finding.level, finding.found) == ("failed", f"{tmp_path / 'none.zip'}: no such file or folder")
+    assert finding.remedy == "give the path of a .zip, a .tar or a folder of patches"
+
+
 def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
     fine = Finding(what="a", found="b", expected="c", level="warning", remedy="d")
     bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", remedy="free some")
     away = bad.model_copy(update={"what": "store", "transient": True})
     assert raise_for_failures([fine]) == [fine]
-    with pytest.raises(MachineCheckError, match=r"^disk: found 1 GB, expected 2 GB; free some; store: found"):
+    with pytest.raises(
+        MachineCheckError, match=r"^\(1\) disk: found 1 GB, expected 2 GB; free some; \(2\) store: found"
+    ):
         raise_for_failures([fine, bad, away])
     with pytest.raises(StoreUnavailable):
         raise_for_failures([fine, away])
