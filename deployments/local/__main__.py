@@ -34,7 +34,7 @@ def resolve_parameters() -> dict[str, Any]:
 def train(folder: Path, parameters: dict[str, Any]) -> None:
     """Run the deployment and print its results; PcamError where it fails, Interrupted where it is cancelled."""
     from deployments.watched_run import run_watched  # `down` need not wait for Prefect's import
-    from pcam_model.registry.describe import describe_run
+    from pcam_model.cli.train import print_outcome
 
     name, store = parameters["config"]["run"], parameters["config"]["store"]["uri"]
     again = f"`make train RUN={name}` goes on with it"
@@ -44,10 +44,7 @@ def train(folder: Path, parameters: dict[str, Any]) -> None:
         raise Interrupted(f"run {name} is {str(state.name).lower()}; {again}")
     if not state.is_completed():
         raise PcamError(f"run {name} ended as {state.name}, expected Completed; mend what its log says, then {again}")
-    about = describe_run(store, name)
-    for part, figures in sorted(about["figures"].items(), reverse=True):  # valid, then test
-        print(f"{part}: " + ", ".join(f"{key} {one['value']:.4f}" for key, one in figures.items()))
-    print(f"Report: {about['uri']}/report\nModel:  {about['uri']}/model")
+    print_outcome(store, name)
 
 
 def main() -> int:

@@ -45,7 +45,8 @@ def train(
         preset = "sample"
     train_config = resolve_config(preset, config, settings or [], source, store, run)
     published = _run_flow(train_config)
-    print_outcome(published.uri, as_json)
+    store_uri, _, name = published.uri.rpartition("/runs/")
+    print_outcome(store_uri, name, as_json)
 
 
 def _run_flow(config: Any) -> Any:
@@ -60,12 +61,12 @@ def _run_flow(config: Any) -> Any:
             return full_train(config)
 
 
-def print_outcome(uri: str, as_json: bool = False) -> None:
-    """Print the figures of a published run with their intervals, and where its report and its model are."""
+def print_outcome(store: str, run: str, as_json: bool = False) -> None:
+    """Print the metrics of a published run with their intervals, and where its report and its model are."""
     from pcam_model.registry.describe import describe_run
 
-    store, _, run = uri.rpartition("/runs/")
-    figures = describe_run(store, run)["figures"]
+    described = describe_run(store, run)
+    uri, figures = described["uri"], described["figures"]
     addresses = {"report": f"{uri}/report/report.html", "model": f"{uri}/model"}
     if as_json:
         return print_json({"run": run, "uri": uri, **addresses, "figures": figures})

@@ -28,7 +28,7 @@ class DataChecksConfig(Config):
     """Limits that the patches are checked against before training."""
 
     max_conflicts: float = Field(default=0.001, ge=0, le=1)
-    """Stop where a larger share of the labelled patches has the pixels of one with the other label."""
+    """Stop where a larger share of the labelled patches has the same pixels as a patch with the other label."""
     max_blank: float = Field(default=0.2, ge=0, le=1)
     """Stop where a larger share of the patches is blank or nearly blank."""
     min_class: float = Field(default=0.01, ge=0, le=0.5)
@@ -153,7 +153,7 @@ def enforce_limits(report: QualityReport, pack: Pack, config: DataChecksConfig) 
     blank = report.blank + report.nearly_blank
     rarest = min(report.counts["0"], report.counts["1"])
     for share, key, problem in (
-        (report.conflicts / max(labelled, 1), "max_conflicts", "have the pixels of one with the other label"),
+        (report.conflicts / max(labelled, 1), "max_conflicts", "have the same pixels as a patch with the other label"),
         (blank / max(pack.count, 1), "max_blank", "are blank or nearly blank"),
     ):
         limit = getattr(config, key)
