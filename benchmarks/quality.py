@@ -23,7 +23,7 @@ from benchmarks.beside_fastai import packed
 from benchmarks.machine import write_result
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
-from pcam_model.evaluation.forward import forward
+from pcam_model.evaluation.logits import predict_logits
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
 from pcam_model.training.network import ModelConfig, build_network
@@ -116,7 +116,9 @@ class Trial:
                 load_weights(Path(end.path), network)
         result = {"processor seconds": time.process_time() - start}
         for split in ("near", "far"):
-            for title, logits in zip(("", ", 8 views"), forward(network, self.loader(split, size), True), strict=True):
+            for title, logits in zip(
+                ("", ", 8 views"), predict_logits(network, self.loader(split, size), True), strict=True
+            ):
                 chance = (logits[:, 1] - logits[:, 0]).numpy()
                 result[f"AUC {split}{title}"] = float(roc_auc_score(self.labels[self.rows[split]], chance))
         return result

@@ -15,7 +15,7 @@ from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.data.pack import load_patches, load_table
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.data.split import split_rows
-from pcam_model.evaluation.drift_reference import REFERENCE_SIZE, draw_rows, sample_of, write_reference
+from pcam_model.evaluation.drift_reference import REFERENCE_SIZE, draw_rows, drift_sample, write_reference
 from pcam_model.evaluation.evidence import Report
 from pcam_model.evaluation.metrics import METRIC_TITLES
 from pcam_model.registry.run_status import clear_status
@@ -165,7 +165,7 @@ def _write_drift_reference(folder: Path, context: TrainingContext, checkpoint: C
     slides = table["slide"].iloc[rows]
     write_reference(
         folder,
-        sample_of(
+        drift_sample(
             load_network(context, checkpoint).eval(),
             np.array(load_patches(context.pack)[rows]),
             context.model.image_size,

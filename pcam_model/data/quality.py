@@ -12,7 +12,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Config, Record
 from pcam_model.core.write_guard import write_guard
-from pcam_model.data.contact_sheet import draw_sheet
+from pcam_model.data.contact_sheet import draw_contact_sheet
 from pcam_model.data.pack import Pack, load_patches, load_table, read_quarantine
 
 Rgb = tuple[float, float, float]
@@ -40,7 +40,7 @@ class DataChecksConfig(Config):
 
 
 class QualityReport(Record):
-    """What was counted in a pack."""
+    """Counts of classes, blanks, repeats and conflicts in a pack, and its colours."""
 
     folder: str
     """Folder of data_checks.json, patches.png (a sheet of random patches) and, if any, quarantine.csv."""
@@ -103,7 +103,7 @@ def check_quality(pack: Pack, config: DataChecksConfig, folder: Path, seed: int 
         write_atomic(folder / RECORD, json.dumps(report.model_dump(exclude={"folder"}), indent=1).encode())
         if quarantine := read_quarantine(pack):
             write_atomic(folder / QUARANTINE, pd.DataFrame(quarantine).to_csv(index=False).encode())
-        write_atomic(folder / SHEET, draw_sheet(load_patches(pack), table["label"], seed))
+        write_atomic(folder / SHEET, draw_contact_sheet(load_patches(pack), table["label"], seed))
     enforce_limits(report, pack, config)
     return report
 

@@ -74,7 +74,7 @@ def sigmoid(log_odds: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
-def checked_labels(labels: Array, split: str = "given") -> Array:
+def validate_labels(labels: Array, split: str = "given") -> Array:
     """Labels (N,) as int64, after a check that both classes are there.
 
     Raises:
@@ -129,7 +129,7 @@ def threshold_metrics(labels: Array, outputs: Array, threshold: float = 0.5) -> 
         SplitError: one class only.
         ModelError: an output is not finite.
     """
-    labels, probability = checked_labels(labels), tumour_probability(outputs)
+    labels, probability = validate_labels(labels), tumour_probability(outputs)
     metrics = confusion_metrics(confusion(labels, probability, threshold))
     return {**{name: float(value) for name, value in metrics.items()}, "auc": auc(labels, outputs)}
 

@@ -86,15 +86,15 @@ class OnnxBackend:
                 [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
-            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
-        with require_network(self.path):
+            raise model_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
+        with model_errors(self.path):
             (self.input,) = self.session.get_inputs()
         self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
         views = numpy_views(patches) if tta else [patches]
-        with require_network(self.path):
+        with model_errors(self.path):
             logits = [self.session.run(None, {self.input.name: view})[0] for view in views]
         return mean_logits(logits, self.path)
 
@@ -112,19 +112,19 @@ def mean_logits(logits: list[Any], path: Path) -> Logits:
 
 
 @contextmanager
-def require_network(path: Path) -> Iterator[None]:
+def model_errors(path: Path) -> Iterator[None]:
     """Raise ModelError where the block, which computes the network of `path`, fails; but not for want of memory."""
     try:
         yield
     except Exception as error:  # onnxruntime and OpenVINO have an exception for each reason, also ValueError
-        raise network_error(
+        raise model_error(
             error,
             f"{path} cannot be computed on patches, uint8 {PROBE.shape[1:]} ({first_line(error)}); do not use this "
             "model",
         ) from error
 
 
-def network_error(error: Exception, message: str) -> Exception:
+def model_error(error: Exception, message: str) -> Exception:
     """What is raised where a network fails: a ModelError with this message, or MemoryError where memory ran out."""
     return MemoryError(first_line(error)) if is_memory_error(error) else ModelError(message)
 

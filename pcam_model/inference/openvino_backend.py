@@ -11,9 +11,9 @@ from pcam_model.inference.backends import (
     Patches,
     Precision,
     mean_logits,
-    network_error,
+    model_error,
+    model_errors,
     numpy_views,
-    require_network,
 )
 
 CAPABILITY = {"float32": "FP32", "bfloat16": "BF16"}
@@ -43,15 +43,15 @@ class OpenVinoBackend:
         try:
             self.network = core.compile_model(str(self.path), "CPU", settings)
         except RuntimeError as error:
-            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
-        with require_network(self.path):  # OpenVINO itself would convert the patches
+            raise model_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
+        with model_errors(self.path):  # OpenVINO itself would convert the patches
             if (kind := self.network.input(0).element_type) != openvino.Type.u8:
                 raise ValueError(f"its input is {kind.get_type_name()}")
         self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
-        with require_network(self.path):
+        with model_errors(self.path):
             request = self.network.create_infer_request()
             logits = [request.infer([view])[0].copy() for view in (numpy_views(patches) if tta else [patches])]
         return mean_logits(logits, self.path)
