@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ UP = "Prefect runs until `make down` (its page is at this address without /api):
 def resolve_parameters() -> dict[str, Any]:
     """The flow's parameters from the Makefile's variables: a preset or a YAML file, and the keys set beside it."""
     from pcam_model.config_reader import absolute_paths, resolve_config  # imports torchvision, which takes seconds
+    from pcam_model.registry.run_names import new_run_name
 
     names = ("PRESET", "CONFIG", "SET", "SOURCE", "STORE", "RUN")
     preset, file, settings, source, store, run = (os.environ.get(f"PCAM_MAKE_{name}", "") for name in names)
@@ -27,8 +27,7 @@ def resolve_parameters() -> dict[str, Any]:
         raise ConfigError(f"SET={settings}: {error}; write for example SET='finetune.epochs=3 seed=4'") from None
     preset = preset or ("" if file else "sample")
     config = absolute_paths(resolve_config(preset, Path(file) if file else None, words, source, store, run))
-    name = config.run or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    return {"config": config.model_copy(update={"run": name}).model_dump(mode="json")}
+    return {"config": config.model_copy(update={"run": config.run or new_run_name()}).model_dump(mode="json")}
 
 
 def train(folder: Path, parameters: dict[str, Any]) -> None:

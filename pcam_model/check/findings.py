@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from pcam_model.core.errors import MachineCheckError
+from pcam_model.core.errors import MachineCheckError, PcamError
 from pcam_model.core.schema import Record
 from pcam_model.registry.backends.base import StoreUnavailable
 
@@ -21,6 +21,14 @@ class Finding(Record):
     """failed: a run would fail."""
     transient: bool = False
     """Whether the failure may pass by itself, so that a retry is worth while."""
+
+    @classmethod
+    def of_error(cls, what: str, error: PcamError, expected: str, remedy: str = "") -> "Finding":
+        """A failed finding of an error; `remedy` where the error's message does not end with one after `; `."""
+        found, separator, last = str(error).rpartition("; ")
+        if not separator:
+            found, last = last, remedy
+        return cls(what=what, found=found, expected=expected, remedy=last, level="failed")
 
 
 def raise_for_failures(findings: Iterable[Finding]) -> list[Finding]:

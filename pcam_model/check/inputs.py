@@ -31,16 +31,8 @@ def check_source(config: TrainConfig) -> Finding:
     try:
         find_layout(path)
     except PcamError as error:
-        return _refused(error, what, expected)
+        return Finding.of_error(what, error, expected, "correct source.path")
     return Finding(what=what, found=str(path), expected=expected)
-
-
-def _refused(error: PcamError, what: str, expected: str) -> Finding:
-    """The finding of an error, whose message ends with what to do."""
-    found, separator, remedy = str(error).rpartition("; ")
-    if not separator:
-        found, remedy = remedy, f"correct the {what}"
-    return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
 
 
 def _check_slides(config: SourceConfig) -> Finding:
@@ -48,7 +40,7 @@ def _check_slides(config: SourceConfig) -> Finding:
     try:
         slides = find_annotated(config)
     except PcamError as error:
-        return _refused(error, what, expected)
+        return Finding.of_error(what, error, expected, "correct source.path")
     return Finding(what=what, found=f"{len(slides):,} slides in {config.path}", expected=expected)
 
 
@@ -90,7 +82,7 @@ def _check_imagenet(arch: str, what: str) -> Finding:
     try:
         require_writable(cached.parent.absolute(), "TORCH_HOME")
     except UnwritableError as error:
-        return _refused(error, what, expected)
+        return Finding.of_error(what, error, expected)
     try:
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - an https address of torchvision's
         with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S):  # noqa: S310

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
-from pcam_model.cli.output import format_estimate, print_json, print_splits
+from pcam_model.cli.output import print_json, print_metrics
 from pcam_model.cli.pipeline import import_pipeline
 from pcam_model.cli.predict import ModelArgument
 from pcam_model.core.log import log
@@ -61,7 +61,7 @@ def score(
         write_report(out, evidence)
     if as_json:
         return print_json(summary)
-    print_splits(
+    print_metrics(
         {f"{summary['model']} on {summary['source']}, {summary['patches']:,} patches": _with_intervals(summary)}
     )
     log.info(summary["meaning"])
@@ -95,7 +95,6 @@ def compare(
 ) -> None:
     """Compare runs on the same patches: metrics of each, and the difference of each later one from the first."""
     from rich.console import Console
-    from rich.table import Table
 
     from pcam_model.evaluation import compare as comparing
     from pcam_model.registry.resolve import find_report
@@ -105,14 +104,10 @@ def compare(
     comparison = comparing.compare_reports(folders, split)
     if as_json:
         return print_json(comparison.model_dump(mode="json"))
-    table = Table("metric", *comparison.figures, title=f"{comparison.split} split, {comparison.patches:,} patches")
-    for name in comparing.METRIC_NAMES:
-        estimates = (metrics.get(name) for metrics in comparison.figures.values())
-        table.add_row(name, *(format_estimate(each.model_dump() if each else None) for each in estimates))
-    console = Console()
-    console.print(table)
+    figures = comparison.model_dump(mode="json")["figures"]
+    print_metrics(figures, f"{comparison.split} split, {comparison.patches:,} patches")
     for difference in comparison.differences:
-        console.print(comparing.describe_difference(difference), highlight=False, soft_wrap=True)
+        Console().print(comparing.describe_difference(difference), highlight=False, soft_wrap=True)
 
 
 def submit(

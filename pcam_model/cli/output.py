@@ -14,26 +14,22 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
-def print_splits(splits: Mapping[str, Metrics]) -> None:
-    """Print a table of metrics with their 95 % intervals, a column per split (or run, or source)."""
+def print_metrics(columns: Mapping[str, Metrics], title: str = "") -> None:
+    """Print a table of metrics with their 95 % intervals, a column per split, run or source."""
     from rich.console import Console
     from rich.table import Table
 
-    if not splits:
+    from pcam_model.core.estimate import METRIC_TITLES, Estimate, describe_estimate
+
+    if not columns:
         return
-    table = Table("metric", *splits, caption="with 95 % intervals")
-    for name in dict.fromkeys(name for metrics in splits.values() for name in metrics):
-        table.add_row(name, *(format_estimate(metrics.get(name)) for metrics in splits.values()))
+    table = Table("metric", *columns, title=title or None, caption="with 95 % intervals")
+    present = dict.fromkeys(name for metrics in columns.values() for name in metrics)
+    ordered = [name for name in METRIC_TITLES if name in present]
+    for name in [*ordered, *(name for name in present if name not in METRIC_TITLES)]:
+        estimates = (metrics.get(name) for metrics in columns.values())
+        table.add_row(name, *(describe_estimate(Estimate.model_validate(each)) if each else "-" for each in estimates))
     Console().print(table)
-
-
-def format_estimate(estimate: Mapping[str, Any] | None) -> str:
-    """A metric and the ends of its interval, as in `0.9312  (0.914 .. 0.945)`; `-` where there is none."""
-    if estimate is None:
-        return "-"
-    low, high = estimate["low"], estimate["high"]
-    interval = "" if low is None or high is None else f"  ({low:.3f} .. {high:.3f})"
-    return f"{estimate['value']:.4f}{interval}"
 
 
 def local_path(uri: str) -> str:

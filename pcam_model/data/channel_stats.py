@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pcam_model.data.image import PATCH_SIZE
 
 Sums = NDArray[np.float64]
-BATCH = 16  # patches at a time, which stay in the processor's caches
+BATCH = 16  # patches at a time, which stay in the CPU's caches
 
 
 def channel_sums(pixels: NDArray[np.uint8]) -> Sums:

@@ -80,7 +80,7 @@ class QualityReport(Record):
         """A table of mean and std of each channel, here and in Kaggle's set, a row a figure."""
         pairs = (("mean", self.mean, self.reference_mean), ("std", self.std, self.reference_std))
         return [
-            {"figure": f"{name}, {colour}", "here": here[channel], "Kaggle's set": reference[channel]}
+            {"statistic": f"{name}, {colour}", "here": here[channel], "Kaggle's set": reference[channel]}
             for name, here, reference in pairs
             for channel, colour in enumerate(("red", "green", "blue"))
         ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pcam_model.core.errors import ConfigError, ModelError
-from pcam_model.core.estimate import Estimate
+from pcam_model.core.estimate import METRIC_TITLES, Estimate
 from pcam_model.core.parsing import read_record
 from pcam_model.core.schema import Record
 from pcam_model.data.read_table import read_table
@@ -33,7 +33,7 @@ from pcam_model.evaluation.report_schema import Difference, ReportMetrics
 Array = NDArray[Any]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 SPLITS = ("test", "valid", "new")  # in the order in which a comparison prefers them
-METRIC_NAMES = tuple(metrics.METRIC_TITLES)
+METRIC_NAMES = tuple(METRIC_TITLES)
 COLUMNS = ("id", "split", "slide", "label", "logit0", "logit1")
 OPTIONAL = ("probability", "predicted", "pixels")
 REMEDY = "score the model again"

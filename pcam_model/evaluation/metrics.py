@@ -10,21 +10,6 @@ from pcam_model.core.errors import ModelError, SplitError
 
 Array = NDArray[Any]
 
-METRIC_TITLES = {
-    "auc": "AUC",
-    "average_precision": "Average precision",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "nll": "NLL",
-    "brier": "Brier score",
-    "ece": "ECE",
-}
-"""Every metric, in the order in which they are shown."""
 LOWER_IS_BETTER = ("nll", "brier", "ece")
 
 

@@ -1,4 +1,4 @@
-"""Backends that compute a published network: torch, onnxruntime or OpenVINO, which are faster on a processor."""
+"""Backends that compute a published network: torch, onnxruntime or OpenVINO, which are faster on a CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -137,7 +137,7 @@ class BackendChoice(NamedTuple):
 
 
 def choose_backend(folder: Path) -> BackendChoice:
-    """The fastest backend on this machine for the model in a folder: onnx on a processor, torch on a GPU."""
+    """The fastest backend on this machine for the model in a folder: onnx on a CPU, torch on a GPU."""
     if find_spec("torch") is None:
         return BackendChoice("onnx", "torch is not installed")
     if not read_metadata(folder).onnx_sha256:
@@ -148,7 +148,7 @@ def choose_backend(folder: Path) -> BackendChoice:
         )
     if _torch_has_gpu():
         return BackendChoice("torch", "there is a GPU")
-    return BackendChoice("onnx", "there is no GPU, and it is faster on a processor; the same within 1e-4 in logits")
+    return BackendChoice("onnx", "there is no GPU, and it is faster on a CPU; the same within 1e-4 in logits")
 
 
 def _torch_has_gpu() -> bool:

@@ -1,4 +1,4 @@
-"""The backend OpenVINO: the network of model.onnx on Intel's and AMD's processors, in float32 or bfloat16."""
+"""The backend OpenVINO: the network of model.onnx on Intel's and AMD's CPUs, in float32 or bfloat16."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class OpenVinoBackend:
         """Compile model.onnx.
 
         Raises:
-            ConfigError: OpenVINO is not installed, or the processor does not compute in this precision.
+            ConfigError: OpenVINO is not installed, or the CPU does not compute in this precision.
             ModelError: the file is missing, damaged or unknown to OpenVINO.
         """
         openvino = import_openvino("the backend openvino")
@@ -37,7 +37,7 @@ class OpenVinoBackend:
         self.path = folder / ONNX_FILE
         core = openvino.Core()
         if CAPABILITY[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ConfigError(f"this processor does not compute in {precision}; leave out --precision")
+            raise ConfigError(f"this CPU does not compute in {precision}; leave out --precision")
         # LATENCY: one batch at a time on all cores.
         settings = {"INFERENCE_PRECISION_HINT": HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:

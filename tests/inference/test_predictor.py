@@ -80,7 +80,7 @@ def test_auto_chooses_the_faster_backend_and_gives_a_reason(
     assert pcam_model.load(model_folder).backend_choice.name == "torch"
     monkeypatch.setattr(backends, "_torch_has_gpu", lambda: False)
     assert chosen(model_folder).name == "onnx"
-    assert "faster on a processor" in chosen(model_folder).reason
+    assert "faster on a CPU" in chosen(model_folder).reason
     absent("onnxruntime")
     assert chosen(model_folder).name == "torch"
     assert "onnxruntime" in chosen(model_folder).reason
