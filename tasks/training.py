@@ -135,7 +135,7 @@ def _run_stage(
         return _train(context, stage, max_lr, start, folder, inputs)
 
     device = describe_device(best_device(), context.compute.precision)
-    log.info("%s: epochs %d, highest learning rate %.2e, on %s", stage.name, stage.config.epochs, max_lr, device)
+    log.info("%s: epochs %d, maximum learning rate %.2e, on %s", stage.name, stage.config.epochs, max_lr, device)
     return workspace.run_step(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
 
 
@@ -169,7 +169,7 @@ class EpochLog:
         """Log and show one epoch's metrics."""
         self.rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
         log.info(
-            "%s epoch %d/%d: loss %.4f, valid loss %.4f, accuracy %.4f, AUC %.4f, %.0f images/s",
+            "%s epoch %d/%d: loss %.4f, valid loss %.4f, accuracy %.4f, AUC %.4f, %.0f patches/s",
             self.stage.name, row["epoch"], self.stage.config.epochs, row["train_loss"], row["valid_loss"],
             row["valid_accuracy"], row["valid_auc"], row["images_per_second"],
         )  # fmt: skip
