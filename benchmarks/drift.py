@@ -26,7 +26,7 @@ from pcam_model.core.paths import resolve_store_uri
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.stain_moments import stain_moments
 from pcam_model.evaluation.drift import compare_with_reference
-from pcam_model.evaluation.drift_reference import DriftSample, sample_of
+from pcam_model.evaluation.drift_reference import DriftSample, drift_sample
 from pcam_model.inference.backends import TorchBackend
 from pcam_model.inference.drift import measure_drift
 from pcam_model.registry.resolve import find_model
@@ -123,7 +123,7 @@ def main() -> None:
     patches = np.stack([images.patch(row) for row in range(len(images))])
 
     def sample(of: Patches) -> DriftSample:
-        return sample_of(backend.network, of, backend.model.image_size, backend.model.scaling)
+        return drift_sample(backend.network, of, backend.model.image_size, backend.model.scaling)
 
     whole = sample(patches)
     result: dict[str, Any] = {"same domain": alarms(options.draws, whole, whole, disjoint(len(patches)))}

@@ -4,7 +4,7 @@
 
 Takes ten minutes on an H200, and writes benchmarks/results/NAME.json after each section. A section that fails is
 written with its error, and the others run. Needs torch (2.11 or later), torchvision and pcam's own dependencies, no
-Prefect and no installation. `--scale 0` runs every section in its smallest form, on a processor too.
+Prefect and no installation. `--scale 0` runs every section in its smallest form, on a CPU too.
 """
 
 import argparse

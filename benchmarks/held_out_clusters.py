@@ -38,7 +38,7 @@ def read_data(pack: Pack) -> Data:
     table = load_table(pack).rename_axis("row").reset_index()
     ordered = table.sort_values("id", ignore_index=True)
     found, _ = cluster_patches(pack, ordered, CLUSTER_SEED, VALIDATION)
-    clusters = pd.Series(found, index=ordered["row"]).sort_index().to_numpy(np.int64)
+    clusters = pd.Series(found, index=ordered["row"]).sort_index().to_numpy(np.int64, copy=True)
     clusters[table["pixels"].duplicated()] = -1
     return Data(pack, table["label"].to_numpy(np.int64), clusters)
 

@@ -146,7 +146,7 @@ def differences(
 
 
 def open_bfloat16(open_model: Callable[..., Predictor]) -> Predictor | None:
-    """The predictor in bfloat16; None, and a line, where the processor has none."""
+    """The predictor in bfloat16; None, and a line, where the CPU has none."""
     try:
         return open_model(backend="openvino", precision="bfloat16")
     except ConfigError as error:

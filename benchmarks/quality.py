@@ -23,7 +23,7 @@ from benchmarks.beside_fastai import packed
 from benchmarks.held_out_clusters import Array, Data, draw_parts, read_data, resample_clusters
 from benchmarks.machine import write_result
 from pcam_model.data.patch_loader import PatchLoader
-from pcam_model.evaluation.forward import forward
+from pcam_model.evaluation.logits import predict_logits
 from pcam_model.presets import preset_keys
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.network import ModelConfig, PatchNetwork, build_network
@@ -102,7 +102,7 @@ class Trial:
 
 
 def _log_odds(network: PatchNetwork, loader: PatchLoader, views: int) -> dict[str, Array]:
-    single, mean = forward(network, loader, tta=views > 1)
+    single, mean = predict_logits(network, loader, tta=views > 1)
     found = {"1": single, "8": mean} if views > 1 else {"1": single}
     return {name: (logits[:, 1] - logits[:, 0]).double().numpy() for name, logits in found.items()}
 

@@ -20,7 +20,7 @@ import torch
 from benchmarks.machine import write_result
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
 from pcam_model.evaluation.evidence import Evidence
-from pcam_model.evaluation.forward import forward
+from pcam_model.evaluation.logits import predict_logits
 from pcam_model.evaluation.predictions import SplitPredictions, predictions_table
 from pcam_model.evaluation.report import write_report
 from pcam_model.evaluation.report_schema import PackSummary, SplitSummary
@@ -61,13 +61,13 @@ def bare(network: PatchNetwork, images: torch.Tensor, count: int) -> float:
 def turns(network: PatchNetwork, loader: PatchLoader, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
     batch = BATCH_SIZE.get(loader.device.type, 64)
     images, result, logits, memory = loader.without_augmentation(0, batch), dict[str, list[float]](), [], []
-    forward(network, select(loader, rows[: 2 * batch]), tta=False)
+    predict_logits(network, select(loader, rows[: 2 * batch]), tta=False)
     bare(network, images, 2)
     for chosen in np.array_split(rows, TURNS):
         here = select(loader, chosen)
         result.setdefault("bare", []).append(bare(network, images, max(1, len(chosen) // batch)))
         start = time.perf_counter()
-        logits.append(forward(network, here, tta=False)[1])
+        logits.append(predict_logits(network, here, tta=False)[1])
         result.setdefault("scoring", []).append(len(chosen) / (time.perf_counter() - start))
         memory.append(own_memory())
     shares = [one / other for one, other in zip(result["scoring"], result["bare"], strict=True)]

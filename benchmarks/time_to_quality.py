@@ -23,7 +23,7 @@ from benchmarks.beside_fastai import Fastai, image_files, packed
 from benchmarks.machine import write_result
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import PatchLoader, make_loader, on_device
-from pcam_model.evaluation.forward import forward
+from pcam_model.evaluation.logits import predict_logits
 from pcam_model.training.checkpoint import load_weights
 from pcam_model.training.device import best_device
 from pcam_model.training.network import ModelConfig, build_network
@@ -60,7 +60,9 @@ def our_side(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     load_weights(Path(trainer.run().path), network)
     spent["training"] = time.perf_counter() - start - spent["packing"]
     loader = rows_loader(valid, np.arange(valid.count))
-    auc = [roc_auc_score(loader.labels.cpu(), (z[:, 1] - z[:, 0]).numpy()) for z in forward(network, loader, True)]
+    auc = [
+        roc_auc_score(loader.labels.cpu(), (z[:, 1] - z[:, 0]).numpy()) for z in predict_logits(network, loader, True)
+    ]
     seconds = time.perf_counter() - start
     spent["scoring"] = seconds - spent["packing"] - spent["training"]
     return {"auc": float(auc[1]), "auc, one view": float(auc[0]), "seconds": seconds, "spent": spent}

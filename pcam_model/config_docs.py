@@ -17,7 +17,7 @@ TYPE_NAMES = {int: "a whole number", float: "a number", str: "text"}
 
 
 class KeyDoc(NamedTuple):
-    """What a user has to know of a key."""
+    """Name, values, default and description of a configuration key."""
 
     name: str
     """Dotted, as in `finetune.epochs`."""

@@ -194,6 +194,7 @@ def _complaints(error: ValidationError) -> Iterator[str]:
 
 def _hint(name: str) -> str:
     known = list(key_names())
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+    last_words = [key for key in known if "." not in name and key.rpartition(".")[2] == name]
+    near = last_words or difflib.get_close_matches(name, known, 1, 0.5)
     siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
-    return f"did you mean {near[0]}?" if near else f"known keys are {', '.join(siblings or known)}"
+    return f"did you mean {' or '.join(near)}?" if near else f"known keys are {', '.join(siblings or known)}"

@@ -56,7 +56,7 @@ def check_api(url: str) -> None:
     problem = find_problem(url)
     if problem:
         raise PcamError(
-            f"Prefect's API at {url} ({origin()}) {problem.found}, expected a Prefect server that lets us in; "
+            f"Prefect's API at {url} ({url_source()}) {problem.found}, expected a Prefect server that lets us in; "
             f"{problem.remedy}"
         )
 
@@ -73,7 +73,7 @@ def find_problem(url: str) -> ApiProblem | None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return _explain_proxy(url, f"does not answer ({reason})") or ApiProblem(
             f"does not answer ({reason})",
-            f"start that server, or remove the address ({origin()}) and a local server is started",
+            f"start that server, or remove the address ({url_source()}) and a local server is started",
         )
     except (httpx.HTTPError, ValueError):  # a page, or an address that is none
         return ApiProblem("does not answer as Prefect's API does", "see that the address is right and ends in /api")
@@ -101,7 +101,7 @@ def _explain_proxy(url: str, found: str) -> ApiProblem | None:
     return ApiProblem(f"{found} through the proxy of {variable}", remedy)
 
 
-def origin() -> str:
+def url_source() -> str:
     """Where the address of Prefect's API is set."""
     if os.environ.get("PREFECT_API_URL"):
         return "from PREFECT_API_URL"

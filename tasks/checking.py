@@ -44,7 +44,7 @@ def check_kaggle(config: TrainConfig) -> Iterator[Finding]:
         request_download()
         yield Finding(what="Kaggle", found="the download is allowed", expected=expected)
     except PcamError as error:
-        yield Finding(what="Kaggle", found=str(error), expected=expected, remedy="see there", level="failed")
+        yield Finding.of_error("Kaggle", error, expected)
     except Exception as error:  # a broken line, a proxy, a maintenance page: Kaggle's client lets all of it through
         yield Finding(
             what="Kaggle",

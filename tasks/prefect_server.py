@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
 
 from pcam_model.check import Finding
-from tasks.api_server import find_problem, origin
+from tasks.api_server import find_problem, url_source
 
 DEPLOYMENT, DEFAULT_POOL = "pcam/full-train", "gpu"
 MAX_CLOCK_SKEW_S = 30.0  # states and heartbeats are ordered by time
@@ -29,7 +29,7 @@ def check_server(url: str, pool: str) -> Iterator[Finding]:
         pool: the work pool; empty: that of the deployment pcam/full-train.
     """
     if problem := find_problem(url):
-        yield _no_answer(f"{url} ({origin()})", *problem)
+        yield _no_answer(f"{url} ({url_source()})", *problem)
         return
     try:
         with get_client(sync_client=True) as client:

@@ -7,6 +7,7 @@ from prefect import runtime
 
 from pcam_model.config import TrainConfig
 from pcam_model.core.errors import ModelError
+from pcam_model.core.estimate import METRIC_TITLES, describe_estimate
 from pcam_model.core.files import sha256, write_atomic
 from pcam_model.core.log import RESULT, log
 from pcam_model.core.model_metadata import ONNX_FILE, ModelMetadata
@@ -16,9 +17,8 @@ from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.data.pack import load_patches, load_table
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
 from pcam_model.data.split import split_rows
-from pcam_model.evaluation.drift_reference import REFERENCE_SIZE, draw_rows, sample_of, write_reference
+from pcam_model.evaluation.drift_reference import REFERENCE_SIZE, draw_rows, drift_sample, write_reference
 from pcam_model.evaluation.evidence import Report
-from pcam_model.evaluation.metrics import METRIC_TITLES
 from pcam_model.registry.run_status import clear_status
 from pcam_model.registry.runs import PublishedRun, validate_run_name
 from pcam_model.registry.workspace import Workspace
@@ -117,29 +117,18 @@ def publish(
 
 
 def show_results(workspace: Workspace, report: Report, published: PublishedRun) -> None:
-    """Log the addresses of report and model, and show them with the figures on the flow run's page."""
+    """Log the addresses of report and model, and show them with the metrics on the flow run's page."""
     addresses = {"Report": f"{published.uri}/report/report.html", "Model": f"{published.uri}/model"}
     for title, address in addresses.items():
         log.info("%s: %s", title, address, extra=RESULT)
     splits = list(report.figures)
-    metrics = [metric for metric in METRIC_TITLES if any(metric in report.figures[split] for split in splits)]
     lines = [f"# Run {workspace.run}", ""]
     lines += [f"- {title}: `{address}`" for title, address in addresses.items()]
     lines += ["", f"| | {' | '.join(splits)} |", f"|---{'|---' * len(splits)}|"]
-    lines += [
-        f"| {METRIC_TITLES[metric]} | {' | '.join(_cell(report, split, metric) for split in splits)} |"
-        for metric in metrics
-    ]
-    show_text("results", "\n".join(lines), f"Figures and addresses of run {workspace.run}")
-
-
-def _cell(report: Report, split: str, metric: str) -> str:
-    """A metric with its 95 % interval, as in `0.9312 (0.9210 to 0.9401)`."""
-    figure = report.figures[split].get(metric)
-    if figure is None:
-        return ""
-    has_interval = figure.low is not None and figure.high is not None
-    return f"{figure.value:.4f}" + (f" ({figure.low:.4f} to {figure.high:.4f})" if has_interval else "")
+    for name, title in METRIC_TITLES.items():
+        estimates = (report.figures[split].get(name) for split in splits)
+        lines.append(f"| {title} | {' | '.join(describe_estimate(each) if each else '–' for each in estimates)} |")
+    show_text("results", "\n".join(lines), f"Metrics of run {workspace.run}, and where report and model are")
 
 
 def _write_onnx(folder: Path, config: TrainConfig, context: TrainingContext, checkpoint: Checkpoint) -> str:
@@ -170,7 +159,7 @@ def _write_drift_reference(
     slides = table["slide"].iloc[rows]
     write_reference(
         folder,
-        sample_of(
+        drift_sample(
             load_network(context, checkpoint).eval(),
             np.array(load_patches(context.pack)[rows]),
             context.model.image_size,

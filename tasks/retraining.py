@@ -31,7 +31,7 @@ RUN = "retrain"  # a folder on this machine; the store has no such run
 
 
 class RetrainState(Record):
-    """What is known before anything is trained."""
+    """Champion and challenger by name, and the decision where no training is needed."""
 
     champion: str
     """The run that the channel points to; empty: none."""

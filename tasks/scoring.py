@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pcam_model.config import TrainConfig
+from pcam_model.core.estimate import METRIC_TITLES
 from pcam_model.core.log import RESULT, log
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.evaluation.evidence import (
@@ -16,7 +17,6 @@ from pcam_model.evaluation.evidence import (
     summarise_split,
 )
 from pcam_model.evaluation.examples import add_examples
-from pcam_model.evaluation.metrics import METRIC_TITLES
 from pcam_model.evaluation.predictions import predict_split
 from pcam_model.evaluation.report import write_report
 from pcam_model.evaluation.text import format_estimate, split_title
@@ -96,16 +96,16 @@ def _evidence(
 
 
 def _show(report: Report) -> None:
-    """Show metrics, model card and figures on Prefect's page."""
+    """Show metrics, model card and pictures on Prefect's page."""
     folder = Path(report.folder)
     rows = [
         {
-            "figure": title,
+            "metric": title,
             **{split_title(split): format_estimate(figures.get(name)) for split, figures in report.figures.items()},
         }
         for name, title in METRIC_TITLES.items()
     ]
-    show_table("figures", rows, "Figures of the model, with 95 % intervals")
+    show_table("metrics", rows, "Metrics with 95 % intervals")
     show_text("model-card", (folder / "MODEL_CARD.md").read_text("utf-8"), "Model card")
     for name, description in PICTURES.items():
         if f"{name}.png" in report.files:

@@ -1,4 +1,4 @@
-"""Tasks of training: batch size, LR search, frozen training, fine-tuning."""
+"""Tasks of training: batch size, LR range test, frozen training, fine-tuning."""
 
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,18 @@ def _batch_task_name(parameters: dict[str, Any]) -> str:
 
 
 def _lr_task_name(parameters: dict[str, Any]) -> str:
-    return f"LR search, {STAGE_TITLES[parameters['stage'].name]}"
+    return f"LR range test, {STAGE_TITLES[parameters['stage'].name]}"
 
 
 def choose_batch_size(workspace: Workspace, context: TrainingContext, stage: Stage, start: Checkpoint | None) -> Stage:
     """The stage with a batch size: the configured one, or with `auto` the largest that fits into memory."""
     if stage.config.epochs == 0 or stage.config.batch_size != "auto":
         return stage
-    return stage.with_batch_size(search_batch_size(workspace, context, stage, start).batch_size)
+    return stage.with_batch_size(run_batch_size_search(workspace, context, stage, start).batch_size)
 
 
 @step("batch size", hours=2, run_name=_batch_task_name)
-def search_batch_size(
+def run_batch_size_search(
     workspace: Workspace, context: TrainingContext, stage: Stage, start: Checkpoint | None
 ) -> BatchSizeChoice:
     """The largest batch size that fits into memory; searched once in a run."""
@@ -61,11 +61,11 @@ def find_lr(
     """The LR range test of a stage; None where the configuration gives the learning rate or leaves the stage out."""
     if stage.config.epochs == 0 or stage.config.lr != "find":
         return None
-    return search_lr(workspace, context, stage, config, start)
+    return run_lr_range_test(workspace, context, stage, config, start)
 
 
-@step("LR search", hours=12, run_name=_lr_task_name)
-def search_lr(
+@step("LR range test", hours=12, run_name=_lr_task_name)
+def run_lr_range_test(
     workspace: Workspace, context: TrainingContext, stage: Stage, config: LrFinderConfig, start: Checkpoint | None
 ) -> LrCurve:
     """Run the LR range test of a stage; once in a run."""
@@ -74,12 +74,12 @@ def search_lr(
     def make(folder: Path) -> LrCurve:
         network, train = stage.prepare(load_network(context, start)), load_split_data(context).loaders["train"]
         stage.steps_per_epoch(len(train))
-        with progress(f"LR search, {STAGE_TITLES[stage.name]}", "steps") as on_progress:
+        with progress(f"LR range test, {STAGE_TITLES[stage.name]}", "steps") as on_progress:
             setup = LrFinderSetup(stage, config, context.seed, folder, context.compute, inputs)
             return lr_finder.find_lr(network, train, setup, on_progress)
 
     curve = workspace.run_step(f"lr/{stage.name}", LrCurve, make, inputs)
-    log.info("LR search, %s: %.2e (%s, after %d steps)", STAGE_TITLES[stage.name], curve.suggestion, curve.method,
+    log.info("LR range test, %s: %.2e (%s, after %d steps)", STAGE_TITLES[stage.name], curve.suggestion, curve.method,
              len(curve.lrs))  # fmt: skip
     return curve
 
@@ -135,7 +135,7 @@ def _run_stage(
         return _train(context, stage, max_lr, start, folder, inputs)
 
     device = describe_device(best_device(), context.compute.precision)
-    log.info("%s: epochs %d, highest learning rate %.2e, on %s", stage.name, stage.config.epochs, max_lr, device)
+    log.info("%s: epochs %d, maximum learning rate %.2e, on %s", stage.name, stage.config.epochs, max_lr, device)
     return workspace.run_step(f"checkpoints/{stage.name}", Checkpoint, make, inputs)
 
 
@@ -169,7 +169,7 @@ class EpochLog:
         """Log and show one epoch's metrics."""
         self.rows.append({name: value for name, value in row.items() if name not in ("kind", "step")})
         log.info(
-            "%s epoch %d/%d: loss %.4f, valid loss %.4f, accuracy %.4f, AUC %.4f, %.0f images/s",
+            "%s epoch %d/%d: loss %.4f, valid loss %.4f, accuracy %.4f, AUC %.4f, %.0f patches/s",
             self.stage.name, row["epoch"], self.stage.config.epochs, row["train_loss"], row["valid_loss"],
             row["valid_accuracy"], row["valid_auc"], row["images_per_second"],
         )  # fmt: skip
@@ -184,5 +184,5 @@ def _max_lr(stage: Stage, curve: LrCurve | None) -> float:
     if stage.config.lr != "find":
         return stage.config.lr
     if curve is None:
-        raise ConfigError(f"{stage.name}.lr is find, but no LR search was run; run the flow from its start")
+        raise ConfigError(f"{stage.name}.lr is find, but no LR range test was run; run the flow from its start")
     return curve.suggestion

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from pcam_model.core.files import sha256
 from pcam_model.core.model_metadata import ONNX_FILE, WEIGHTS_FILE, ModelMetadata
 from pcam_model.data.patch_loader import IMAGENET_MEAN, IMAGENET_STD
-from pcam_model.evaluation.drift_reference import sample_of, write_reference
+from pcam_model.evaluation.drift_reference import drift_sample, write_reference
 from pcam_model.registry.backends.base import Store
 from pcam_model.registry.runs import PublishedRun, RunStore
 from pcam_model.training.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
     )
     made = save_model(folder, checkpoint, model)
     patches, _ = some_patches(60, seed=1)
-    write_reference(folder, sample_of(network, patches, SIZE, model.scaling))
+    write_reference(folder, drift_sample(network, patches, SIZE, model.scaling))
     (folder / "weights").unlink()
     assert sha256(folder / WEIGHTS_FILE) == digest
     return made

@@ -73,6 +73,7 @@ def test_a_source_is_a_kind_a_path_or_an_address(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("finetune.epoch=3", "the config has no key finetune.epoch; did you mean finetune.epochs?"),
+        ("lr=3", "the config has no key lr; did you mean frozen.lr or finetune.lr?"),
         ("colour=red", "the config has no key colour"),
         ("finetune.epochs=many", "finetune.epochs is 'many', expected 0 to 10000"),
         ("finetune.lr=fast", "finetune.lr is 'fast', expected find, or more than 0, at most 100"),

@@ -75,7 +75,7 @@ def test_a_run_publishes_a_model_a_report_and_a_manifest_of_all_its_files(home: 
         "data_checks/patches.png",
     } <= there
     assert "Published" in trained
-    assert "LR search, frozen" in trained
+    assert "LR range test, frozen" in trained
     assert "finetune epoch 1/1" in trained
 
 
@@ -200,7 +200,7 @@ def test_stopped_by_a_signal_training_is_saved_in_the_store_and_the_code_says_tr
 PHASES = {
     "checking": "Beginning flow run", "downloading": "Run stopped, in store", "packing": "Source: sample",
     "data checks": "Pack: 240 patches", "splitting": "Data: the std",
-    "LR search": "resnet18 starts from random weights", "frozen training": "LR search, frozen: .* after",
+    "LR range test": "resnet18 starts from random weights", "frozen training": "LR range test, frozen: .* after",
     "fine-tuning": "frozen epoch 1/1", "committing": "finetune epoch 1/1", "report": "model.onnx: logits",
     "publishing": "Task run 'evaluation' - Finished",
 }  # fmt: skip

@@ -17,7 +17,7 @@ from pcam_model.registry.channels import promote
 from pcam_model.registry.factory import open_store
 
 ROOT = Path(__file__).parents[1]
-COMMAND = re.compile(r"pip install --no-deps pcam && pip install ([a-z0-9 ]+)")
+COMMAND = re.compile(r"pip install --no-deps \. && pip install ([a-z0-9 ]+)")
 ABSENT = ("torch", "torchvision", "pandas", "prefect", "kaggle", "sklearn", "safetensors")
 
 

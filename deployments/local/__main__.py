@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ UP = "Prefect runs until `make down` (its page is at this address without /api):
 def resolve_parameters() -> dict[str, Any]:
     """The flow's parameters from the Makefile's variables: a preset or a YAML file, and the keys set beside it."""
     from pcam_model.config_reader import absolute_paths, resolve_config  # imports torchvision, which takes seconds
+    from pcam_model.registry.run_names import new_run_name
 
     names = ("PRESET", "CONFIG", "SET", "SOURCE", "STORE", "RUN")
     preset, file, settings, source, store, run = (os.environ.get(f"PCAM_MAKE_{name}", "") for name in names)
@@ -27,14 +27,13 @@ def resolve_parameters() -> dict[str, Any]:
         raise ConfigError(f"SET={settings}: {error}; write for example SET='finetune.epochs=3 seed=4'") from None
     preset = preset or ("" if file else "sample")
     config = absolute_paths(resolve_config(preset, Path(file) if file else None, words, source, store, run))
-    name = config.run or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    return {"config": config.model_copy(update={"run": name}).model_dump(mode="json")}
+    return {"config": config.model_copy(update={"run": config.run or new_run_name()}).model_dump(mode="json")}
 
 
 def train(folder: Path, parameters: dict[str, Any]) -> None:
     """Run the deployment and print its results; PcamError where it fails, Interrupted where it is cancelled."""
     from deployments.watched_run import run_watched  # `down` need not wait for Prefect's import
-    from pcam_model.registry.describe import describe_run
+    from pcam_model.cli.train import print_outcome
 
     name, store = parameters["config"]["run"], parameters["config"]["store"]["uri"]
     again = f"`make train RUN={name}` goes on with it"
@@ -44,10 +43,7 @@ def train(folder: Path, parameters: dict[str, Any]) -> None:
         raise Interrupted(f"run {name} is {str(state.name).lower()}; {again}")
     if not state.is_completed():
         raise PcamError(f"run {name} ended as {state.name}, expected Completed; mend what its log says, then {again}")
-    about = describe_run(store, name)
-    for part, figures in sorted(about["figures"].items(), reverse=True):  # valid, then test
-        print(f"{part}: " + ", ".join(f"{key} {one['value']:.4f}" for key, one in figures.items()))
-    print(f"Report: {about['uri']}/report\nModel:  {about['uri']}/model")
+    print_outcome(store, name)
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ def check_gpu() -> Finding:
             what="GPU",
             found=f"none; CPU threads: {torch.get_num_threads()}",
             expected="an NVIDIA GPU",
-            remedy="nothing for a small configuration; for the recipe add a GPU, since a processor takes days",
+            remedy="a small configuration needs none; the recipe takes days on a CPU",
             level="warning",
         )
     if cuda is None:

@@ -31,7 +31,7 @@ def check_source(config: TrainConfig) -> Finding:
     try:
         find_layout(path)
     except PcamError as error:
-        return Finding(what=what, found=str(error), expected=expected, remedy="correct source.path", level="failed")
+        return Finding.of_error(what, error, expected, "correct source.path")
     return Finding(what=what, found=str(path), expected=expected)
 
 
@@ -40,8 +40,7 @@ def _check_slides(config: SourceConfig) -> Finding:
     try:
         slides = find_annotated(config)
     except PcamError as error:
-        found, _, remedy = str(error).rpartition("; ")
-        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+        return Finding.of_error(what, error, expected, "correct source.path")
     return Finding(what=what, found=f"{len(slides):,} slides in {config.path}", expected=expected)
 
 
@@ -83,8 +82,7 @@ def _check_imagenet(arch: str, what: str) -> Finding:
     try:
         require_writable(cached.parent.absolute(), "TORCH_HOME")
     except UnwritableError as error:
-        found, _, remedy = str(error).rpartition("; ")
-        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+        return Finding.of_error(what, error, expected)
     try:
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - an https address of torchvision's
         with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S):  # noqa: S310

@@ -29,7 +29,7 @@ def check_cache() -> Finding:
         for each in (folder, *(folder / name for name in CACHE_FOLDERS)):
             require_writable(each)
     except PcamError as error:
-        return _unwritable("cache", error, expected)
+        return Finding.of_error("cache", error, expected)
     return Finding(what="cache", found=str(folder), expected=expected)
 
 
@@ -40,12 +40,7 @@ def check_temporary() -> Finding:
         with temporary_dir("check") as folder:
             return Finding(what="temporary files", found=str(folder.parent), expected=expected)
     except PcamError as error:
-        return _unwritable("temporary files", error, expected)
-
-
-def _unwritable(what: str, error: PcamError, expected: str) -> Finding:
-    found, _, remedy = str(error).rpartition("; ")
-    return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+        return Finding.of_error("temporary files", error, expected)
 
 
 def check_disk(config: TrainConfig) -> Finding:

@@ -1,4 +1,4 @@
-"""What all commands of `pcam` share: the options -v and -q, and a help without types that say nothing."""
+"""What all commands of `pcam` share: the options -v and -q, and a plain help: no types, no braces, no broken lines."""
 
 import functools
 import inspect
@@ -27,11 +27,17 @@ def with_log_options(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters=[*signature.parameters.values(), *parameters]
     )
     command.__annotations__ = function.__annotations__ | added
+    command.__doc__ = _unwrapped(function)
     return command
 
 
+def _unwrapped(function: Callable[..., Any]) -> str:
+    """A function's docstring with each paragraph on one line, which the terminal wraps."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n"))
+
+
 class PcamCommand(TyperCommand):
-    """A command whose help has no types of flags and arguments."""
+    """A command whose help has no types of flags and arguments, and its arguments' names as they are."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, --help included."""
@@ -54,10 +60,12 @@ class PcamGroup(TyperGroup):
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
-    """Parameters whose help says no `<bool>` beside a flag and no `<list[Path]>` beside an argument."""
+    """Parameters whose help says no `<bool>` beside a flag and no `<list[Path]>` or `{MODEL}` for an argument."""
     for parameter in parameters:
         if isinstance(parameter, TyperArgument):
             vars(parameter)["display_type_rich"] = _no_type
+            name = f"{parameter.metavar}..." if parameter.nargs != 1 else str(parameter.metavar)
+            vars(parameter)["_usage_display_name"] = functools.partial(str, name)
         elif parameter.is_flag:
             parameter.metavar = ""
     return parameters

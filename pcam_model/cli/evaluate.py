@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption, TtaOption
-from pcam_model.cli.output import format_figure, print_json, print_splits
+from pcam_model.cli.output import print_json, print_metrics
 from pcam_model.cli.pipeline import import_pipeline
 from pcam_model.cli.predict import ModelArgument
 from pcam_model.core.log import log
@@ -34,7 +34,7 @@ def score(
         ),
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder for the full report.", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="A folder for the full report.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +61,7 @@ def score(
         write_report(out, evidence)
     if as_json:
         return print_json(summary)
-    print_splits(
+    print_metrics(
         {f"{summary['model']} on {summary['source']}, {summary['patches']:,} patches": _with_intervals(summary)}
     )
     log.info(summary["meaning"])
@@ -93,9 +93,8 @@ def compare(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare runs on the same patches: their figures, and whether the later ones differ from the first."""
+    """Compare runs on the same patches: metrics of each, and the difference of each later one from the first."""
     from rich.console import Console
-    from rich.table import Table
 
     from pcam_model.evaluation import compare as comparing
     from pcam_model.registry.resolve import find_report
@@ -105,14 +104,10 @@ def compare(
     comparison = comparing.compare_reports(folders, split)
     if as_json:
         return print_json(comparison.model_dump(mode="json"))
-    table = Table("figure", *comparison.figures, title=f"{comparison.split} split, {comparison.patches:,} patches")
-    for name in comparing.METRIC_NAMES:
-        figures = (of_run.get(name) for of_run in comparison.figures.values())
-        table.add_row(name, *(format_figure(figure.model_dump() if figure else None) for figure in figures))
-    console = Console()
-    console.print(table)
+    figures = comparison.model_dump(mode="json")["figures"]
+    print_metrics(figures, f"{comparison.split} split, {comparison.patches:,} patches")
     for difference in comparison.differences:
-        console.print(comparing.describe_difference(difference), highlight=False, soft_wrap=True)
+        Console().print(comparing.describe_difference(difference), highlight=False, soft_wrap=True)
 
 
 def submit(
@@ -125,7 +120,7 @@ def submit(
             show_default=False,
         ),
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the scores.")] = 600.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the scores.")] = 600,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -67,7 +67,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="The network's runtime: torch, onnx, openvino, or auto, which is onnx on a processor and torch on a GPU.",
+        help="The network's runtime: torch, onnx, openvino, or auto: onnx on a CPU, torch on a GPU.",
     ),
 ]
 PrecisionOption = Annotated[
@@ -75,7 +75,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="float32|bfloat16",
-        help="bfloat16, computed by OpenVINO, is faster and less exact, on a processor that has it.",
+        help="bfloat16 is faster and less exact; it needs OpenVINO, and a CPU that supports it.",
     ),
 ]
 VerboseOption = Annotated[

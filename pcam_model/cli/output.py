@@ -1,4 +1,4 @@
-"""What commands print on standard output: JSON and tables of figures. Notes are log lines, on standard error."""
+"""What commands print on standard output: JSON and tables of metrics. Notes are log lines, on standard error."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-Figures = Mapping[str, Mapping[str, Any]]  # figure -> value, low, high
+Metrics = Mapping[str, Mapping[str, Any]]  # metric -> value, low, high
 
 
 def print_json(content: Any) -> None:
@@ -14,27 +14,22 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
-def print_splits(splits: Mapping[str, Figures]) -> None:
-    """Print a table of figures with their 95 % intervals, a column a split (or a run, or a source)."""
+def print_metrics(columns: Mapping[str, Metrics], title: str = "") -> None:
+    """Print a table of metrics with their 95 % intervals, a column per split, run or source."""
     from rich.console import Console
     from rich.table import Table
 
-    if not splits:
+    from pcam_model.core.estimate import METRIC_TITLES, Estimate, describe_estimate
+
+    if not columns:
         return
-    table = Table("figure", *splits, caption="with 95 % intervals")
-    for name in dict.fromkeys(name for figures in splits.values() for name in figures):
-        table.add_row(name, *(format_figure(figures.get(name)) for figures in splits.values()))
+    table = Table("metric", *columns, title=title or None, caption="with 95 % intervals")
+    present = dict.fromkeys(name for metrics in columns.values() for name in metrics)
+    ordered = [name for name in METRIC_TITLES if name in present]
+    for name in [*ordered, *(name for name in present if name not in METRIC_TITLES)]:
+        estimates = (metrics.get(name) for metrics in columns.values())
+        table.add_row(name, *(describe_estimate(Estimate.model_validate(each)) if each else "-" for each in estimates))
     Console().print(table)
-
-
-def format_figure(figure: Mapping[str, Any] | None) -> str:
-    """A figure and the ends of its interval, as in `0.9312  (0.914 .. 0.945)`."""
-    if figure is None:
-        return "-"
-    interval = (
-        "" if figure["low"] is None or figure["high"] is None else f"  ({figure['low']:.3f} .. {figure['high']:.3f})"
-    )
-    return f"{figure['value']:.4f}{interval}"
 
 
 def local_path(uri: str) -> str:

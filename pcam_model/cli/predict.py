@@ -34,7 +34,7 @@ def predict(
 ) -> None:
     """Write the probabilities of new patches to a CSV with the columns id, probability, label and file.
 
-    A model that knows when it is unsure adds the column decision: tumour, no tumour or unsure.
+    A model with conformal quantiles adds the column decision: tumour, no tumour or unsure.
 
     Images that cannot be read are listed in a second CSV beside it, and the exit code is 1.
     """

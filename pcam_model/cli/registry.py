@@ -10,7 +10,7 @@ from pcam_model.cli.options import JsonOption, StoreOption
 from pcam_model.cli.output import print_json
 from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.paths import cache_dir, resolve_store_uri
-from pcam_model.core.plain_text import plain
+from pcam_model.core.plain_text import hide_secrets, plain
 
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="NAME", help="The channel's name.")]
 MessageOption = Annotated[
@@ -29,7 +29,7 @@ def pull(
     model: Annotated[
         str, typer.Argument(metavar="RUN", help="A run, a channel, or the address of one, or of a store.")
     ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     store: StoreOption = "",
     everything: Annotated[bool, typer.Option("--all", help="Pull checkpoints too, not only model and report.")] = False,
     checkpoint: Annotated[
@@ -75,10 +75,10 @@ def _pull_checkpoint(store_uri: str, name: str, checkpoint: str, folder: Path, a
 def publish(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run that was trained on this machine.")],
     store: StoreOption = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the store.")] = 60.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the store.")] = 60,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run whose training ended while the store was unavailable."""
+    """Publish a run that was trained on this machine while the store was unavailable."""
     from pcam_model.core.errors import ModelError
     from pcam_model.registry.runs import validate_run_name
     from pcam_model.registry.workspace import Workspace
@@ -141,6 +141,8 @@ def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     from pcam_model.registry.factory import open_store
 
     opened = open_store(resolve_store_uri(store))
+    if not as_json and not list_channels(opened):
+        return print(f"no channels in {hide_secrets(opened.uri)}; `pcam promote RUN` makes the channel champion")
     histories = {channel.name: (channel.run, list(newest_first(opened, channel))) for channel in list_channels(opened)}
     if as_json:
         return print_json(
@@ -162,8 +164,8 @@ def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
     from pcam_model.registry import audit
     from pcam_model.registry.factory import open_store
 
-    uri = resolve_store_uri(store)
-    findings = list(audit.verify(open_store(uri)))
+    opened = open_store(resolve_store_uri(store))
+    uri, findings = hide_secrets(opened.uri), list(audit.verify(opened))
     if as_json:
         print_json({"store": uri, "findings": [finding.model_dump(mode="json") for finding in findings]})
     else:
@@ -172,13 +174,16 @@ def verify(store: StoreOption = "", as_json: JsonOption = False) -> None:
     if findings:
         sys.exit(1)
     if not as_json:
-        print(f"{uri}: every published file is what its manifest says")
+        empty = audit.is_empty(opened)
+        print(f"{uri}: " + ("nothing is published" if empty else "every published file is what its manifest says"))
 
 
 def prune(
-    days: Annotated[float, typer.Option(min=0, metavar="N", help="Only what was not written for so many days.")] = 30.0,
+    days: Annotated[
+        float, typer.Option(min=0, metavar="N", help="Only what was last written more than N days ago.")
+    ] = 30,
     keep: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Keep the last so many published runs, and the best.")
+        int, typer.Option(min=0, metavar="N", help="Keep the N newest published runs, and the best one.")
     ] = 3,
     scores: Annotated[bool, typer.Option("--scores", help="Delete old tables of pcam-score, too.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete. Without it the command only lists.")] = False,
@@ -193,10 +198,7 @@ def prune(
     candidates = pruning.prune_candidates(opened, days, keep)
     tables = pruning.old_scores(opened, days) if scores else []
     shards = pruning.old_shards(opened, days)
-    if as_json:
-        print_json({"deleted": delete, "shards": len(shards), "shard_bytes": sum(shard.size for shard in shards),
-                    "candidates": [each.model_dump(mode="json") for each in [*candidates, *tables]]})  # fmt: skip
-    else:
+    if not as_json:
         _print_candidates([*candidates, *tables], shards, delete)
     if delete:
         for each in [*candidates, *tables]:
@@ -204,9 +206,13 @@ def prune(
         for shard in shards:
             opened.delete(shard.key)
         pruning.sweep_store(opened)
-    elif not as_json:
-        more = f", {len(tables)} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
-        print(f"{len(candidates)} runs{more} would go; `pcam prune --delete` deletes them")
+    if as_json:
+        print_json({"deleted": delete, "shards": len(shards), "shard_bytes": sum(shard.size for shard in shards),
+                    "candidates": [each.model_dump(mode="json") for each in [*candidates, *tables]]})  # fmt: skip
+    elif not delete:
+        more = f", {len(tables):,} tables of scores" * scores + f" and {len(shards):,} shards" * bool(shards)
+        remedy = "; the same command with --delete deletes them" if candidates or tables or shards else ""
+        print(f"{len(candidates):,} runs{more} would be deleted{remedy}")
 
 
 def _print_candidates(candidates: list[Any], shards: list[Any], delete: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pcam_model.cli.options import JsonOption, StoreOption
-from pcam_model.cli.output import print_json, print_splits
+from pcam_model.cli.output import print_json, print_metrics
 from pcam_model.core.log import log
 from pcam_model.core.paths import resolve_store_uri
 from pcam_model.core.plain_text import hide_secrets, plain
@@ -55,7 +55,7 @@ def show(
         print(_training_line(description["training"], description["config"]))
     for checkpoint in description["checkpoints"]:
         print(_checkpoint_line(checkpoint))
-    print_splits(description["figures"])
+    print_metrics(description["figures"])
     if description["split"]:
         print(plain(description["split"]))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcam_model.cli.options import JsonOption
-from pcam_model.cli.output import print_json, print_splits
+from pcam_model.cli.output import print_json, print_metrics
 from pcam_model.core.log import log
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def slide_score(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER",
+            metavar="DIR",
             help="Annotations of each slide with tumour, by its name: QuPath's GeoJSON, ASAP's XML or a mask TIFF. "
             "Lesions are then counted too.",
             show_default=False,
@@ -58,9 +58,9 @@ def slide_score(
 def _print_report(report: "SlideScoreReport") -> None:
     content = report.model_dump(mode="json")
     print(f"{report.model}: {report.slides:,} slides, {report.tumour_slides:,} of them with tumour")
-    print_splits(content["scores"])
+    print_metrics(content["scores"])
     if report.lesions:
         figures = {"average": content["lesions"]["score"]}
         figures |= {f"at {rate} a slide": figure for rate, figure in content["lesions"]["sensitivity"].items()}
-        print_splits({f"sensitivity for {report.lesions.lesions:,} lesions by false positives": figures})
+        print_metrics({f"sensitivity for {report.lesions.lesions:,} lesions by false positives": figures})
     log.info("Logistic regression: %s", report.method)

@@ -18,7 +18,10 @@ def slides(
         list[Path],
         typer.Argument(metavar="SLIDE", help="Slides (SVS, NDPI, MRXS, SCN, BIF, TIFF, DICOM), or folders with them."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the results, one below it per slide.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="A folder for the results: a folder per slide, slides.csv and slides.html."),
+    ],
     store: StoreOption = "",
     stride: Annotated[
         int, typer.Option(min=1, max=96, metavar="N", help="Pixels between neighbouring patches, at the model's scale.")
@@ -67,8 +70,8 @@ def slides(
 ) -> None:
     """Predict whole slides: a heatmap, tumour outlines for QuPath, a table of probabilities and scores for each.
 
-    Results that are there already are not made again. What cannot be read is listed in slides.csv with the reason, and
-    the exit code is 1.
+    A slide whose result is in DIR is not predicted again. Slides that cannot be read are listed in slides.csv with the
+    reason, and the exit code is 1.
     """
     from pcam_model.core.progress import progress
     from pcam_model.inference.predictor import load
@@ -89,8 +92,8 @@ def slides(
         print_json(batch.model_dump(mode="json"))
     else:
         _print_table(batch)
-        print(f"{out / SUMMARY_FILE}: {len(batch.results):,} slides, {batch.cached:,} of them done before")
-        print(f"{out / PAGE_FILE} shows them")
+        print(f"{out / SUMMARY_FILE}: {len(batch.results):,} slides, {batch.cached:,} of them predicted before")
+        print(f"{out / PAGE_FILE}: a page with all slides and their heatmaps")
     if batch.failures:
         log.error("pcam: %s of %s slides could not be predicted; %s lists them with the reasons",
                   f"{len(batch.failures):,}", f"{len(files):,}", out / SUMMARY_FILE)  # fmt: skip

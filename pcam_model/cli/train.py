@@ -14,8 +14,9 @@ from pcam_model.cli.options import (
     SourceOption,
     StoreOption,
 )
-from pcam_model.cli.output import local_path, print_json, print_splits
+from pcam_model.cli.output import local_path, print_json, print_metrics
 from pcam_model.cli.pipeline import import_pipeline
+from pcam_model.core.errors import Interrupted
 
 
 def train(
@@ -44,8 +45,20 @@ def train(
     if not (source or preset or config or settings):
         preset = "sample"
     train_config = resolve_config(preset, config, settings or [], source, store, run)
-    published = _run_flow(train_config)
-    print_outcome(published.uri, as_json)
+    published = _run_flow(train_config) if train_config.run else _run_named(train_config)
+    store_uri, _, name = published.uri.rpartition("/runs/")
+    print_outcome(store_uri, name, as_json)
+
+
+def _run_named(config: Any) -> Any:
+    """Run the flow under a new name, which the message of an interruption gives, since the same command has another."""
+    from pcam_model.registry.run_names import new_run_name
+
+    name = new_run_name()
+    try:
+        return _run_flow(config.model_copy(update={"run": name}))
+    except Interrupted as interrupted:
+        raise Interrupted(f"{str(interrupted).partition(';')[0]}; the same command with --run {name} resumes") from None
 
 
 def _run_flow(config: Any) -> Any:
@@ -60,16 +73,16 @@ def _run_flow(config: Any) -> Any:
             return full_train(config)
 
 
-def print_outcome(uri: str, as_json: bool = False) -> None:
-    """Print the figures of a published run with their intervals, and where its report and its model are."""
+def print_outcome(store: str, run: str, as_json: bool = False) -> None:
+    """Print the metrics of a published run with their intervals, and where its report and its model are."""
     from pcam_model.registry.describe import describe_run
 
-    store, _, run = uri.rpartition("/runs/")
-    figures = describe_run(store, run)["figures"]
+    described = describe_run(store, run)
+    uri, figures = described["uri"], described["figures"]
     addresses = {"report": f"{uri}/report/report.html", "model": f"{uri}/model"}
     if as_json:
         return print_json({"run": run, "uri": uri, **addresses, "figures": figures})
-    print_splits(figures)
+    print_metrics(figures)
     for name, address in addresses.items():
         print(f"{name.capitalize() + ':':<8}{local_path(address)}")
     print(f"Published {uri}")

@@ -18,7 +18,7 @@ from pcam_model.core.schema import Record
 WEIGHTS_FILE, METADATA_FILE, ONNX_FILE = "model.safetensors", "model.json", "model.onnx"
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1024
 Share = Annotated[float, Field(ge=0, le=1)]
-Spread = Annotated[float, Field(gt=0, le=10)]
+PositiveStd = Annotated[float, Field(gt=0, le=10)]
 
 
 class ModelMetadata(Record):
@@ -39,7 +39,7 @@ class ModelMetadata(Record):
     """Whether that is assumed: nobody said so of the patches."""
     mean: tuple[Share, Share, Share]
     """Of each channel, by which inputs are normalised."""
-    std: tuple[Spread, Spread, Spread]
+    std: tuple[PositiveStd, PositiveStd, PositiveStd]
     classes: tuple[str, str] = ("no tumour in the centre", "tumour in the centre")
     tta: bool = False
     """Whether its logits are means over the 8 symmetries of a patch."""

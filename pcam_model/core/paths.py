@@ -45,7 +45,7 @@ def require_home(what: str) -> None:
 
 
 def setting_of(folder: Path) -> str:
-    """The variable that moves a folder of ours: PCAM_CACHE, PCAM_STORE or TMPDIR; empty where none of them does."""
+    """The variable that decides where a folder is: PCAM_CACHE, PCAM_STORE or TMPDIR; empty where none of them does."""
     roots: dict[str, Path] = {}
     with suppress(ConfigError):
         roots["PCAM_CACHE"] = cache_dir()

@@ -15,6 +15,6 @@ class PixelSize(NamedTuple):
     assumed: bool
 
 
-def mismatch(mpp: float, expected: float) -> float:
+def relative_difference(mpp: float, expected: float) -> float:
     """Relative difference of two pixel sizes, the same in both directions: 0 for equal ones, 1 for twice the size."""
     return max(mpp, expected) / min(mpp, expected) - 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from pcam_model.data.file_names import is_litter
+from pcam_model.data.file_names import is_system_file
 from pcam_model.data.image import PatchError
 
 # A 96x96 RGB patch is 27,648 bytes; what claims to be far larger is no patch, or a zip bomb.
@@ -17,7 +17,7 @@ class Container(Protocol):
     """Files by name."""
 
     def names(self) -> Iterator[str]:
-        """The files' names without litter, with forward slashes, in the order in which they are best read."""
+        """The files' names without system files, with forward slashes, in the order in which they are best read."""
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         """A file's bytes. Raises PatchError where it is larger, or fails its checksum. Thread-safe."""
@@ -35,7 +35,7 @@ class Folder:
         self.paths: dict[str, str] = {}
 
     def names(self) -> Iterator[str]:
-        """The files' names, sorted, without litter. Links are followed, except to a folder above."""
+        """The files' names, sorted, without system files. Links are followed, except to a folder above."""
         for folder, folders, files in os.walk(self.path, followlinks=True):
             parts = Path(folder).relative_to(self.path).parts
             real_folder = f"{os.path.realpath(folder)}/"
@@ -44,7 +44,7 @@ class Folder:
             for file in sorted(files):
                 path = "/".join([*parts, file])
                 name = path.replace("\\", "/")
-                if is_litter(name) or not Path(folder, file).is_file():
+                if is_system_file(name) or not Path(folder, file).is_file():
                     continue
                 if name != path:
                     self.paths[name] = path

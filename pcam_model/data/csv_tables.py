@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcam_model.core.errors import ConfigError, SourceError
+from pcam_model.core.errors import SourceError
 
 MAX_LINE_LENGTH, MAX_COLUMNS = 1 << 16, 1000
 
@@ -65,21 +65,31 @@ def known_domains(table: pd.DataFrame) -> "pd.Series[str]":
     return table["domain"].astype(object).where(table["domain"] != "", None)
 
 
-def read_slide_map(path: Path) -> pd.DataFrame:
-    """Columns slide and, where the table has it, domain, by patch id.
+def read_csv_file(path: Path, required: set[str], expected: str) -> pd.DataFrame:
+    """The table of a CSV file; see `read_csv_text`.
+
+    Args:
+        path: of the file.
+        required: names of columns.
+        expected: the columns in words, for errors.
 
     Raises:
-        ConfigError: there is no such file.
-        SourceError: it is no slide map.
+        SourceError: there is no such file, it is no CSV, or a required column is missing.
     """
-    if not path.is_file():
-        raise ConfigError(f"source.slides is {path}, but there is no such file; give a CSV with the columns id,wsi")
     try:
         table = read_csv_text(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: it cannot be read as a CSV ({error}); expected the columns id,wsi") from error
-    if not {"id", "wsi"} <= set(table.columns):
-        raise SourceError(f"{path}: its columns are {','.join(table.columns)}; expected id,wsi")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}; give a CSV with the columns {expected}") from error
+    except ValueError as error:
+        raise SourceError(f"{path}: it cannot be read as a CSV ({error}); expected the columns {expected}") from error
+    if not required <= set(table.columns):
+        raise SourceError(f"{path}: its columns are {','.join(table.columns)}; expected {expected}")
+    return table
+
+
+def read_slide_map(path: Path) -> pd.DataFrame:
+    """Columns slide and, where the table has it, domain, by patch id. Raises SourceError where it is no slide map."""
+    table = read_csv_file(path, {"id", "wsi"}, "id,wsi")
     columns = [name for name in ("id", "wsi", "domain") if name in table]
     table = table[table["wsi"] != ""].drop_duplicates(columns)
     repeated = table["id"][table["id"].duplicated()]

@@ -11,8 +11,8 @@ IMAGE_SUFFIXES = frozenset(
     | {"gif", "jp2", "j2k", "jxl", "avif", "heic", "heif", "ppm", "pgm", "tga", "psd"}
 )
 LABELS_FILE = "train_labels.csv"
-LITTER_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-LITTER_FOLDERS = frozenset(
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 )
 
@@ -48,10 +48,10 @@ def is_image(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
-def is_litter(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether a file was left by a desktop, a notebook or a file server: hidden, or below a folder that is."""
     *folders, file = name.lower().split("/")
-    return file in LITTER_FILES or any(part.startswith(".") or part in LITTER_FOLDERS for part in (*folders, file))
+    return file in SYSTEM_FILES or any(part.startswith(".") or part in SYSTEM_FOLDERS for part in (*folders, file))
 
 
 def split_of(name: str) -> SplitName | None:

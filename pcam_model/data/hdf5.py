@@ -13,7 +13,7 @@ import pandas as pd
 from pcam_model.core.errors import SourceError, first_line
 from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.hdf5_names import id_prefix, is_packed, stem_of
-from pcam_model.data.image import PATCH_BYTES, SIZE, Patch, PatchError
+from pcam_model.data.image import PATCH_BYTES, PATCH_SIZE, Patch, PatchError
 from pcam_model.data.official_files import OfficialSplit, find_splits, gunzip, verify_published_md5
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -105,11 +105,11 @@ class Hdf5Patches:
         count = int(shape[0]) if expected is None and shape else expected or 0
         if count > MAX_LABELS:
             raise SourceError(f"{self.path}: x has {count:,} rows; expected {MAX_LABELS:,} at most; give another file")
-        if shape != (count, SIZE, SIZE, 3) or dtype != np.uint8:
+        if shape != (count, PATCH_SIZE, PATCH_SIZE, 3) or dtype != np.uint8:
             rows, unit = ("N", "row") if expected is None else (expected, "label")
             raise SourceError(
-                f"{self.path}: x is {dtype} {shape}; expected uint8 ({rows}, {SIZE}, {SIZE}, 3), one patch a {unit}; "
-                "download it again"
+                f"{self.path}: x is {dtype} {shape}; expected uint8 ({rows}, {PATCH_SIZE}, {PATCH_SIZE}, 3), "
+                f"one patch a {unit}; download it again"
             )
         return count
 
@@ -124,7 +124,7 @@ class Hdf5Patches:
             raise PatchError(f"HDF5 cannot read it ({first_line(error)})") from error
         if len(content) != PATCH_BYTES:
             raise PatchError("the file ends before it")
-        return np.frombuffer(content, np.uint8).reshape(SIZE, SIZE, 3)
+        return np.frombuffer(content, np.uint8).reshape(PATCH_SIZE, PATCH_SIZE, 3)
 
     def close(self) -> None:
         """Close the file."""

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-SIZE = 96
-PATCH_BYTES = SIZE * SIZE * 3
+PATCH_SIZE = 96  # pixels
+CENTRE_SIZE = 32  # pixels of the square that decides the label
+PATCH_BYTES = PATCH_SIZE * PATCH_SIZE * 3
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
 PACK_RECORD = "pack.json"
 
@@ -65,7 +66,7 @@ class Decoder:
         if frame is None:
             return decode_with_pillow(content)
         pixels = np.frombuffer(content, np.uint8, PATCH_BYTES, len(frame.head))
-        return pixels.reshape(SIZE, SIZE, 3)
+        return pixels.reshape(PATCH_SIZE, PATCH_SIZE, 3)
 
 
 def plain_tiff_frame(content: bytes) -> TiffFrame | None:
@@ -78,7 +79,7 @@ def plain_tiff_frame(content: bytes) -> TiffFrame | None:
     except struct.error:
         return None
     # width, length, compression: none, photometric: RGB, orientation, samples, planar: interleaved, bytes of the strip
-    expected = {256: SIZE, 257: SIZE, 259: 1, 262: 2, 274: 1, 277: 3, 284: 1, 279: PATCH_BYTES}
+    expected = {256: PATCH_SIZE, 257: PATCH_SIZE, 259: 1, 262: 2, 274: 1, 277: 3, 284: 1, 279: PATCH_BYTES}
     defaults = {259: 1, 274: 1, 284: 1}
     is_plain = all(tags.get(tag, defaults.get(tag)) == value for tag, value in expected.items())
     start = tags.get(273)
@@ -130,9 +131,9 @@ def decode_with_pillow(content: bytes) -> Patch:
 
 def check_is_patch(image: Image.Image, content: bytes) -> None:
     """Raise PatchError for an image that is no patch, before its pixels are decoded."""
-    if image.size != (SIZE, SIZE) or image.mode not in ("RGB", "RGBA", "P"):
+    if image.size != (PATCH_SIZE, PATCH_SIZE) or image.mode not in ("RGB", "RGBA", "P"):
         width, height = image.size
-        raise PatchError(f"it is {width}x{height} {image.mode}, not {SIZE}x{SIZE} RGB")
+        raise PatchError(f"it is {width}x{height} {image.mode}, not {PATCH_SIZE}x{PATCH_SIZE} RGB")
     if (count := getattr(image, "n_frames", 1)) != 1:
         raise PatchError(f"it holds {count} images, where a patch is one")
     # Pillow reads colours of 16 bits as 8 without a word.

@@ -22,7 +22,7 @@ def open_container(path: Path, max_depth: float = 5) -> Container:
         SourceError: it is none of them, or an archive of another kind.
     """
     if not path.exists():
-        raise SourceError(f"{path}: there is nothing here; give the path of a .zip or of a folder of patches")
+        raise SourceError(f"{path}: no such file or folder; give the path of a .zip, a .tar or a folder of patches")
     if path.is_dir():
         return _with_inner_zips(path, Folder(path, max_depth))
     if packed := packed_kind(path):

@@ -13,7 +13,7 @@ from pcam_model.core.files import write_atomic
 from pcam_model.core.parsing import read_record
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.core.schema import Record
-from pcam_model.data.image import PACK_RECORD, SIZE
+from pcam_model.data.image import PACK_RECORD, PATCH_SIZE
 from pcam_model.data.pack_identity import VERSION
 from pcam_model.data.read_table import read_table
 
@@ -23,7 +23,7 @@ REMEDY = "delete the folder and pack again"
 
 
 class PackInfo(Record):
-    """What is known of a pack, wherever it is."""
+    """Digest, counts and colours of a pack, on this machine or in a store."""
 
     digest: str
     """SHA-256 over the table, which holds every patch's own digest: it identifies the content."""
@@ -119,7 +119,7 @@ def load_patches(pack: Pack) -> NDArray[np.uint8]:
     Raises:
         SourceError: the file holds anything else.
     """
-    expected = (pack.count, SIZE, SIZE, 3)
+    expected = (pack.count, PATCH_SIZE, PATCH_SIZE, 3)
     try:
         patches: NDArray[np.uint8] = np.load(Path(pack.folder) / PATCHES, mmap_mode="r", allow_pickle=False)
         found = f"{patches.dtype} {patches.shape}"

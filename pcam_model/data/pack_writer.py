@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.errors import SourceError
 from pcam_model.data.channel_stats import channel_sums, mean_and_std
-from pcam_model.data.image import SIZE, PatchError, pixel_digest
+from pcam_model.data.image import PATCH_SIZE, PatchError, pixel_digest
 from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 
@@ -34,7 +34,7 @@ class BadPatch:
 
 @dataclass(frozen=True)
 class PackContents:
-    """What was written."""
+    """Table, mean and std of the patches that were written, and the images that were set aside."""
 
     table: pd.DataFrame
     """Columns id, label, slide, domain where known, origin, pixels (digest) and pixel_std, a row a patch."""
@@ -48,7 +48,7 @@ class PackContents:
 
 @dataclass
 class Chunk:
-    """Consecutive patches."""
+    """Consecutive patches with their digests and sums, and the images that could not be read."""
 
     pixels: NDArray[np.uint8]
     """(B, 96, 96, 3)."""
@@ -110,7 +110,7 @@ def write_patches(
 
 def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
     """The patches of these rows with their digests and sums; bad ones are left out and listed."""
-    pixels = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
+    pixels = np.empty((len(rows), PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
     bad: list[BadPatch] = []
     good = 0
     for row in rows:
@@ -126,7 +126,7 @@ def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
 def npy_header(count: int) -> bytes:
     """The .npy header of a uint8 array (count, 96, 96, 3): 128 bytes for any count, so that it can be overwritten."""
     header = io.BytesIO()
-    fields = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE, 3)}
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (count, PATCH_SIZE, PATCH_SIZE, 3)}
     np.lib.format.write_array_header_1_0(header, fields)  # pads for a longer first axis
     return header.getvalue()
 

@@ -12,7 +12,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.schema import Config, Record
 from pcam_model.core.write_guard import write_guard
-from pcam_model.data.contact_sheet import draw_sheet
+from pcam_model.data.contact_sheet import draw_contact_sheet
 from pcam_model.data.pack import Pack, load_patches, load_table, read_quarantine
 
 Rgb = tuple[float, float, float]
@@ -28,7 +28,7 @@ class DataChecksConfig(Config):
     """Limits that the patches are checked against before training."""
 
     max_conflicts: float = Field(default=0.001, ge=0, le=1)
-    """Stop where a larger share of the labelled patches has the pixels of one with the other label."""
+    """Stop where a larger share of the labelled patches has the same pixels as a patch with the other label."""
     max_blank: float = Field(default=0.2, ge=0, le=1)
     """Stop where a larger share of the patches is blank or nearly blank."""
     min_class: float = Field(default=0.01, ge=0, le=0.5)
@@ -40,7 +40,7 @@ class DataChecksConfig(Config):
 
 
 class QualityReport(Record):
-    """What was counted in a pack."""
+    """Counts of classes, blanks, repeats and conflicts in a pack, and its colours."""
 
     folder: str
     """Folder of data_checks.json, patches.png (a sheet of random patches) and, if any, quarantine.csv."""
@@ -80,7 +80,7 @@ class QualityReport(Record):
         """A table of mean and std of each channel, here and in Kaggle's set, a row a figure."""
         pairs = (("mean", self.mean, self.reference_mean), ("std", self.std, self.reference_std))
         return [
-            {"figure": f"{name}, {colour}", "here": here[channel], "Kaggle's set": reference[channel]}
+            {"statistic": f"{name}, {colour}", "here": here[channel], "Kaggle's set": reference[channel]}
             for name, here, reference in pairs
             for channel, colour in enumerate(("red", "green", "blue"))
         ]
@@ -103,7 +103,7 @@ def check_quality(pack: Pack, config: DataChecksConfig, folder: Path, seed: int 
         write_atomic(folder / RECORD, json.dumps(report.model_dump(exclude={"folder"}), indent=1).encode())
         if quarantine := read_quarantine(pack):
             write_atomic(folder / QUARANTINE, pd.DataFrame(quarantine).to_csv(index=False).encode())
-        write_atomic(folder / SHEET, draw_sheet(load_patches(pack), table["label"], seed))
+        write_atomic(folder / SHEET, draw_contact_sheet(load_patches(pack), table["label"], seed))
     enforce_limits(report, pack, config)
     return report
 
@@ -153,7 +153,7 @@ def enforce_limits(report: QualityReport, pack: Pack, config: DataChecksConfig) 
     blank = report.blank + report.nearly_blank
     rarest = min(report.counts["0"], report.counts["1"])
     for share, key, problem in (
-        (report.conflicts / max(labelled, 1), "max_conflicts", "have the pixels of one with the other label"),
+        (report.conflicts / max(labelled, 1), "max_conflicts", "have the same pixels as a patch with the other label"),
         (blank / max(pack.count, 1), "max_blank", "are blank or nearly blank"),
     ):
         limit = getattr(config, key)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
+
 VERSION = 1
-SIZE = 96
-CENTRE = 32
 SLIDES = 24
 # Small samples too have all three splits: a valid and a test slide are among the first seven.
 ORIGINS = ["train", "train", "train", "valid", "train", "train", "test"] + ["train"] * 4
@@ -77,7 +77,7 @@ def draw_patch(seed: int, index: int, stain: Stain) -> NDArray[np.uint8]:
     """One patch, uint8 (96, 96, 3): tissue, lymphocytes, other nuclei, and tumour cells."""
     random = np.random.default_rng([seed, 2, index])
     label = int(label_of(np.array([index]))[0])
-    nuclei = np.zeros((SIZE, SIZE), np.float32)
+    nuclei = np.zeros((PATCH_SIZE, PATCH_SIZE), np.float32)
     tissue = draw_stroma(random)
     for y, x in scattered_positions(random, int(stain.cell_density * random.integers(25, 95))):
         add_nucleus(nuclei, random, y, x, random.uniform(2.0, 3.6), random.uniform(0.9, 1.5), False)
@@ -91,12 +91,12 @@ def draw_patch(seed: int, index: int, stain: Stain) -> NDArray[np.uint8]:
 
 def scattered_positions(random: np.random.Generator, count: int) -> Field:
     """Random positions (count, 2) all over the patch and a little beyond its edges."""
-    return random.uniform(-3, SIZE + 3, (count, 2)).astype(np.float32)
+    return random.uniform(-3, PATCH_SIZE + 3, (count, 2)).astype(np.float32)
 
 
 def tumour_positions(random: np.random.Generator, label: int) -> list[tuple[float, float]]:
     """Positions of tumour cells: in the centre where the label is 1, and in part of both classes outside it."""
-    low, high = (SIZE - CENTRE) / 2 + 3, (SIZE + CENTRE) / 2 - 3
+    low, high = (PATCH_SIZE - CENTRE_SIZE) / 2 + 3, (PATCH_SIZE + CENTRE_SIZE) / 2 - 3
     centre = random.uniform(low, high, (int(random.integers(1, 7)), 2)) if label else np.empty((0, 2))
     positions = [(float(y), float(x)) for y, x in centre]
     if random.random() < (0.5 if label else 0.4):
@@ -106,17 +106,17 @@ def tumour_positions(random: np.random.Generator, label: int) -> list[tuple[floa
 
 def distractor_positions(random: np.random.Generator, count: int) -> list[tuple[float, float]]:
     """Positions around one point, none nearer than a large nucleus to the centre 32x32."""
-    middle = random.uniform(0, SIZE, 2)
+    middle = random.uniform(0, PATCH_SIZE, 2)
     near = middle + random.normal(0, 18, (count * 4, 2))
-    distance = np.abs(near - (SIZE - 1) / 2).max(axis=1)
-    outside = near[(distance > CENTRE / 2 + 9) & (distance < SIZE / 2)][:count]
+    distance = np.abs(near - (PATCH_SIZE - 1) / 2).max(axis=1)
+    outside = near[(distance > CENTRE_SIZE / 2 + 9) & (distance < PATCH_SIZE / 2)][:count]
     return [(float(y), float(x)) for y, x in outside]
 
 
 def window(y: float, x: float, reach: float) -> tuple[slice, slice, Field, Field] | None:
     """Rows and columns of the pixels around a position, and their distances from it; None outside the patch."""
     top, left = max(int(y - reach), 0), max(int(x - reach), 0)
-    bottom, right = min(int(y + reach) + 1, SIZE), min(int(x + reach) + 1, SIZE)
+    bottom, right = min(int(y + reach) + 1, PATCH_SIZE), min(int(x + reach) + 1, PATCH_SIZE)
     if top >= bottom or left >= right:
         return None
     rows = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)
@@ -154,7 +154,7 @@ def add_nucleus(
 
 def interpolation_matrix(coarse: int) -> Field:
     """A matrix (96, coarse) that interpolates `coarse` values smoothly to the patch's pixels."""
-    position = np.linspace(0, coarse - 1, SIZE, dtype=np.float32)
+    position = np.linspace(0, coarse - 1, PATCH_SIZE, dtype=np.float32)
     weight = np.maximum(1 - np.abs(position[:, None] - np.arange(coarse, dtype=np.float32)), 0)
     smooth: Field = weight**2 * (3 - 2 * weight)
     return smooth
@@ -165,11 +165,11 @@ NOISE_OCTAVES = [(0.30, interpolation_matrix(5)), (0.16, interpolation_matrix(14
 
 def draw_stroma(random: np.random.Generator) -> Field:
     """Tissue with gaps and bent fibres: (96, 96), about 0.06 to 1.3."""
-    field = np.full((SIZE, SIZE), random.uniform(0.4, 0.75), np.float32)
+    field = np.full((PATCH_SIZE, PATCH_SIZE), random.uniform(0.4, 0.75), np.float32)
     for strength, matrix in NOISE_OCTAVES:
         field += strength * (matrix @ random.normal(0, 1, (matrix.shape[1],) * 2).astype(np.float32) @ matrix.T)
     turn, pitch = random.uniform(0, np.pi), random.uniform(25, 60)
-    grid = np.arange(SIZE, dtype=np.float32) / SIZE
+    grid = np.arange(PATCH_SIZE, dtype=np.float32) / PATCH_SIZE
     along = grid[None, :] * np.cos(turn) + grid[:, None] * np.sin(turn)
     field += random.uniform(0, 0.16) * np.sin(pitch * along + 5 * field)
     tissue: Field = np.clip(field, 0.06, 1.3)
@@ -178,9 +178,9 @@ def draw_stroma(random: np.random.Generator) -> Field:
 
 def render(random: np.random.Generator, stain: Stain, nuclei: Field, tissue: Field) -> NDArray[np.uint8]:
     """The image, uint8 (96, 96, 3): dyes absorb light exponentially (Beer and Lambert), the scanner adds noise."""
-    grain = random.normal(0, 0.09, (SIZE, SIZE)).astype(np.float32)
+    grain = random.normal(0, 0.09, (PATCH_SIZE, PATCH_SIZE)).astype(np.float32)
     blue = np.maximum(nuclei * (1 + grain) + 0.10 * tissue, 0)[..., None]
     pink = np.maximum(tissue * (1 - 0.5 * np.minimum(nuclei, 1)) + 0.5 * grain, 0)[..., None]
     light = np.exp(-(blue * stain.haematoxylin + pink * stain.eosin * 0.7))
-    noise = random.normal(0, 0.012, (SIZE, SIZE, 1)).astype(np.float32)
+    noise = random.normal(0, 0.012, (PATCH_SIZE, PATCH_SIZE, 1)).astype(np.float32)
     return np.clip((light * random.uniform(0.93, 1.0) + noise) * 255, 0, 255).astype(np.uint8)

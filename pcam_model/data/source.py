@@ -35,10 +35,11 @@ class SourceConfig(Config):
     verify_md5: bool = True
     """Refuse official HDF5 files whose MD5 is not the published one."""
     max_patches: int | None = Field(default=None, ge=2)
-    """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, make this many."""
+    """Take this many labelled patches, chosen by the seed, classes in proportion; for `sample`, generate this many.
+    null: all, and 2,000 for `sample`."""
     mpp: float | None = Field(default=None, gt=0, le=20)
-    """Microns per pixel of the patches; empty: 0.972, which holds for Kaggle's set and PCam's files and is assumed,
-    with a line that says so, of your own patches. Slides are cut at this scale."""
+    """Microns per pixel of the patches; null: 0.972, as of Kaggle's set and PCam's files; of your own patches that is
+    assumed, with a line in the log. Slides are cut at this scale."""
     slides: str = ""
     """A CSV with the columns id,wsi that names the slide of each patch, and perhaps its domain (centre, scanner)."""
     annotations: str = ""
@@ -51,17 +52,17 @@ class SourceConfig(Config):
     ignored_classes: tuple[str, ...] = IGNORED_CLASSES
     """Classes of annotations of which no patch is taken."""
     unannotated_slides: Literal["refuse", "normal"] = "refuse"
-    """Slides without annotations are refused, or hold no tumour."""
+    """refuse: a slide without annotations stops the run; normal: it holds no tumour."""
     unannotated_tissue: Literal["normal", "ignore"] = "normal"
-    """Tissue outside of all annotations is no tumour, or no patch of it is taken."""
+    """Of tissue outside of all annotations, normal: it is no tumour; ignore: no patch of it is taken."""
     max_per_slide: int = Field(default=2000, ge=2)
     """Patches of a slide at most, half of them of each class; the classes are balanced over all slides."""
     slide_mpp: float | None = Field(default=None, gt=0, le=20)
-    """Microns per pixel of the slides' finest level; empty: as each slide tells."""
+    """Microns per pixel of the slides' finest level; null: as each slide tells."""
     hard_negatives: str = ""
-    """A run or channel, as `champion`: half of the patches without tumour are those that it takes most for tumour."""
+    """A run or channel, as `champion`: half of the patches without tumour are those of the highest probability."""
     on_bad_patch: Literal["stop", "quarantine"] = "stop"
-    """An image that is no patch stops the run, or is set aside and listed."""
+    """stop: an image that is no patch stops the run; quarantine: it is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches stops the run all the same."""
 

@@ -26,11 +26,11 @@ class SplitConfig(Config):
     valid: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the patches for validation."""
     test: float = Field(default=0.0, ge=0, le=0.5)
-    """Share of the patches to report on, on which nothing is chosen."""
+    """Share of the patches for the test split, which is only reported on: nothing is chosen on it."""
     seed: int = Field(default=2, ge=0)
     """Seed of the division."""
     unmapped_slides: Literal["refuse", "alone"] = "refuse"
-    """Patches that the slide map does not name: refused, or each a slide of its own."""
+    """Of patches that the slide map does not name, refuse: the run stops; alone: each is a slide of its own."""
     folds: int = Field(default=0, ge=0, le=20)
     """Divide what is not test into this many folds, one of which is valid. 0: no folds, `valid` decides."""
     fold: int = Field(default=0, ge=0)

@@ -1,10 +1,10 @@
-"""What a figure on a split says, and what it does not, in a sentence."""
+"""What metrics on a split say, and what they do not, in a sentence."""
 
 from pcam_model.data.leakage import LeakageReport, SplitKind
 from pcam_model.data.stain_clusters import StainClusters
 
-UNSEEN = "a figure for slides that were not trained on: no slide and no identical patch is in two splits"
-OPTIMISTIC = "optimistic: patches of one slide may be in two splits, so new slides will do worse than this figure"
+UNSEEN = "the metrics hold for slides that were not trained on: no slide and no identical patch is in two splits"
+OPTIMISTIC = "optimistic: patches of one slide may be in two splits, so metrics on new slides will be lower"
 
 
 def describe_split(
@@ -37,8 +37,8 @@ def _unmapped(leakage: LeakageReport) -> str:
 def _describe_clusters(clusters: StainClusters) -> str:
     return (
         f"optimistic where a slide has patches in several clusters: slides are not known, and {clusters.count} "
-        f"clusters of like stain stand for them (silhouette {clusters.silhouette:.2f} of -1 to 1); no cluster, no "
-        f"identical patch and none of {clusters.tissue_pieces:,} pieces of tissue, which "
+        f"clusters of similar stain are in their place (silhouette {clusters.silhouette:.2f} of -1 to 1); no cluster, "
+        f"no identical patch and none of {clusters.tissue_pieces:,} pieces of tissue, which "
         f"{clusters.patches_in_pieces:,} overlapping patches show, is in two splits"
     )
 
@@ -49,7 +49,9 @@ def _describe_domain(leakage: LeakageReport) -> str:
         valid = f"validation has slides of the other domains that were not trained on{_unmapped(leakage)}"
     else:
         valid = "validation is optimistic: patches of one slide may be in train and valid"
-    text = f"a figure for a domain that was not trained on: all of test is of {domain}, and nothing else is; {valid}"
+    text = (
+        f"the metrics hold for a domain that was not trained on: all of test is of {domain}, nothing else is; {valid}"
+    )
     if not leakage.left_out:
         return text
     count = len(leakage.left_out)
@@ -62,7 +64,7 @@ def _describe_official(leakage: LeakageReport) -> str:
     elif leakage.unmapped_slides:
         text = "the source's own division; its slides are not known here, no identical patch is in two splits"
     else:
-        text = f"the source's own division, {UNSEEN}"
+        text = f"the source's own division; {UNSEEN}"
     if not leakage.left_out:
         return text
     return f"{text}; {len(leakage.left_out):,} patches that repeat one of a later split were left out"

@@ -37,7 +37,7 @@ NEUTRAL = 0.05  # optical density of grey that is added: glass has no hue
 
 
 class StainClusters(Record):
-    """How patches were clustered."""
+    """Number and separation of the clusters, and the pieces of tissue that were kept together."""
 
     count: int
     """Clusters."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.container import MAX_IMAGE_BYTES
-from pcam_model.data.file_names import is_litter
+from pcam_model.data.file_names import is_system_file
 from pcam_model.data.image import PatchError
 from pcam_model.data.zip_archive import is_outside
 
@@ -27,8 +27,8 @@ class Tar:
         self._close = weakref.finalize(self, os.close, self.file)
 
     def names(self) -> Iterator[str]:
-        """The files' names in the order of the archive, without litter."""
-        return (name for name in self.members if not is_litter(name))
+        """The files' names in the order of the archive, without system files."""
+        return (name for name in self.members if not is_system_file(name))
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         """The file's bytes. Raises PatchError where it is larger, or cannot be read. Thread-safe."""

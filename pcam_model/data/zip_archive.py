@@ -16,7 +16,7 @@ from isal import igzip_lib, isal_zlib
 from pcam_model.core.errors import SourceError
 from pcam_model.data.container import MAX_IMAGE_BYTES
 from pcam_model.data.file_kinds import describe_wrong_content
-from pcam_model.data.file_names import is_litter
+from pcam_model.data.file_names import is_system_file
 from pcam_model.data.image import PatchError
 
 InflateError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
@@ -57,8 +57,8 @@ class Zip:
             raise
 
     def names(self) -> Iterator[str]:
-        """The members' names in the order of the file, without litter, with forward slashes."""
-        names = (name for name in self.members if not is_litter(name))
+        """The members' names in the order of the file, without system files, with forward slashes."""
+        names = (name for name in self.members if not is_system_file(name))
         yield from sorted(names, key=lambda name: self.members[name].offset)
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:

@@ -65,7 +65,7 @@ def jackknife_weights(units: ResamplingUnits, seed: int) -> Iterator[Array]:
 
 
 def _row_chunks(rows: int, patches: int) -> Iterator[Array]:
-    """Row numbers in chunks that keep the weights of all patches in the processor's caches."""
+    """Row numbers in chunks that keep the weights of all patches in the CPU's caches."""
     chunk = max(1, MAX_WEIGHTS // patches)
     return (np.arange(start, min(start + chunk, rows)) for start in range(0, rows, chunk))
 

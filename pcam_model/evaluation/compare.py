@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pcam_model.core.errors import ConfigError, ModelError
-from pcam_model.core.estimate import Estimate
+from pcam_model.core.estimate import METRIC_TITLES, Estimate
 from pcam_model.core.parsing import read_record
 from pcam_model.core.schema import Record
 from pcam_model.data.read_table import read_table
@@ -28,12 +28,12 @@ from pcam_model.evaluation.bootstrap import (
     resampling_units,
 )
 from pcam_model.evaluation.intervals import bca_interval
-from pcam_model.evaluation.report_schema import Difference, ReportFigures
+from pcam_model.evaluation.report_schema import Difference, ReportMetrics
 
 Array = NDArray[Any]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 SPLITS = ("test", "valid", "new")  # in the order in which a comparison prefers them
-METRIC_NAMES = tuple(metrics.METRIC_TITLES)
+METRIC_NAMES = tuple(METRIC_TITLES)
 COLUMNS = ("id", "split", "slide", "label", "logit0", "logit1")
 OPTIONAL = ("probability", "predicted", "pixels")
 REMEDY = "score the model again"
@@ -51,7 +51,7 @@ def auc_difference(tables: Mapping[str, pd.DataFrame], seed: int = 2, resamples:
         SplitError: one class only.
     """
     (name_first, name_second), pair = _aligned(tables)
-    labels = metrics.checked_labels(pair[0]["label"].to_numpy(), "compared")
+    labels = metrics.validate_labels(pair[0]["label"].to_numpy(), "compared")
     units = max((resampling_units(table["slide"]) for table in pair), key=lambda units: units.kind == "slides")
     first, second = (_scored_patches(table, labels, units) for table in pair)
     (auc_first, auc_second), z, p = delong(labels, first.log_odds, second.log_odds)
@@ -179,7 +179,7 @@ def compare_reports(folders: Mapping[str, Path], split: str = "") -> Comparison:
 def _read_report(folder: Path) -> tuple[dict[str, dict[str, Estimate]], pd.DataFrame]:
     """Split to metric to estimate, and the table of predictions. Raises ModelError where one is missing or damaged."""
     try:
-        content = read_record(ReportFigures, folder / "report.json", remedy=REMEDY)
+        content = read_record(ReportMetrics, folder / "report.json", remedy=REMEDY)
     except OSError as error:
         raise ModelError(
             f"{folder} holds no complete report ({type(error).__name__}), expected report.json and "

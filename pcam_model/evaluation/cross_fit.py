@@ -78,7 +78,7 @@ def _read_outputs(split: str, table: pd.DataFrame) -> _Outputs:
         raise ModelError(
             f"The {split} predictions lack {', '.join(missing)}, expected {', '.join(COLUMNS)}; score again"
         )
-    labels = metrics.checked_labels(table["label"].to_numpy(), split)
+    labels = metrics.validate_labels(table["label"].to_numpy(), split)
     log_odds = metrics.log_odds(table[["logit0", "logit1"]].to_numpy())
     return _Outputs(labels, log_odds, resampling_units(table["slide"]))
 

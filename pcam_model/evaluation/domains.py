@@ -12,7 +12,7 @@ from pcam_model.evaluation.intervals import estimate_intervals
 from pcam_model.evaluation.metrics import Array
 from pcam_model.evaluation.report_schema import Difference, DomainMetrics, IntervalMethod
 
-FIGURES = ("auc", "sensitivity", "specificity", "ece")
+DOMAIN_METRICS = ("auc", "sensitivity", "specificity", "ece")
 
 
 def domain_masks(table: pd.DataFrame) -> Iterator[tuple[str, Array]]:
@@ -49,7 +49,7 @@ def _metrics_of(split: ScoredSplit, point: str, seed: int, domain: str, mask: Ar
         patches=len(selected.labels),
         tumour=int(selected.labels.sum()),
         intervals=IntervalMethod(unit=units.kind, units=units.count, resamples=estimates.resamples),
-        figures={name: figures[name] for name in FIGURES if name in figures},
+        figures={name: figures[name] for name in DOMAIN_METRICS if name in figures},
     )
 
 

@@ -33,7 +33,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class DriftSample:
-    """What is compared of N patches."""
+    """Stain moments, features and probabilities of N patches: what drift tests compare."""
 
     moments: NDArray[np.float32]
     """(N, 8): stain and sharpness, `data.stain_moments.MOMENTS`."""
@@ -58,14 +58,14 @@ def features_and_logits(network: PatchNetwork, images: Tensor) -> tuple[Tensor, 
     return features.float(), last(features).float()
 
 
-def sample_of(
+def drift_sample(
     network: PatchNetwork,
     patches: NDArray[np.uint8],
     image_size: int,
     scaling: PlattScaling,
     slides: tuple[str, ...] = (),
 ) -> DriftSample:
-    """What is compared of patches.
+    """Stain moments, features and probabilities of patches.
 
     Args:
         network: in evaluation mode.

@@ -16,7 +16,7 @@ GAP = 3  # between patch and heatmap, in pixels of the patch
 DPI = 120  # about the resolution of a patch
 
 
-def draw_sheet(examples: Sequence[Example]) -> bytes:
+def draw_examples_sheet(examples: Sequence[Example]) -> bytes:
     """A PNG with a row per group; the square marks the centre, which alone decides the label."""
     groups: dict[str, list[Example]] = {}
     for example in examples:

@@ -8,13 +8,13 @@ import numpy as np
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.log import log
 from pcam_model.core.model_metadata import ModelMetadata
-from pcam_model.core.pixel_size import MAX_MISMATCH, mismatch
+from pcam_model.core.pixel_size import MAX_MISMATCH, relative_difference
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import make_loader, on_device
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.evidence import EXTERNAL, Evidence, ScoreConfig, summarise_pack
 from pcam_model.evaluation.examples import add_examples
-from pcam_model.evaluation.forward import OnProgress
+from pcam_model.evaluation.logits import OnProgress
 from pcam_model.evaluation.operating_points import fixed_threshold
 from pcam_model.evaluation.predictions import predict_split
 from pcam_model.evaluation.report_schema import Calibration, SplitSummary
@@ -60,7 +60,7 @@ def score_external(
     rows = np.flatnonzero(table["label"].notna())
     if not len(rows):
         raise SourceError(f"{pack.source} has no labelled patch, so there is nothing to compare with; use pcam predict")
-    labels = metrics.checked_labels(table["label"].iloc[rows].to_numpy(np.int64), pack.source)
+    labels = metrics.validate_labels(table["label"].iloc[rows].to_numpy(np.int64), pack.source)
     device, patches = best_device(), load_patches(pack)
     loader = make_loader(on_device(patches, device), rows, labels, model.image_size, device)
     evidence = Evidence(
@@ -84,7 +84,7 @@ def score_external(
 
 
 def _warn_of_mismatch(model: ModelMetadata, pack: Pack) -> None:
-    if not pack.mpp_assumed and mismatch(pack.mpp, model.mpp) > MAX_MISMATCH:
+    if not pack.mpp_assumed and relative_difference(pack.mpp, model.mpp) > MAX_MISMATCH:
         log.warning("The patches of %s have %g microns per pixel, those that the model was trained on %g: figures may "
                     "be low", pack.source, pack.mpp, model.mpp)  # fmt: skip
 

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
+
 Array = NDArray[Any]
 MIN_MAP_SIZE = 6  # pixels; a coarser feature map cannot tell the centre of a patch from its rim
-CENTRE = slice(32, 64)
+CENTRE = slice((PATCH_SIZE - CENTRE_SIZE) // 2, (PATCH_SIZE + CENTRE_SIZE) // 2)
 
 
 def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, size: int | None = None) -> Tensor:

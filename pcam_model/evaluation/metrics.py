@@ -10,21 +10,6 @@ from pcam_model.core.errors import ModelError, SplitError
 
 Array = NDArray[Any]
 
-METRIC_TITLES = {
-    "auc": "AUC",
-    "average_precision": "Average precision",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "nll": "NLL",
-    "brier": "Brier score",
-    "ece": "ECE",
-}
-"""Every metric, in the order in which they are shown."""
 LOWER_IS_BETTER = ("nll", "brier", "ece")
 
 
@@ -74,7 +59,7 @@ def sigmoid(log_odds: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
-def checked_labels(labels: Array, split: str = "given") -> Array:
+def validate_labels(labels: Array, split: str = "given") -> Array:
     """Labels (N,) as int64, after a check that both classes are there.
 
     Raises:
@@ -129,7 +114,7 @@ def threshold_metrics(labels: Array, outputs: Array, threshold: float = 0.5) -> 
         SplitError: one class only.
         ModelError: an output is not finite.
     """
-    labels, probability = checked_labels(labels), tumour_probability(outputs)
+    labels, probability = validate_labels(labels), tumour_probability(outputs)
     metrics = confusion_metrics(confusion(labels, probability, threshold))
     return {**{name: float(value) for name, value in metrics.items()}, "auc": auc(labels, outputs)}
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from pcam_model.core.estimate import METRIC_TITLES
 from pcam_model.core.stage_names import STAGE_NAMES
 from pcam_model.evaluation import curves, heatmap, metrics, plots, style, text
 from pcam_model.evaluation.evidence import Evidence, Example
@@ -94,7 +95,7 @@ def template_environment(*, autoescape: bool) -> Environment:
         "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     }
     environment.globals |= {
-        "metric_titles": metrics.METRIC_TITLES,
+        "metric_titles": METRIC_TITLES,
         "abstention_titles": text.ABSTENTION_TITLES,
         "lower_is_better": metrics.LOWER_IS_BETTER,
         "stage_titles": style.STAGE_TITLES,

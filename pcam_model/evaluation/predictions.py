@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcam_model.data.patch_loader import PatchLoader
-from pcam_model.evaluation.forward import OnProgress, forward
+from pcam_model.evaluation.logits import OnProgress, predict_logits
 from pcam_model.training.network import PatchNetwork
 
 COLUMNS = ["id", "slide", "domain", "label", "pixels"]
@@ -47,7 +47,7 @@ def predict_split(
         tta: test-time augmentation; with it the predictions without it are returned as well.
         on_progress: called after each batch.
     """
-    single, mean = forward(network, loader, tta, on_progress)
+    single, mean = predict_logits(network, loader, tta, on_progress)
     single_view = predictions_table(table, rows, single) if tta else None
     return SplitPredictions(predictions_table(table, rows, mean), single_view, rows)
 

@@ -13,7 +13,7 @@ from pcam_model.core.schema import Config, Record
 from pcam_model.data.pack import Pack, load_patches, load_table
 from pcam_model.data.patch_loader import make_loader, on_device
 from pcam_model.data.split import read_split_table
-from pcam_model.evaluation.forward import OnProgress
+from pcam_model.evaluation.logits import OnProgress
 from pcam_model.evaluation.predictions import predict_split
 from pcam_model.evaluation.report_schema import Difference
 from pcam_model.training.device import best_device

@@ -16,7 +16,7 @@ from pcam_model.core.write_guard import write_guard
 from pcam_model.evaluation import curves, metrics, page, plots, style, text
 from pcam_model.evaluation.cross_fit import ScoredSplit
 from pcam_model.evaluation.evidence import Evidence, Example, Report, ScoreConfig
-from pcam_model.evaluation.examples_sheet import draw_sheet
+from pcam_model.evaluation.examples_sheet import draw_examples_sheet
 from pcam_model.evaluation.metrics import Confusion
 from pcam_model.evaluation.predictions import SplitPredictions
 from pcam_model.evaluation.report_schema import ReportContent
@@ -125,7 +125,7 @@ def _png_files(content: ReportContent, evidence: Evidence) -> dict[str, bytes]:
         )
         for name, split in splits.items()
     }
-    examples = {"examples.png": draw_sheet(evidence.examples)} if evidence.examples else {}
+    examples = {"examples.png": draw_examples_sheet(evidence.examples)} if evidence.examples else {}
     return examples | {
         "lr.png": style.draw_png(partial(plots.lr_curves, curves=evidence.lr_curves), 7, 2.9),
         "losses.png": style.draw_png(partial(plots.losses, history=evidence.history), 7, 4.2),

@@ -24,7 +24,7 @@ FiniteOrNull = Annotated[float | None, BeforeValidator(_null_unless_finite)]
 """A number; null where it is NaN or infinite, which JSON does not know."""
 
 
-class SplitFigures(Record):
+class SplitMetrics(Record):
     """The figures in a split of a report.json; its other keys may be any."""
 
     model_config = ConfigDict(extra="ignore")
@@ -32,12 +32,12 @@ class SplitFigures(Record):
     figures: dict[str, Estimate]
 
 
-class ReportFigures(Record):
+class ReportMetrics(Record):
     """The figures in a report.json, of this version or another; its other keys may be any."""
 
     model_config = ConfigDict(extra="ignore")
 
-    splits: dict[str, SplitFigures]
+    splits: dict[str, SplitMetrics]
 
 
 class Difference(Record):
@@ -266,7 +266,7 @@ class HeatInCentre(Record):
 
 
 class LrFinderSummary(Record):
-    """The learning rate that an LR range test suggested, and training took."""
+    """The learning rate that an LR range test suggested and training used."""
 
     suggestion: float
     method: str

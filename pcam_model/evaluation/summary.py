@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from pcam_model.core.estimate import METRIC_TITLES
 from pcam_model.evaluation import metrics
 from pcam_model.evaluation.bootstrap import CURVE_GRID
 from pcam_model.evaluation.calibration import reliability_curve
@@ -86,7 +87,7 @@ def _split_report(split: ScoredSplit, calibration: Calibration, evidence: Eviden
         method=split.method,
         operating_point=point,
         threshold=operating_points[point].threshold,
-        figures={name: figures[name] for name in metrics.METRIC_TITLES if name in figures},
+        figures={name: figures[name] for name in METRIC_TITLES if name in figures},
         uncalibrated={name: estimates.threshold_free[f"{name}_raw"] for name in metrics.LOWER_IS_BETTER},
         confusion=operating_points[point].confusion,
         operating_points=operating_points,

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcam_model.core.estimate import Estimate
-from pcam_model.evaluation import metrics
+from pcam_model.core.estimate import METRIC_TITLES, Estimate
 from pcam_model.evaluation.bootstrap import FEW_SLIDES
 from pcam_model.evaluation.calibration import BINS
 from pcam_model.evaluation.evidence import EXTERNAL, SCORING_SECONDS, Example
@@ -30,12 +29,12 @@ SPLIT_TITLES = {"valid": "Validation", "test": "Test", "train": "Training", "new
 CLASS_TITLES = {0: "no tumour", 1: "tumour"}
 RULE_TITLES = {"youden": "Youden", "sensitivity95": "Sensitivity ≥ 0.95", "specificity95": "Specificity ≥ 0.95"}
 GENERATED = (
-    "It was trained and scored on generated patches, which only look like tissue: it knows nothing of real tissue, and "
-    "these figures say only that the pipeline works."
+    "The model was trained and scored on generated patches, which only look like tissue: these metrics say that the "
+    "pipeline works, and nothing about real tissue."
 )
 NO_TEST = (
     "There is no test split, so the validation split served for choosing as well: temperature and thresholds are "
-    "cross-fitted, but a config that is kept for these figures was chosen by them. They are optimistic; score the "
+    "cross-fitted, but a config that is kept for these metrics was chosen by them. They are optimistic; score the "
     "model on other patches, or give split.test above 0."
 )
 
@@ -121,7 +120,9 @@ def _figures(content: ReportContent, headline: SplitReport) -> str:
 
 
 def _points(content: ReportContent, headline: SplitReport) -> str:
-    thresholds = f"Thresholds: {headline.method}. A rule that was met on the split that chose it need not be met here."
+    thresholds = (
+        f"Thresholds: {headline.method}. A rule that holds on the split that chose it may not hold exactly here."
+    )
     configured = content.operating_point
     if configured in headline.operating_points:
         return thresholds
@@ -163,7 +164,7 @@ def _domains(split: SplitReport) -> str:
         return f"None of the {len(split.domains)} domains has patches of both classes, so none has an AUC."
     worst = ranked[0]
     figures = ", ".join(
-        f"{metrics.METRIC_TITLES[name]} {format_estimate(estimate)}" for name, estimate in worst.figures.items()
+        f"{METRIC_TITLES[name]} {format_estimate(estimate)}" for name, estimate in worst.figures.items()
     )
     known = sum(row.patches for row in split.domains)
     unknown = f" Of {split.patches - known:,} patches the domain is not known." if known < split.patches else ""
@@ -234,7 +235,8 @@ def example_caption(example: Example) -> str:
     slide = f", slide {example.slide}" if example.slide else ""
     predicted = CLASS_TITLES[example.predicted]
     heat = f" Heat: {predicted}." if example.heat is not None else ""
-    return f"Is {CLASS_TITLES[example.label]}, called {predicted} (tumour {example.probability:.3f}){slide}.{heat}"
+    label = CLASS_TITLES[example.label]
+    return f"Label {label}, predicted {predicted} (probability of tumour {example.probability:.3f}){slide}.{heat}"
 
 
 def split_title(split: str) -> str:

@@ -1,4 +1,4 @@
-"""Backends that compute a published network: torch, onnxruntime or OpenVINO, which are faster on a processor."""
+"""Backends that compute a published network: torch, onnxruntime or OpenVINO, which are faster on a CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -86,15 +86,15 @@ class OnnxBackend:
                 [(name, settings) for name, settings in providers if name in available],
             )
         except Exception as error:  # onnxruntime has an exception of its own for each reason
-            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
-        with require_network(self.path):
+            raise model_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
+        with model_errors(self.path):
             (self.input,) = self.session.get_inputs()
         self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
         views = numpy_views(patches) if tta else [patches]
-        with require_network(self.path):
+        with model_errors(self.path):
             logits = [self.session.run(None, {self.input.name: view})[0] for view in views]
         return mean_logits(logits, self.path)
 
@@ -112,19 +112,19 @@ def mean_logits(logits: list[Any], path: Path) -> Logits:
 
 
 @contextmanager
-def require_network(path: Path) -> Iterator[None]:
+def model_errors(path: Path) -> Iterator[None]:
     """Raise ModelError where the block, which computes the network of `path`, fails; but not for want of memory."""
     try:
         yield
     except Exception as error:  # onnxruntime and OpenVINO have an exception for each reason, also ValueError
-        raise network_error(
+        raise model_error(
             error,
             f"{path} cannot be computed on patches, uint8 {PROBE.shape[1:]} ({first_line(error)}); do not use this "
             "model",
         ) from error
 
 
-def network_error(error: Exception, message: str) -> Exception:
+def model_error(error: Exception, message: str) -> Exception:
     """What is raised where a network fails: a ModelError with this message, or MemoryError where memory ran out."""
     return MemoryError(first_line(error)) if is_memory_error(error) else ModelError(message)
 
@@ -137,7 +137,7 @@ class BackendChoice(NamedTuple):
 
 
 def choose_backend(folder: Path) -> BackendChoice:
-    """The fastest backend on this machine for the model in a folder: onnx on a processor, torch on a GPU."""
+    """The fastest backend on this machine for the model in a folder: onnx on a CPU, torch on a GPU."""
     if find_spec("torch") is None:
         return BackendChoice("onnx", "torch is not installed")
     if not read_metadata(folder).onnx_sha256:
@@ -148,7 +148,7 @@ def choose_backend(folder: Path) -> BackendChoice:
         )
     if _torch_has_gpu():
         return BackendChoice("torch", "there is a GPU")
-    return BackendChoice("onnx", "there is no GPU, and it is faster on a processor; the same within 1e-4 in logits")
+    return BackendChoice("onnx", "there is no GPU, and it is faster on a CPU; the same within 1e-4 in logits")
 
 
 def _torch_has_gpu() -> bool:

@@ -11,7 +11,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.data.image import Patch, PatchError
 from pcam_model.data.image_inputs import Images
 from pcam_model.evaluation.drift import MIN_PATCHES, DriftResult, compare_with_reference
-from pcam_model.evaluation.drift_reference import draw_rows, read_reference, sample_of
+from pcam_model.evaluation.drift_reference import draw_rows, drift_sample, read_reference
 from pcam_model.inference.backends import TorchBackend
 
 SAMPLE_SIZE = 1000
@@ -42,7 +42,7 @@ def measure_drift(
             "whether they drifted"
         )
     backend = TorchBackend(folder)
-    new = sample_of(
+    new = drift_sample(
         backend.network, patches, backend.model.image_size, backend.model.scaling, _slides_of(ids, slides or {})
     )
     return compare_with_reference(reference, new)

@@ -1,4 +1,4 @@
-"""The backend OpenVINO: the network of model.onnx on Intel's and AMD's processors, in float32 or bfloat16."""
+"""The backend OpenVINO: the network of model.onnx on Intel's and AMD's CPUs, in float32 or bfloat16."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from pcam_model.inference.backends import (
     Patches,
     Precision,
     mean_logits,
-    network_error,
+    model_error,
+    model_errors,
     numpy_views,
-    require_network,
 )
 
 CAPABILITY = {"float32": "FP32", "bfloat16": "BF16"}
@@ -29,7 +29,7 @@ class OpenVinoBackend:
         """Compile model.onnx.
 
         Raises:
-            ConfigError: OpenVINO is not installed, or the processor does not compute in this precision.
+            ConfigError: OpenVINO is not installed, or the CPU does not compute in this precision.
             ModelError: the file is missing, damaged or unknown to OpenVINO.
         """
         openvino = import_openvino("the backend openvino")
@@ -37,21 +37,21 @@ class OpenVinoBackend:
         self.path = folder / ONNX_FILE
         core = openvino.Core()
         if CAPABILITY[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ConfigError(f"this processor does not compute in {precision}; leave out --precision")
+            raise ConfigError(f"this CPU does not compute in {precision}; leave out --precision")
         # LATENCY: one batch at a time on all cores.
         settings = {"INFERENCE_PRECISION_HINT": HINT[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
             self.network = core.compile_model(str(self.path), "CPU", settings)
         except RuntimeError as error:
-            raise network_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
-        with require_network(self.path):  # OpenVINO itself would convert the patches
+            raise model_error(error, f"{self.path} cannot be opened ({first_line(error)}); pull it again") from error
+        with model_errors(self.path):  # OpenVINO itself would convert the patches
             if (kind := self.network.input(0).element_type) != openvino.Type.u8:
                 raise ValueError(f"its input is {kind.get_type_name()}")
         self(PROBE, tta=False)
 
     def __call__(self, patches: Patches, tta: bool) -> Logits:
         """See `Backend`."""
-        with require_network(self.path):
+        with model_errors(self.path):
             request = self.network.create_infer_request()
             logits = [request.infer([view])[0].copy() for view in (numpy_views(patches) if tta else [patches])]
         return mean_logits(logits, self.path)

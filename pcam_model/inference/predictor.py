@@ -13,7 +13,7 @@ from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.model_metadata import ModelMetadata
 from pcam_model.core.optional_cache import call_with_cache
 from pcam_model.core.paths import resolve_store_uri
-from pcam_model.data.image import SIZE, PatchError, to_opaque_rgb
+from pcam_model.data.image import PATCH_SIZE, PatchError, to_opaque_rgb
 from pcam_model.inference.backends import (
     Backend,
     BackendChoice,
@@ -149,7 +149,7 @@ def as_patches(patches: Any) -> Patches:
     """Anything that `Predictor` takes, as uint8 (N, 96, 96, 3)."""
     if isinstance(patches, Sequence) and not isinstance(patches, str | bytes):
         arrays = [as_patches(patch) for patch in patches]
-        return np.concatenate(arrays) if arrays else np.empty((0, SIZE, SIZE, 3), np.uint8)
+        return np.concatenate(arrays) if arrays else np.empty((0, PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
     if hasattr(patches, "detach"):  # a torch tensor, without importing torch
         patches = patches.detach().cpu().numpy()
     if isinstance(patches, Image) and patches.mode in ("RGBA", "P"):
@@ -157,10 +157,11 @@ def as_patches(patches: Any) -> Patches:
             patches = to_opaque_rgb(patches)
     mode = patches.mode if isinstance(patches, Image) else "RGB"
     array = np.asarray(patches)
-    if mode != "RGB" or array.dtype != np.uint8 or array.shape[-3:] != (SIZE, SIZE, 3) or array.ndim not in (3, 4):
+    shape = (PATCH_SIZE, PATCH_SIZE, 3)
+    if mode != "RGB" or array.dtype != np.uint8 or array.shape[-3:] != shape or array.ndim not in (3, 4):
         kind = f"an image of mode {mode}" if mode != "RGB" else f"{array.dtype} {array.shape}"
         raise SourceError(
-            f"a patch is uint8 ({SIZE}, {SIZE}, 3), red, green and blue from 0 to 255, many are (N, {SIZE}, {SIZE}, "
-            f"3); this is {kind}; convert it, or give image files to pcam predict"
+            f"a patch is uint8 {shape}, red, green and blue from 0 to 255, many are (N, {str(shape)[1:]}; this is "
+            f"{kind}; convert it, or give image files to pcam predict"
         )
-    return np.ascontiguousarray(array.reshape(-1, SIZE, SIZE, 3))
+    return np.ascontiguousarray(array.reshape(-1, *shape))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pcam_model.core.concurrency import ordered_prefetch
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
-from pcam_model.data.image import SIZE, ImageName, PatchError
+from pcam_model.data.image import PATCH_SIZE, ImageName, PatchError
 from pcam_model.data.image_inputs import Images
 from pcam_model.inference.predictor import Predictor
 
@@ -74,7 +74,7 @@ def _predict(predictor: Predictor, batch: DecodedBatch, batch_size: int) -> Pred
 
 
 def _decode(images: Images, indices: Sequence[int]) -> DecodedBatch:
-    pixels = np.empty((len(indices), SIZE, SIZE, 3), np.uint8)
+    pixels = np.empty((len(indices), PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
     names: list[ImageName] = []
     unreadable: list[tuple[ImageName, str]] = []
     for index in indices:

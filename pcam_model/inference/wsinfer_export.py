@@ -20,7 +20,7 @@ from pcam_model.core.files import write_atomic
 from pcam_model.core.model_metadata import ModelMetadata
 from pcam_model.core.schema import Record
 from pcam_model.core.write_guard import write_guard
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import PATCH_SIZE
 from pcam_model.data.sample import SamplePatches
 from pcam_model.evaluation.views import views
 from pcam_model.inference.predictor import load
@@ -36,7 +36,7 @@ COMPARED = 8
 
 
 class WsinferExport(Record):
-    """What an export holds."""
+    """Folder, run and threshold of an export, and how far its probabilities are from the model's."""
 
     folder: str
     run: str
@@ -65,7 +65,7 @@ class CalibratedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, divided by the temperature, the second plus the bias; with `tta` the mean over the 8 symmetries."""
-        if self.image_size != SIZE:
+        if self.image_size != PATCH_SIZE:
             size = (self.image_size, self.image_size)
             images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
         images = (images - self.mean) / self.std
@@ -112,10 +112,10 @@ def wsinfer_config(model: ModelMetadata) -> dict[str, object]:
         "architecture": model.arch,
         "num_classes": len(CLASS_NAMES),
         "class_names": list(CLASS_NAMES),
-        "patch_size_pixels": SIZE,
+        "patch_size_pixels": PATCH_SIZE,
         "spacing_um_px": model.mpp,
         # Scaling to the network's size and normalisation are inside the network, so that every viewer does them alike.
-        "transform": [{"name": "Resize", "arguments": {"size": SIZE}}, {"name": "ToTensor"}],
+        "transform": [{"name": "Resize", "arguments": {"size": PATCH_SIZE}}, {"name": "ToTensor"}],
     }
 
 
@@ -123,7 +123,7 @@ def _trace(network: CalibratedNetwork) -> bytes:
     """The network as TorchScript, for batches of any size."""
     buffer = io.BytesIO()
     with torch.inference_mode(), _torchscript():
-        traced = torch.jit.trace(network, torch.rand(2, 3, SIZE, SIZE))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, torch.rand(2, 3, PATCH_SIZE, PATCH_SIZE))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, buffer)
     return buffer.getvalue()
 

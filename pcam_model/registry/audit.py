@@ -42,6 +42,11 @@ def verify(store: Store) -> Iterator[AuditFinding]:
             yield AuditFinding(key=f"channels/{channel.name}.json", problem=str(error))
 
 
+def is_empty(store: Store) -> bool:
+    """Whether a store has no run, no table of scores and no pack, as where its address is mistyped."""
+    return not any(list(store.folders(f"{namespace}/")) for namespace in (RUNS, SCORES, DATASETS))
+
+
 def _published_files(store: Store, name: str, namespace: str) -> Files:
     return read_manifest(store, name, check_files=False, namespace=namespace)[0].files
 

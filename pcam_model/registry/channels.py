@@ -12,7 +12,7 @@ from pcam_model.registry.backends.base import Conflict, NotFound, Store
 from pcam_model.registry.capabilities import probe
 from pcam_model.registry.channel_history import Channel, Move, append_move, newest_first, rollback_target
 from pcam_model.registry.manifest import json_bytes, read_manifest, utc_now
-from pcam_model.registry.retention import keep_run
+from pcam_model.registry.retention import protect_run
 from pcam_model.registry.run_names import NAME_PATTERN, validate_run_name
 
 CHAMPION = "champion"
@@ -64,7 +64,7 @@ def promote(
         )
     read_manifest(store, validate_run_name(run))
     _require_conditional_writes(store, single_writer)
-    keep_run(store, run, single_writer=single_writer)
+    protect_run(store, run, single_writer=single_writer)
     digest = read_manifest(store, run, check_files=False)[1].digest  # pruned before it was kept, it is gone now
     return _write(store, channel, before, etag, _new_move(run, digest, "promote", message, author), single_writer)
 
@@ -76,7 +76,9 @@ def rollback(
     before, etag = _read(store, channel)
     run = rollback_target(store, before) if before else None
     if before is None or run is None:
-        raise StoreError(f"channel {channel!r} of {store.uri} has no run before it; promote a run with `pcam promote`")
+        raise StoreError(
+            f"channel {channel!r} of {store.uri} has no earlier run to go back to; `pcam promote RUN` sets one"
+        )
     digest = read_manifest(store, run)[1].digest
     return _write(store, channel, before, etag, _new_move(run, digest, "rollback", message, author), single_writer)
 

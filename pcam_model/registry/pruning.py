@@ -10,7 +10,7 @@ from pcam_model.registry.channel_history import full_history
 from pcam_model.registry.channels import list_channels
 from pcam_model.registry.datasets import DATASETS
 from pcam_model.registry.manifest import RUNS
-from pcam_model.registry.retention import begin_deletion, forget_run, mark_run
+from pcam_model.registry.retention import begin_deletion, delete_retention, mark_run
 from pcam_model.registry.runs import RunStore, list_runs
 from pcam_model.registry.score_tables import SCORES, SHARDS
 
@@ -61,7 +61,7 @@ def prune(store: Store, candidate: PruneCandidate) -> None:
     for entry in list(store.entries(prefix)):
         store.delete(entry.key)
     if candidate.namespace == RUNS:
-        forget_run(store, candidate.name)
+        delete_retention(store, candidate.name)
 
 
 def sweep_store(store: Store) -> None:
@@ -81,7 +81,7 @@ def _may_delete(store: Store, run: str) -> bool:
     if etag is None:
         return False
     if run in _promoted_runs(store):
-        forget_run(store, run)
+        delete_retention(store, run)
         return False
     return begin_deletion(store, run, etag)
 

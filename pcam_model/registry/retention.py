@@ -20,7 +20,7 @@ from pcam_model.registry.capabilities import probe
 from pcam_model.registry.manifest import json_bytes
 
 ATTEMPTS = 10
-KEPT_S = 86_400.0  # a promotion that has not moved its channel by then was interrupted
+PROTECTED_S = 86_400.0  # a promotion that has not moved its channel by then was interrupted
 
 
 class Retention(Record):
@@ -33,7 +33,7 @@ class Retention(Record):
     """Unique, so that each write changes the etag."""
 
 
-def keep_run(store: Store, run: str, *, single_writer: bool = False) -> None:
+def protect_run(store: Store, run: str, *, single_writer: bool = False) -> None:
     """Take a run from `pcam prune`, before a channel points to it; a mark of pruning is replaced.
 
     Raises:
@@ -56,14 +56,14 @@ def keep_run(store: Store, run: str, *, single_writer: bool = False) -> None:
 
 
 @contextmanager
-def kept_while_published(store: Store, run: str) -> Iterator[None]:
-    """Keep an unpublished run from `pcam prune` while its manifest is written. Raises as `keep_run`."""
+def protected_while_published(store: Store, run: str) -> Iterator[None]:
+    """Keep an unpublished run from `pcam prune` while its manifest is written. Raises as `protect_run`."""
     if not probe(store).conditional_writes:
         yield
         return
-    keep_run(store, run)
+    protect_run(store, run)
     yield
-    forget_run(store, run)
+    delete_retention(store, run)
 
 
 def mark_run(store: Store, run: str) -> str | None:
@@ -74,7 +74,7 @@ def mark_run(store: Store, run: str) -> str | None:
     current, etag = _read(store, run)
     if current is not None and current.state == "deleting":
         return etag
-    if current is not None and current.state == "kept" and time.time() - current.time < KEPT_S:
+    if current is not None and current.state == "kept" and time.time() - current.time < PROTECTED_S:
         return None
     return _write(store, run, "marked", etag)
 
@@ -84,7 +84,7 @@ def begin_deletion(store: Store, run: str, etag: str) -> bool:
     return _write(store, run, "deleting", etag) is not None
 
 
-def forget_run(store: Store, run: str) -> None:
+def delete_retention(store: Store, run: str) -> None:
     """Delete the record, after the run is deleted or where it stays."""
     store.delete(_key(run))
 

@@ -1,6 +1,8 @@
 """Names of runs, and differences between configurations and between manifests."""
 
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +11,11 @@ from pcam_model.registry.manifest import Files
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 ABSENT = "nothing"
+
+
+def new_run_name() -> str:
+    """A name for a run that was given none: the time and this process's id, as in `20261128-124300-4711`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def validate_run_name(name: str) -> str:

@@ -37,7 +37,7 @@ __all__ = ["PublishedRun", "RunStore", "RunSummary", "list_runs", "validate_run_
 
 
 class RunSummary(Record):
-    """A run in a list of runs."""
+    """Name, finished steps and publication of a run, for a list of runs."""
 
     name: str
     steps: tuple[str, ...]

@@ -18,7 +18,7 @@ from pcam_model.registry.capabilities import probe
 from pcam_model.registry.factory import open_store
 from pcam_model.registry.live_sync import LiveSync, delete_live, restore_checkpoint
 from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
-from pcam_model.registry.retention import kept_while_published
+from pcam_model.registry.retention import protected_while_published
 from pcam_model.registry.retry import retry_while_unavailable
 from pcam_model.registry.run_lock import run_lock
 from pcam_model.registry.runs import RunConfig, RunStore
@@ -161,7 +161,7 @@ class Workspace(Record):
         beside = list_files(Path(self.folder), recursive=False)
         if self.run_store.find_published() is not None:
             return self.run_store.publish(beside)
-        with kept_while_published(self.run_store.store, self.run):
+        with protected_while_published(self.run_store.store, self.run):
             self._restore_lost()
             return self.run_store.publish(beside)
 

@@ -66,7 +66,7 @@ def try_slide(
     """The result of a slide in its folder `target`, and whether it was there before; or why there is none."""
     try:
         key = slide_key(file, model)
-        return materialize_slide(file, model, target, key, on_progress)
+        return predict_unless_done(file, model, target, key, on_progress)
     except SourceError as error:
         return SlideFailure(name=file.name, path=file.path, reason=str(error))
     except (PcamError, OSError):
@@ -82,7 +82,7 @@ def slide_key(file: SlideFile, model: SlideModel) -> str:
     return result_key(file, predictor.model, predictor.tta, predictor.precision, model.options)
 
 
-def materialize_slide(
+def predict_unless_done(
     file: SlideFile, model: SlideModel, target: Path, key: str, on_progress: OnProgress | None = None
 ) -> tuple[SlideResult, bool]:
     """The result of this key in a folder, predicted where it is not there; and whether it was.

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class SlideHits(NamedTuple):
-    """What the detections of a slide found."""
+    """Lesions of a slide that were detected, and detections outside of lesions."""
 
     false_positives: NDArray[np.float32]
     """The probability of each detection outside of lesions."""
@@ -29,7 +29,7 @@ class SlideHits(NamedTuple):
     """How many lesions are counted."""
 
 
-class LesionFigures(Record):
+class LesionMetrics(Record):
     """Detection of lesions on a set of slides."""
 
     score: Estimate
@@ -99,14 +99,14 @@ def froc(slides: Sequence[SlideHits]) -> Array:
     return values
 
 
-def estimate_froc(slides: Sequence[SlideHits], seed: int, resamples: int = RESAMPLES) -> LesionFigures:
+def estimate_froc(slides: Sequence[SlideHits], seed: int, resamples: int = RESAMPLES) -> LesionMetrics:
     """The FROC with 95 % intervals by bootstrap over slides. Raises SplitError where there is no lesion."""
     values, curve = froc(slides), FrocCurve(slides)
     units = curve.units
     resampled = np.concatenate([curve(weights) for weights in bootstrap_weights(units, resamples, seed)])
     jackknifed = np.concatenate([curve(weights) for weights in jackknife_weights(units, seed)])
     interval = partial(_estimate, values, resampled, jackknifed, len(slides))
-    return LesionFigures(
+    return LesionMetrics(
         score=interval(0),
         sensitivity={f"{rate:g}": interval(number) for number, rate in enumerate(FP_RATES, 1)},
         slides=len(slides),

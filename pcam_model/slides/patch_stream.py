@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.concurrency import ordered_prefetch
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import PATCH_SIZE
 from pcam_model.inference.predictor import Predictor
 from pcam_model.slides.reader import Pixels
 from pcam_model.slides.region_reader import ScaledReader
@@ -67,7 +67,9 @@ def cut_batches(regions: Iterable[tuple[Block, Pixels]], size: int) -> Iterator[
     buffer = _Buffer(size)
     for block, pixels in regions:
         for number, (y, x) in enumerate(block.offsets.tolist()):
-            buffer.add(int(block.rows[number]), int(block.columns[number]), pixels[y : y + SIZE, x : x + SIZE])
+            buffer.add(
+                int(block.rows[number]), int(block.columns[number]), pixels[y : y + PATCH_SIZE, x : x + PATCH_SIZE]
+            )
             if buffer.count == size:
                 yield buffer.take()
     if buffer.count:
@@ -80,7 +82,7 @@ class _Buffer:
     def __init__(self, size: int) -> None:
         self.count = 0
         self._cells = np.empty((size, 2), np.int64)
-        self._pixels = np.empty((size, SIZE, SIZE, 3), np.uint8)
+        self._pixels = np.empty((size, PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
 
     def add(self, row: int, column: int, patch: Pixels) -> None:
         self._cells[self.count] = row, column

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import PATCH_SIZE
 from pcam_model.slides.geometry import Grid, Size
 from pcam_model.slides.probability_map import ProbabilityMap
 from pcam_model.slides.records import TABLE_FILE, SlideResult
@@ -33,7 +33,7 @@ def read_map(folder: Path, result: SlideResult) -> ProbabilityMap:
     except (OSError, KeyError, pa.ArrowException) as error:
         raise SourceError(f"{folder / TABLE_FILE}: it cannot be read ({error}); predict the slide again") from error
     rows, columns = (
-        np.rint((centre / grid.downsample - SIZE / 2) / result.stride).astype(np.int64) for centre in (y, x)
+        np.rint((centre / grid.downsample - PATCH_SIZE / 2) / result.stride).astype(np.int64) for centre in (y, x)
     )
     probabilities.values[rows, columns] = values
     return probabilities

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pcam_model.core.errors import SourceError
 from pcam_model.core.log import log
-from pcam_model.core.pixel_size import MAX_MISMATCH, mismatch
+from pcam_model.core.pixel_size import MAX_MISMATCH, relative_difference
 from pcam_model.slides.geometry import Grid, Level
 from pcam_model.slides.reader import SlideReader
 
@@ -43,7 +43,7 @@ def slide_scale(
             f"{name}: the slide does not tell its pixel size, neither as a property nor as TIFF resolution; give the "
             f"microns per pixel of its finest level, as in {_example(setting)}"
         )
-    if mpp and reader.mpp and mismatch(mpp, reader.mpp) > MAX_MISMATCH:
+    if mpp and reader.mpp and relative_difference(mpp, reader.mpp) > MAX_MISMATCH:
         log.warning("%s: %s %g is used, though the slide tells %.4g microns per pixel", name, setting, mpp, reader.mpp)
     size = mpp or reader.mpp or model_mpp
     level, grid = choose_level(reader.levels, model_mpp / size)

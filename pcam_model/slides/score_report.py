@@ -14,7 +14,7 @@ from pcam_model.core.schema import Record
 from pcam_model.evaluation.bootstrap import ResamplingUnits, ScoredPatches
 from pcam_model.evaluation.intervals import estimate_intervals
 from pcam_model.evaluation.metrics import sigmoid
-from pcam_model.slides.froc import LesionFigures, SlideHits, estimate_froc
+from pcam_model.slides.froc import LesionMetrics, SlideHits, estimate_froc
 from pcam_model.slides.geometry import Grid, Size
 from pcam_model.slides.heatmap_features import FEATURES, heatmap_features
 from pcam_model.slides.lesions import LESION_MPP, find_detections, find_lesions, match_detections
@@ -44,7 +44,7 @@ class SlideScoreReport(Record):
     """Fitted on the training slides, or on all where none is named; null where there are too few."""
     method: str
     """Where the regression's figures come from."""
-    lesions: LesionFigures | None
+    lesions: LesionMetrics | None
     """Null without annotations."""
     values: dict[str, dict[str, float | None]]
     """By slide: its label, and each score that the figures are of."""

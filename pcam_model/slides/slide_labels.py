@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.csv_tables import read_csv_text
+from pcam_model.core.splits import SPLITS
+from pcam_model.data.csv_tables import read_csv_file
 from pcam_model.data.file_names import class_of
-
-COLUMNS = "slide,label, and perhaps split"
-SPLITS = ("train", "valid", "test")
 
 
 class SlideLabel(NamedTuple):
@@ -30,12 +28,7 @@ def read_slide_labels(path: Path) -> list[SlideLabel]:
     Raises:
         SourceError: it is no such table, or a slide is labelled twice.
     """
-    try:
-        table = read_csv_text(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: it cannot be read as a CSV ({error}); expected the columns {COLUMNS}") from error
-    if not {"slide", "label"} <= set(table.columns):
-        raise SourceError(f"{path}: its columns are {','.join(table.columns)}; expected {COLUMNS}")
+    table = read_csv_file(path, {"slide", "label"}, "slide,label, and perhaps split")
     splits = table["split"].str.lower() if "split" in table else table["slide"].map(lambda _: "")
     repeated = table["slide"][table["slide"].duplicated()]
     if len(repeated):

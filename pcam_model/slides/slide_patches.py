@@ -11,7 +11,7 @@ import pandas as pd
 from pcam_model.core.errors import SourceError
 from pcam_model.core.log import log
 from pcam_model.core.pixel_size import PCAM_MPP
-from pcam_model.data.image import SIZE, Patch, PatchError
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE, Patch, PatchError
 from pcam_model.data.source import SourceConfig
 from pcam_model.slides.annotated_slides import AnnotatedSlide
 from pcam_model.slides.geometry import Point, Region, Size
@@ -23,7 +23,7 @@ from pcam_model.slides.reader import SlideReader
 from pcam_model.slides.records import SlideOptions
 from pcam_model.slides.region_reader import ScaledReader
 from pcam_model.slides.scale import SlideScale
-from pcam_model.slides.tiling import CENTRE, Tiling
+from pcam_model.slides.tiling import Tiling
 from pcam_model.slides.tumour_regions import AnnotationClasses, PolygonRegions, read_regions
 
 
@@ -97,14 +97,14 @@ class SlidePatches:
 def read_cell(reader: SlideReader, scale: SlideScale, tiling: Tiling, row: int, column: int) -> Patch:
     """The pixels of a patch of an open slide: uint8 (96, 96, 3)."""
     origin = Point(column * tiling.stride, row * tiling.stride, scale.grid)
-    return ScaledReader(reader, scale.level, scale.grid).read(Region(origin, Size(SIZE, SIZE, scale.grid)))
+    return ScaledReader(reader, scale.level, scale.grid).read(Region(origin, Size(PATCH_SIZE, PATCH_SIZE, scale.grid)))
 
 
 def _choose_all(
     slides: Sequence[AnnotatedSlide], config: SourceConfig, seed: int, predict: Predict | None
 ) -> tuple[list[CutSlide], list[Candidates]]:
     """Each slide and its candidates; the slides are closed again."""
-    options = SlideOptions(stride=CENTRE, mpp=config.slide_mpp)
+    options = SlideOptions(stride=CENTRE_SIZE, mpp=config.slide_mpp)
     classes = AnnotationClasses(config.tumour_classes, config.normal_classes, config.ignored_classes)
     cut: list[CutSlide] = []
     candidates: list[Candidates] = []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.files import sha256
 from pcam_model.core.optional_cache import call_with_cache
-from pcam_model.core.pixel_size import MAX_MISMATCH, PCAM_MPP, mismatch
+from pcam_model.core.pixel_size import MAX_MISMATCH, PCAM_MPP, relative_difference
 from pcam_model.data.source import Archive, SourceConfig
 from pcam_model.inference.predictor import Predictor, load
 from pcam_model.registry.manifest import json_bytes, sha256_hex
@@ -97,7 +97,7 @@ def _identity(slide: AnnotatedSlide) -> list[str]:
 def _require_scale(predictor: Predictor, config: SourceConfig) -> Predictor:
     """The predictor. Raises ConfigError where it was trained at another scale than the patches are cut at."""
     mpp = config.mpp or PCAM_MPP
-    if mismatch(predictor.model.mpp, mpp) > MAX_MISMATCH:
+    if relative_difference(predictor.model.mpp, mpp) > MAX_MISMATCH:
         raise ConfigError(
             f"source.hard_negatives is a model of {predictor.model.mpp:g} microns per pixel, and the patches are cut "
             f"at {mpp:g} (source.mpp); choose a model of the same scale"

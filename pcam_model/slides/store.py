@@ -45,7 +45,7 @@ class SlideJob(Record):
 
 
 class SlideOutcome(Record):
-    """What became of one slide."""
+    """The result of one slide, or the reason why there is none."""
 
     result: SlideResult | None = None
     failure: SlideFailure | None = None

@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import ConfigError, SourceError
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import PATCH_SIZE
 from pcam_model.slides.geometry import Grid, Point, Region, Size
 
-CENTRE = 32
-"""Height and width of the square in the middle of a patch that its label speaks of, in pixels."""
 MAX_SOURCE_SIDE, MAX_BLOCK_SIDE, MIN_BLOCK_SIDE = 2048, 1024, 128
 
 Indices = NDArray[np.int64]
@@ -35,12 +33,12 @@ class Tiling:
     @property
     def cell_origin(self) -> Point:
         """The top left corner of the cell in row 0 and column 0."""
-        start = (SIZE - self.stride) / 2
+        start = (PATCH_SIZE - self.stride) / 2
         return Point(start, start, self.grid)
 
     def centre(self, row: int, column: int) -> Point:
         """The centre of a patch."""
-        return Point(column * self.stride + SIZE / 2, row * self.stride + SIZE / 2, self.grid)
+        return Point(column * self.stride + PATCH_SIZE / 2, row * self.stride + PATCH_SIZE / 2, self.grid)
 
 
 @dataclass(frozen=True)
@@ -72,15 +70,18 @@ def make_tiling(slide_size: Size, grid: Grid, stride: int, name: str) -> Tiling:
     Raises:
         SourceError: the slide is smaller than a patch.
     """
-    if not 1 <= stride <= SIZE:
-        raise ConfigError(f"the stride is {stride}, expected 1 to {SIZE} pixels; 32 takes every centre of a patch once")
+    if not 1 <= stride <= PATCH_SIZE:
+        raise ConfigError(
+            f"the stride is {stride}, expected 1 to {PATCH_SIZE} pixels; 32 takes every centre of a patch once"
+        )
     size = slide_size.on(grid)
     width, height = round(size.width), round(size.height)
-    if min(width, height) < SIZE:
+    if min(width, height) < PATCH_SIZE:
         raise SourceError(
-            f"{name}: the slide has {width} x {height} pixels at the model's scale, and a patch has {SIZE} x {SIZE}"
+            f"{name}: the slide has {width} x {height} pixels at the model's scale, and a patch has "
+            f"{PATCH_SIZE} x {PATCH_SIZE}"
         )
-    return Tiling(grid, stride, (height - SIZE) // stride + 1, (width - SIZE) // stride + 1)
+    return Tiling(grid, stride, (height - PATCH_SIZE) // stride + 1, (width - PATCH_SIZE) // stride + 1)
 
 
 def count_patches(tiling: Tiling, wanted: Selection) -> int:
@@ -120,6 +121,6 @@ def every_patch(_: Tiling, rows: Indices, columns: Indices) -> Mask:
 def _block(tiling: Tiling, rows: Indices, columns: Indices) -> Block:
     top, left = int(rows.min()), int(columns.min())
     stride, grid = tiling.stride, tiling.grid
-    size = Size((int(columns.max()) - left) * stride + SIZE, (int(rows.max()) - top) * stride + SIZE, grid)
+    size = Size((int(columns.max()) - left) * stride + PATCH_SIZE, (int(rows.max()) - top) * stride + PATCH_SIZE, grid)
     offsets = np.stack([(rows - top) * stride, (columns - left) * stride], axis=1)
     return Block(Region(Point(left * stride, top * stride, grid), size), rows, columns, offsets)

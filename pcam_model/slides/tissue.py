@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcam_model.core.errors import require_package
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
 from pcam_model.slides.geometry import Grid
 from pcam_model.slides.reader import Pixels
-from pcam_model.slides.tiling import CENTRE, Indices, Mask, Tiling
+from pcam_model.slides.tiling import Indices, Mask, Tiling
 
 SATURATION_RANGE = (0.04, 0.15)
 """Otsu's threshold is kept within it: a slide full of tissue has no glass to be told from, an empty one no tissue."""
@@ -91,8 +91,8 @@ class TissueCells:
 
     def _limits(self, tiling: Tiling, indices: Indices, origin: int, length: int) -> tuple[Indices, Indices]:
         """First and last + 1 pixel of the mask under each patch's centre, along one axis."""
-        side, ratio = max(tiling.stride, CENTRE), tiling.grid.downsample / self._grid.downsample
-        start = indices * tiling.stride + (SIZE - side) / 2
+        side, ratio = max(tiling.stride, CENTRE_SIZE), tiling.grid.downsample / self._grid.downsample
+        start = indices * tiling.stride + (PATCH_SIZE - side) / 2
         first = np.floor(start * ratio).astype(np.int64) - origin
         last = np.ceil((start + side) * ratio).astype(np.int64) - origin
         return np.clip(first, 0, length - 1), np.clip(last, 1, length)

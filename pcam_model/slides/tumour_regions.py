@@ -8,13 +8,13 @@ import numpy as np
 
 from pcam_model.core.errors import SourceError, require_package
 from pcam_model.data.annotation_classes import IGNORED_CLASSES, NORMAL_CLASSES, TUMOUR_CLASSES
-from pcam_model.data.image import SIZE
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
 from pcam_model.slides.annotations import GEOJSON_SUFFIXES, XML_SUFFIXES, is_annotation_file, read_annotations
 from pcam_model.slides.geometry import LEVEL_0, Grid, Size
 from pcam_model.slides.listing import SlideFile
 from pcam_model.slides.mask_file import MaskFile
 from pcam_model.slides.region_files import rasterize
-from pcam_model.slides.tiling import CENTRE, Indices, Mask, Tiling
+from pcam_model.slides.tiling import Indices, Mask, Tiling
 
 MASK_STEMS = ("{}_mask", "{}_Mask", "{}")
 MASK_SUFFIXES = (".tif", ".tiff", ".png")
@@ -78,10 +78,10 @@ def centres_in(polygons: Iterable[Any], tiling: Tiling, rows: Indices, columns: 
     with require_package("annotations", extra="slides"):
         import shapely
     found = np.zeros((len(rows), len(columns)), bool)
-    scale, start = tiling.grid.downsample / LEVEL_0.downsample, (SIZE - CENTRE) / 2 + 0.5
+    scale, start = tiling.grid.downsample / LEVEL_0.downsample, (PATCH_SIZE - CENTRE_SIZE) / 2 + 0.5
     # From the middle of the centre's first pixel to that of its last: an outline that only touches it is outside.
     top, left = ((indices * tiling.stride + start) * scale for indices in (rows, columns))
-    side = (CENTRE - 1) * scale
+    side = (CENTRE_SIZE - 1) * scale
     for polygon in polygons:
         west, north, east, south = polygon.bounds
         row = np.flatnonzero((top + side >= north) & (top <= south))

@@ -10,6 +10,7 @@ from pcam_model.core.rng import StepKey
 from pcam_model.core.schema import Record
 from pcam_model.core.stage_names import StageName
 from pcam_model.data.augment import ViewConfig
+from pcam_model.data.image import PATCH_SIZE
 from pcam_model.data.patch_loader import make_loader
 from pcam_model.training.batch import BatchSource, BatchSpec
 from pcam_model.training.device import ComputeConfig, is_out_of_memory
@@ -22,7 +23,6 @@ MAX_BATCH_SIZE = 1024
 MIN_STEPS_PER_EPOCH = 8
 MAX_MEMORY_FRACTION = 0.7  # of a CPU's available memory, which is not refused but killed for
 PROBE_BATCH_SIZE = 4
-PATCH_SIZE = 96  # pixels, of the pack
 
 
 class BatchSizeChoice(Record):

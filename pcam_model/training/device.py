@@ -52,10 +52,10 @@ class ComputeConfig(Config):
     """Seconds between checkpoints, which are written in the background; one is also written at the end of each epoch
     and on SIGTERM and SIGINT."""
     checkpoint_steps: int = Field(0, ge=0)
-    """Also write a checkpoint every so many steps; 0: by time alone."""
+    """Steps between additional checkpoints; 0: none, by time alone."""
     checkpoint_epochs: int = Field(1, ge=0, le=1000)
-    """Keep the weights of the last so many epochs, and of the best by validation AUC, here and in the store; 0: only
-    the weights that a stage ends with."""
+    """Number of last epochs whose weights are kept, beside those of the best validation AUC, here and in the store;
+    0: only the weights that a stage ends with."""
 
 
 def best_device() -> torch.device:

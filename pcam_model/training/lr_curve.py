@@ -17,7 +17,7 @@ SMOOTHING, DIVERGED = 0.98, 4.0
 DROP_FIRST, DROP_LAST = 10, 5
 PLATEAU = 0.5
 EVALUATE_EVERY = 2  # steps from one loss in evaluation mode to the next
-CHANCE = math.log(2)  # the loss of a coin: what is below it has not exploded
+CHANCE_LOSS = math.log(2)  # the loss of a coin: what is below it has not exploded
 # Standard errors that the loss has to fall by. The lowest of some 90 points is chosen, and its error is estimated from
 # as few as ten steps: 3 would take one curve of pure noise in 20 for informative, 5 takes one in 400.
 SIGNIFICANT = 5.0
@@ -69,7 +69,7 @@ def exploded_at(losses: list[float], evaluations: list[float]) -> int | None:
     if (stable := _stable_count(smoothed(losses))) < len(losses):
         ends.append(stable)
     settled = evaluations[DROP_FIRST // EVALUATE_EVERY :]
-    if (stable := _stable_count(settled, harmless=CHANCE)) < len(settled):
+    if (stable := _stable_count(settled, harmless=CHANCE_LOSS)) < len(settled):
         ends.append(DROP_FIRST + EVALUATE_EVERY * (stable - 1) + 1)
     return min(ends, default=None)
 
@@ -158,7 +158,7 @@ def suggest(lrs: Floats, losses: Floats, stage: str = "", drop_last: int = DROP_
     lrs, losses = lrs[DROP_FIRST:end], losses[DROP_FIRST:end]
     if len(lrs) < 4:
         raise ConfigError(
-            f"the LR search of the {stage} stage saw the loss explode after {end + drop_last} steps, too few to "
+            f"the LR range test of the {stage} stage saw the loss explode after {end + drop_last} steps, too few to "
             f"suggest a rate; set {stage}.lr yourself, or raise lr_finder.steps"
         )
     return {

@@ -32,7 +32,9 @@ from pcam_model.training.train_state import ENGINE_VERSION, create_train_state
 MOMENTUM = 0.9  # AdamW's default: the test has no cycle
 FLUSH_STEPS = 5  # losses are read from the device every so many steps
 EVALUATED_PATCHES = 64  # of a loss in evaluation mode
-SEARCH_VERSION = 2  # raised where a search takes other steps or records other losses: its checkpoints are refused then
+LR_FINDER_VERSION = (
+    2  # raised where a search takes other steps or records other losses: its checkpoints are refused then
+)
 STAGE_OFFSET = 10  # added to a stage's number in RNG keys, which differ from those of its training
 
 
@@ -95,7 +97,7 @@ def find_lr(
         network.set_microbatches(1)
     path = setup.folder / "lr.json"
     curve = lr_finder.curve(path)
-    log.info("LR search, %s: %s", curve.stage, curve.reason)
+    log.info("LR range test, %s: %s", curve.stage, curve.reason)
     write_atomic(path, json.dumps(curve.model_dump(exclude={"path"}), indent=1).encode())
     lr_finder.latest.remove()
     return curve
@@ -126,7 +128,7 @@ class LrFinder:
             "patches": len(train),
             "view_config": asdict(self.view_config),
             "engine": ENGINE_VERSION,
-            "search": SEARCH_VERSION,
+            "search": LR_FINDER_VERSION,
         }
         self.latest = LatestState(setup.folder, self.identity)
 
@@ -138,7 +140,7 @@ class LrFinder:
             self.untrained.set_microbatches(self.state.network.microbatches)
             self.losses, self.starts = metadata["losses"], metadata["starts"]
             self.evaluations = metadata["evaluations"]
-            log.info("LR search: resumed at step %d of %d", self.state.step, self.steps)
+            log.info("LR range test: resumed at step %d of %d", self.state.step, self.steps)
 
     def run(self, stop: StopRequest, on_progress: Callable[[int, int], None]) -> None:
         """Take steps until the loss explodes, or the highest rate is reached."""
@@ -151,7 +153,7 @@ class LrFinder:
             if self._is_due(stop):
                 self._checkpoint()
             if stop.signal:
-                message = f"LR search stopped by {stop.signal.name} after step {self.state.step} of {self.steps}"
+                message = f"LR range test stopped by {stop.signal.name} after step {self.state.step} of {self.steps}"
                 log.info("%s; %s", message, RESUME_HINT)
                 raise Interrupted(f"{message}; {RESUME_HINT}")
 

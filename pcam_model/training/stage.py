@@ -30,8 +30,8 @@ class StageConfig(Config):
     max_grad_norm: float = Field(0, ge=0)
     """Gradients are clipped to this L2 norm. 0: no clipping."""
     early_stopping_patience: int = Field(0, ge=0)
-    """End the stage after so many epochs in a row without a better validation AUC, with the weights of its best epoch.
-    0: no early stopping. The validation split has chosen then, so a test split must be there to report on."""
+    """End the stage after this many epochs in a row without a better validation AUC, with the weights of its best
+    epoch. 0: no early stopping. The validation split has chosen then, so a test split must be there to report on."""
 
 
 class FrozenConfig(StageConfig):

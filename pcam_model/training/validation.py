@@ -12,7 +12,7 @@ from pcam_model.training.device import Precision, autocast
 from pcam_model.training.network import PatchNetwork
 from pcam_model.training.train_state import TrainState
 
-BATCH_SIZE = {"cpu": 64, "cuda": 256}  # a processor is slowed by activations that leave its caches
+BATCH_SIZE = {"cpu": 64, "cuda": 256}  # a CPU is slowed by activations that leave its caches
 
 
 def predict_distributed(state: TrainState, loader: PatchLoader, on_batch: Callable[[], object]) -> Tensor:

@@ -102,7 +102,7 @@ def request_download() -> None:
 
 
 class VerifiedFile(Record):
-    """What is recorded beside a file that was verified."""
+    """The record beside a verified file: its SHA-256, size and time of change."""
 
     sha256: str
     size_and_time: tuple[int, int]

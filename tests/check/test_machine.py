@@ -12,7 +12,7 @@ from pcam_model.check import Finding, hardware, raise_for_failures, storage
 from pcam_model.check.inputs import check_source, check_weights
 from pcam_model.config import TrainConfig
 from pcam_model.config_reader import read_config
-from pcam_model.core.errors import MachineCheckError
+from pcam_model.core.errors import MachineCheckError, SourceError
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.capabilities import StoreCapabilities
 
@@ -124,12 +124,26 @@ def test_slides_and_their_annotations_are_looked_for_before_the_run(tmp_path: Pa
     assert check_source(config_with(*settings)).found == f"1 slides in {tmp_path}"
 
 
+def test_a_source_that_is_not_there_is_one_finding_with_one_remedy(tmp_path: Path) -> None:
+    finding = check_source(config_with("source.kind=path", f"source.path={tmp_path / 'none.zip'}"))
+    assert (finding.level, finding.found) == ("failed", f"{tmp_path / 'none.zip'}: no such file or folder")
+    assert finding.remedy == "give the path of a .zip, a .tar or a folder of patches"
+
+
+def test_a_finding_of_an_error_takes_its_remedy_from_the_message_or_else_the_one_that_is_given() -> None:
+    whole = Finding.of_error("a", SourceError("no such file; give another"), "b", "c")
+    assert (whole.found, whole.remedy, whole.level) == ("no such file", "give another", "failed")
+    assert Finding.of_error("a", SourceError("no such file"), "b", "c").remedy == "c"
+
+
 def test_what_failed_is_one_sentence_and_what_may_pass_is_worth_a_retry() -> None:
     fine = Finding(what="a", found="b", expected="c", level="warning", remedy="d")
     bad = Finding(what="disk", found="1 GB", expected="2 GB", level="failed", remedy="free some")
     away = bad.model_copy(update={"what": "store", "transient": True})
     assert raise_for_failures([fine]) == [fine]
-    with pytest.raises(MachineCheckError, match=r"^disk: found 1 GB, expected 2 GB; free some; store: found"):
+    with pytest.raises(
+        MachineCheckError, match=r"^\(1\) disk: found 1 GB, expected 2 GB; free some; \(2\) store: found"
+    ):
         raise_for_failures([fine, bad, away])
     with pytest.raises(StoreUnavailable):
         raise_for_failures([fine, away])

@@ -110,6 +110,14 @@ def test_help_shows_no_types_of_flags_and_arguments(name: str) -> None:
     assert not any(f"<{kind}" in text for kind in ("bool", "str", "path", "list"))
 
 
+def test_usage_names_arguments_as_they_are_and_the_terminal_wraps_paragraphs() -> None:
+    assert "predict [OPTIONS] MODEL INPUT... " in help_text("predict", width=100)
+    assert "config [OPTIONS] [PRESET] " in help_text("config", width=100)
+    for name in NAMES:
+        paragraphs = (GROUP.commands[name].help or "").split("\n\n")
+        assert not any("\n" in paragraph for paragraph in paragraphs), name
+
+
 def test_a_command_of_two_words_leaves_that_of_its_first_word_as_it_is() -> None:
     context = typer.Context(GROUP)
     assert GROUP.resolve_command(context, ["slides", "score", "a", "b"])[::2] == ("slides score", ["a", "b"])

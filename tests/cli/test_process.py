@@ -12,6 +12,8 @@ from pcam_model.cli import main as command_line
 from pcam_model.cli import pipeline
 from pcam_model.cli.logs import command_logging, hide_prefect_lines, is_verbose, set_quiet, set_verbose
 from pcam_model.cli.pipeline import import_pipeline
+from pcam_model.cli.train import train
+from pcam_model.config import TrainConfig
 from pcam_model.core.errors import Interrupted, MissingPackageError, StoreError
 from pcam_model.core.log import RESULT, log
 
@@ -138,3 +140,19 @@ def test_the_pipeline_is_found_from_another_folder(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == root / "flows" / "__init__.py"
+
+
+def test_an_interrupted_run_without_a_name_says_which_name_resumes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def interrupted(config: TrainConfig) -> None:
+        names.append(config.run)
+        raise Interrupted("interrupted by SIGTERM; the same command resumes")
+
+    monkeypatch.setattr("pcam_model.cli.train._run_flow", interrupted)
+    with pytest.raises(Interrupted) as unnamed:
+        train()
+    assert str(unnamed.value) == f"interrupted by SIGTERM; the same command with --run {names[0]} resumes"
+    with pytest.raises(Interrupted, match=r"the same command resumes$"):
+        train(run="first")
+    assert names[1] == "first"

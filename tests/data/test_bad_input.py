@@ -147,7 +147,7 @@ def test_a_member_that_is_twice_in_the_archive_is_refused(tmp_path, pack):
 
 
 def test_a_missing_file_is_named(tmp_path, pack):
-    assert_refused(pack, tmp_path / "none.zip", "there is nothing here", tmp_path / "packs")
+    assert_refused(pack, tmp_path / "none.zip", "no such file or folder", tmp_path / "packs")
 
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path, pack):

@@ -13,7 +13,7 @@ from other_layouts import class_folders, inner_zip, write_hdf5, write_parquet
 from patch_sets import encoded, make_patch_set, some_patches
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.file_names import class_of, is_litter, split_of
+from pcam_model.data.file_names import class_of, is_system_file, split_of
 from pcam_model.data.hdf5_names import PREFIX
 from pcam_model.data.image_inputs import Images
 from pcam_model.data.pack import Pack, load_patches, load_table
@@ -94,8 +94,8 @@ def test_what_is_litter_and_which_split_a_name_tells() -> None:
         "__MACOSX/train/._x.tif",
         "Thumbs.db",
     ]
-    assert all(map(is_litter, [*litter, "train/._x.tif", ".DS_Store", "a/#recycle/x.png"]))
-    assert not any(map(is_litter, ["train/x.tif", "eaDir/x.tif", "train/x.ipynb"]))
+    assert all(map(is_system_file, [*litter, "train/._x.tif", ".DS_Store", "a/#recycle/x.png"]))
+    assert not any(map(is_system_file, ["train/x.tif", "eaDir/x.tif", "train/x.ipynb"]))
     names = ["validation_split", "camelyonpatch_level_2_split_test_x", "train/latest", "contest/x"]
     assert [split_of(name) for name in names] == ["valid", "test", "train", None]
 

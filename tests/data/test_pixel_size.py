@@ -9,7 +9,7 @@ from a_model import make_model
 from official_files import official_folder
 
 from pcam_model.core.model_metadata import METADATA_FILE, read_metadata
-from pcam_model.core.pixel_size import PixelSize, mismatch
+from pcam_model.core.pixel_size import PixelSize, relative_difference
 from pcam_model.data.pack import open_pack
 from pcam_model.data.source import SourceConfig, pixel_size
 from pcam_model.registry.factory import open_store
@@ -78,5 +78,5 @@ def test_the_manifest_tells_the_pixel_size_of_the_model(tmp_path: Path) -> None:
 
 
 def test_a_mismatch_is_the_same_in_both_directions() -> None:
-    assert mismatch(0.972, 0.972) == 0
-    np.testing.assert_allclose([mismatch(0.25, 0.5), mismatch(0.5, 0.25)], 1)
+    assert relative_difference(0.972, 0.972) == 0
+    np.testing.assert_allclose([relative_difference(0.25, 0.5), relative_difference(0.5, 0.25)], 1)

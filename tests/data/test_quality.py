@@ -33,7 +33,7 @@ def test_blanks_repeats_and_conflicts_are_counted(tmp_path, patch_set, pack):
     [
         (
             DataChecksConfig(max_blank=1),
-            r"10\.00% of the patches have the pixels of one with the other label, more than",
+            r"10\.00% of the patches have the same pixels as a patch with the other label, more than",
         ),
         (DataChecksConfig(max_conflicts=1, max_blank=0.05), r"10\.00% of the patches are blank"),
         (DataChecksConfig(max_conflicts=1, max_blank=1, min_class=0.5), None),

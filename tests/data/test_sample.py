@@ -5,8 +5,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
 from pcam_model.data.pack import load_patches, load_table
-from pcam_model.data.sample import CENTRE, SIZE, SLIDES, SamplePatches, distractor_positions
+from pcam_model.data.sample import SLIDES, SamplePatches, distractor_positions
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,9 @@ def test_colour_means_do_not_tell_the_label(sample_patches):
 
 def test_no_distractor_touches_the_centre():
     positions = [position for seed in range(200) for position in distractor_positions(np.random.default_rng(seed), 12)]
-    reach = np.abs(np.array(positions) - (SIZE - 1) / 2).max(axis=1)
+    reach = np.abs(np.array(positions) - (PATCH_SIZE - 1) / 2).max(axis=1)
     assert len(positions) > 100
-    assert reach.min() > CENTRE / 2 + 8
+    assert reach.min() > CENTRE_SIZE / 2 + 8
 
 
 def test_the_sample_is_packed_with_its_slides_and_splits(pack):

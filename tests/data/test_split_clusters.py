@@ -71,7 +71,7 @@ def test_no_cluster_is_in_two_splits_and_the_split_says_how_they_separate(staine
     record = json.loads((tmp_path / "s" / "split.json").read_text())
     assert record["clusters"]["count"] == DYES
     silhouette = record["clusters"]["silhouette"]
-    assert f"24 clusters of like stain stand for them (silhouette {silhouette:.2f} of -1 to 1)" in split.meaning
+    assert f"24 clusters of similar stain are in their place (silhouette {silhouette:.2f} of -1 to 1)" in split.meaning
     assert record["leakage"]["clusters_in_two_splits"] == 0
 
 

@@ -25,9 +25,9 @@ def test_a_run_is_followed_to_its_end_and_says_where_everything_is(project: Path
     done = local(project, "train", RUN="one", SET="finetune.epochs=1", PCAM_STORE=str(project / "elsewhere"))
     assert done.returncode == 0, done.stderr
     assert [line[10:] for line in done.stdout.splitlines() if line[2:3] == ":"] == ["epoch 0 of sample"]
-    assert "auc 0.9123" in done.stdout
-    for kind, folder in (("Report: ", "report"), ("Model:  ", "model")):
-        assert f"{kind}file://{project}/elsewhere/runs/one/{folder}\n" in done.stdout
+    assert "0.9123" in done.stdout
+    for kind, path in (("Report: ", "report/report.html"), ("Model:  ", "model")):
+        assert f"{kind}{project}/elsewhere/runs/one/{path}\n" in done.stdout
     assert (project / "elsewhere/runs/one/manifest.json").exists()
 
 

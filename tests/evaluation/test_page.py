@@ -114,14 +114,15 @@ def test_what_users_name_is_text_and_never_markup(tmp_path, make_evidence):
 
 def test_the_caption_names_the_class_that_the_heat_explains_and_a_blank_map_is_no_explanation(report):
     page = (report / "report.html").read_text()
-    assert "Is no tumour, called tumour (tumour 0.930), slide camelyon16_train_tumor_091. Heat: tumour." in page
+    caption = "Label no tumour, predicted tumour (probability of tumour 0.930), slide camelyon16_train_tumor_091."
+    assert f"{caption} Heat: tumour." in page
     assert page.count("Nothing here spoke for tumour") == 2
     assert "31% of the heat lies inside the square (chance: 11%)" in page
 
 
 def test_the_card_is_a_whole_markdown_document(report):
     card = (report / "MODEL_CARD.md").read_text()
-    for title in ("Intended use", "Figures", "Operating points", "Data", "Training", "Limits"):
+    for title in ("Intended use", "Metrics", "Operating points", "Data", "Training", "Limits"):
         assert f"\n\n## {title}\n\n" in card
     assert "**Not for clinical use.**" in card
     tables = [block for block in card.split("\n\n") if block.startswith("|")]
@@ -146,8 +147,8 @@ def test_the_card_tells_the_pixel_size_and_whether_it_is_assumed(tmp_path, make_
 def test_a_model_of_generated_patches_says_that_it_knows_no_tissue(tmp_path, make_evidence):
     few = split_predictions(valid=predictions(100, 1))
     write_report(tmp_path, make_evidence(config={"source": {"kind": "sample"}}, predictions=few))
-    assert "knows nothing of real tissue" in (tmp_path / "report.html").read_text()
-    assert "knows nothing of real tissue" in (tmp_path / "MODEL_CARD.md").read_text()
+    assert "nothing about real tissue" in (tmp_path / "report.html").read_text()
+    assert "nothing about real tissue" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
 def test_the_predictions_are_there_to_compute_everything_again(report):

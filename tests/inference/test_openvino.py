@@ -25,7 +25,7 @@ if find_spec("openvino") is None:
 openvino: Any = import_openvino("these tests")
 PATCHES, _ = some_patches(9, seed=3)
 CAPABILITIES = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-has_bfloat16 = pytest.mark.skipif("BF16" not in CAPABILITIES, reason="the processor has no bfloat16")
+has_bfloat16 = pytest.mark.skipif("BF16" not in CAPABILITIES, reason="the CPU has no bfloat16")
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -68,7 +68,7 @@ def test_what_it_cannot_compute_is_said(model_folder: Path, monkeypatch: pytest.
             return ["FP32", "INT8"]
 
     monkeypatch.setattr(openvino, "Core", OldProcessor)
-    with pytest.raises(ConfigError, match="this processor does not compute in bfloat16; leave out --precision"):
+    with pytest.raises(ConfigError, match="this CPU does not compute in bfloat16; leave out --precision"):
         pcam_model.load(model_folder, precision="bfloat16", backend="auto")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'pcam\[openvino\]'"):

@@ -15,7 +15,7 @@ import pcam_model
 from pcam_model.core.errors import ConfigError, ModelError, PcamError, SourceError
 from pcam_model.core.model_metadata import METADATA_FILE, ONNX_FILE, WEIGHTS_FILE
 from pcam_model.data.patch_loader import make_loader
-from pcam_model.evaluation.forward import forward
+from pcam_model.evaluation.logits import predict_logits
 from pcam_model.inference import backends
 from pcam_model.inference.predictor import Predictor
 from pcam_model.registry.channels import promote
@@ -45,14 +45,14 @@ def test_arrays_tensors_images_and_lists_of_them_give_equal_predictions(predicto
 def test_probabilities_equal_those_of_the_report(predictor: Predictor, model_folder: Path) -> None:
     network, model = load_model(model_folder)
     loader = make_loader(torch.from_numpy(PATCHES), np.arange(9), np.zeros(9), model.image_size, torch.device("cpu"))
-    logits = forward(network, loader, tta=True)[1].double().numpy()
+    logits = predict_logits(network, loader, tta=True)[1].double().numpy()
     predictions = predictor(PATCHES)
     expected = model.scaling.probability(logits[:, 1] - logits[:, 0])
     np.testing.assert_allclose(predictions.probabilities, expected, rtol=0, atol=1e-6)
     assert (predictions.labels == (predictions.probabilities >= 0.45)).all()
     assert 0 < predictions.labels.sum() < 9
     plain = pcam_model.load(model_folder, tta=False)
-    np.testing.assert_allclose(plain.logits(PATCHES), forward(network, loader, tta=False)[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(plain.logits(PATCHES), predict_logits(network, loader, tta=False)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -78,7 +78,7 @@ def test_auto_chooses_the_faster_backend_and_gives_a_reason(
     assert pcam_model.load(model_folder).backend_choice.name == "torch"
     monkeypatch.setattr(backends, "_torch_has_gpu", lambda: False)
     assert chosen(model_folder).name == "onnx"
-    assert "faster on a processor" in chosen(model_folder).reason
+    assert "faster on a CPU" in chosen(model_folder).reason
     absent("onnxruntime")
     assert chosen(model_folder).name == "torch"
     assert "onnxruntime" in chosen(model_folder).reason

@@ -92,7 +92,7 @@ def test_rollbacks_lead_back_through_pages(three: Store) -> None:
     for name in "abcab":
         promote(three, name)
     assert [rollback(three).run for _ in range(4)] == list("acba")
-    with pytest.raises(StoreError, match="has no run before it"):
+    with pytest.raises(StoreError, match="has no earlier run"):
         rollback(three)
     promote(three, "c")
     assert rollback(three).run == "a"

@@ -42,7 +42,7 @@ def test_a_rollback_goes_back_step_by_step_and_is_kept_in_the_history(three: Sto
         promote(three, name, "beta")
     assert rollback(three, "beta").run == "b"
     assert rollback(three, "beta").run == "a"
-    with pytest.raises(StoreError, match="has no run before it"):
+    with pytest.raises(StoreError, match="has no earlier run"):
         rollback(three, "beta")
     assert promote(three, "c", "beta").before == "a"
     assert [move.run for move in read_channel(three, "beta").history] == list("abcbac")  # type: ignore[union-attr]
@@ -56,7 +56,7 @@ def test_only_a_published_run_can_be_promoted(three: Store) -> None:
     three.delete("runs/a/model/model.json")
     with pytest.raises(ModelError, match="damaged"):
         promote(three, "a")
-    with pytest.raises(StoreError, match="no run before it"):
+    with pytest.raises(StoreError, match="no earlier run"):
         rollback(three)
     with pytest.raises(ConfigError, match="no name for a channel"):
         promote(three, "b", "../up")

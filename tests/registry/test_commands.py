@@ -39,6 +39,11 @@ def test_promote_pull_rollback_and_the_history_of_it(two: Store, tmp_path: Path)
     assert len(lines) == 4
 
 
+def test_a_store_without_anything_says_so(folder_store: Store) -> None:
+    assert pcam(folder_store, "verify") == f"{folder_store.uri}: nothing is published\n"
+    assert pcam(folder_store, "channels").startswith(f"no channels in {folder_store.uri}; `pcam promote RUN`")
+
+
 def test_verify_says_what_is_wrong_and_exits_with_1(two: Store) -> None:
     assert "every published file" in pcam(two, "verify")
     two.write("runs/a/model/model.json", b"x")
@@ -59,11 +64,11 @@ def test_prune_takes_old_shards_and_only_where_it_is_asked_for_tables(two: Store
         write_shard(two, digest * 64, rows)
     publish_scores(two, "november", {}, [rows], tmp_path / "scores")
     words = ("prune", "--days", "0", "--keep", "3")
-    assert "0 runs would go" in pcam(two, *words, "--days", "9")
+    assert "0 runs would be deleted\n" in pcam(two, *words, "--days", "9")
     assert "shards" not in pcam(two, *words, "--days", "9")
     output = pcam(two, *words)
     assert "would delete 2 shards (" in output
-    assert "0 runs and 2 shards would go" in output
+    assert "0 runs and 2 shards would be deleted; the same command with --delete deletes them" in output
     assert "november" not in output
     output = pcam(two, *words, "--scores")
     assert "would delete scores/november (published" in output

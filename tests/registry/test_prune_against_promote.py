@@ -64,10 +64,10 @@ def test_prune_goes_on_where_one_before_was_interrupted_and_lets_a_promotion_und
 ) -> None:
     publish_run(folder_store, tmp_path)
     candidate = candidate_of(folder_store)
-    retention.keep_run(folder_store, "a")
+    retention.protect_run(folder_store, "a")
     prune(folder_store, candidate)
     assert read_manifest(folder_store, "a")
-    monkeypatch.setattr(retention, "KEPT_S", 0.0)  # as after a day: the promotion was interrupted
+    monkeypatch.setattr(retention, "PROTECTED_S", 0.0)  # as after a day: the promotion was interrupted
     etag = retention.mark_run(folder_store, "a")
     assert etag is not None
     assert retention.begin_deletion(folder_store, "a", etag)

@@ -170,6 +170,8 @@ def test_a_table_that_is_none_of_labels_is_refused(tmp_path: Path, text: str, wo
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(SourceError, match=words):
         read_slide_labels(tmp_path / "labels.csv")
+    with pytest.raises(SourceError, match=r"absent.csv: No such file or directory; give a CSV with .* slide,label"):
+        read_slide_labels(tmp_path / "absent.csv")
 
 
 def test_the_command_prints_tables_or_json_and_writes_the_figures(

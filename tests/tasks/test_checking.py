@@ -38,7 +38,7 @@ def test_kaggle_is_asked_for_the_download_itself(config, kaggle: Standin, signed
 def test_no_credentials_are_found_out_without_a_request(config, home: Path) -> None:
     (finding,) = check_kaggle(config)
     assert finding.level == "failed"
-    assert "KAGGLE_API_TOKEN" in finding.found
+    assert "KAGGLE_API_TOKEN" in finding.remedy
 
 
 def test_versions_must_match_to_the_minor(monkeypatch: pytest.MonkeyPatch) -> None:

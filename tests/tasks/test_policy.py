@@ -46,7 +46,7 @@ def test_every_step_has_a_name_for_people_retries_and_a_time_limit() -> None:
     modules = [importlib.import_module(f"tasks.{module.name}") for module in pkgutil.iter_modules(tasks.__path__)]
     steps = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Task)}
     assert set(steps) == {
-        "download", "store pack", "pack", "data checks", "split", "batch size", "LR search", "frozen training",
+        "download", "store pack", "pack", "data checks", "split", "batch size", "LR range test", "frozen training",
         "fine-tuning", "evaluation", "publish", "comparison", "decision", "plan", "score", "drift", "slide", "table",
     }  # fmt: skip
     assert [name for name, each in steps.items() if not each.timeout_seconds or not each.retries] == []

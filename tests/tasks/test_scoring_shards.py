@@ -125,7 +125,7 @@ def test_what_cannot_be_scored_is_said_first(store: Store, kaggle_zip: Path, tmp
         (("", "champion", store.uri, 5), ConfigError, "source is empty"),
         ((str(kaggle_zip), "champion", store.uri, 0), ConfigError, "shard_size is 0"),
         ((str(kaggle_zip), "nobody", store.uri, 5), ModelError, "'nobody' is not published"),
-        ((str(tmp_path / "none"), "champion", store.uri, 5), SourceError, "there is nothing here"),
+        ((str(tmp_path / "none"), "champion", store.uri, 5), SourceError, "no such file or folder"),
     ):
         with pytest.raises(error, match=message):
             plan_scoring(*words, None)

@@ -1,4 +1,4 @@
-"""LR search, frozen training and fine-tuning of a small network; as a script, in processes that may be killed.
+"""LR range test, frozen training and fine-tuning of a small network; as a script, in processes that may be killed.
 
 python stages.py FOLDER THREADS PROCESSES, where PROCESSES is JSON: [[subfolder, [[stage, step, signal], ...]], ...]
 """

@@ -84,7 +84,7 @@ def test_killed_in_each_stage_it_ends_where_an_unbroken_one_does(
 def test_a_signal_ends_the_process_with_a_code_of_its_own_and_in_a_sentence(output: tuple[Path, str]) -> None:
     folder, text = output
     assert "exit stopped 75" in text
-    assert "LR search stopped by SIGTERM after step 5 of 24" in text
+    assert "LR range test stopped by SIGTERM after step 5 of 24" in text
     assert (folder / "stopped" / "search" / LATEST).is_file()
 
 

@@ -15,7 +15,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @torch.inference_mode()
-def forward(
+def predict_logits(
     network: PatchNetwork, loader: PatchLoader, tta: bool, on_progress: OnProgress | None = None
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, 2) of the split's patches as they are, and with `tta` their mean over the 8 symmetries; on the host.
