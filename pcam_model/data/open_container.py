@@ -36,7 +36,7 @@ def open_container(path: Path, max_depth: float = 5) -> Container:
 
 def _with_inner_zips(path: Path, outer: Container) -> Container:
     names = set(outer.names())
-    zips = [name for name in sorted(names) if name.lower().endswith(".zip")]
+    zips = sorted(name for name in names if name.lower().endswith(".zip"))
     if not zips:
         return outer
     tops = {name.rpartition("/")[0] for name in names}

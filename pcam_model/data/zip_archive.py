@@ -58,8 +58,7 @@ class Zip:
 
     def names(self) -> Iterator[str]:
         """The members' names in the order of the file, without litter, with forward slashes."""
-        names = (name for name in self.members if not is_litter(name))
-        yield from sorted(names, key=lambda name: self.members[name].offset)
+        return (name for name in self.members if not is_litter(name))
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         """The member's bytes, checked against size and CRC-32. Raises PatchError. Thread-safe."""
@@ -165,7 +164,7 @@ def inflate(member: ZipMember, compressed: memoryview) -> bytes:
 
 
 def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
-    """The archive's members by name, with forward slashes. Raises SourceError for what is no whole, safe zip."""
+    """The members by name, with forward slashes, in the file's order. Raises SourceError where it is no safe zip."""
     try:
         with zipfile.ZipFile(io.BufferedReader(_PartReader(part))) as archive:  # type: ignore[type-var]
             infos = archive.infolist()
@@ -187,7 +186,7 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
                 "of the two, or download the archive again"
             )
         members[name] = to_member(info)
-    return members
+    return dict(sorted(members.items(), key=lambda member: member[1].offset))
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
