@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pcam_model.core.errors import SourceError
@@ -111,6 +111,14 @@ class Nested:
             if (inner := each.inner_name(name)) is not None:
                 return each.archive.read(inner, max_bytes)
         return self.outer.read(name, max_bytes)
+
+    def read_block(self, names: Sequence[str]) -> list[bytes] | None:
+        """The bytes of small files of one zip at once; None where they must be read one by one. Thread-safe."""
+        for each in self.inner:
+            inner = [name for name in map(each.inner_name, names) if name is not None]
+            if len(inner) == len(names):
+                return each.archive.read_block(inner)
+        return None
 
     def close(self) -> None:
         """Close open files."""

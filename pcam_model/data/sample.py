@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pcam_model.data.patch_source import PatchSource
+
 VERSION = 1
 SIZE = 96
 CENTRE = 32
@@ -34,7 +36,7 @@ class Stain:
     cell_density: float
 
 
-class SamplePatches:
+class SamplePatches(PatchSource):
     """`count` generated patches; each is a function of (seed, index) alone."""
 
     def __init__(self, count: int, seed: int) -> None:
