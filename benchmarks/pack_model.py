@@ -19,7 +19,7 @@ import numpy as np
 from pcam_model.data.channel_stats import channel_sums
 from pcam_model.data.image import Decoder, pixel_digest
 from pcam_model.data.kaggle_layout import KagglePatches
-from pcam_model.data.pack_writer import CHUNK, MAX_THREADS, read_chunk
+from pcam_model.data.pack_writer import CHUNK, read_chunk
 from pcam_model.data.zip_archive import Zip
 from pcam_model.data.zip_block import inflate_block
 
@@ -96,7 +96,7 @@ def packing_model(archive: Path, folder: Path, packing: dict[str, Any]) -> dict[
     count: int = packing["patches"]
 
     def rate(cores: int) -> int:
-        threads_us = reading["processor_us"] / min(cores, MAX_THREADS)
+        threads_us = reading["processor_us"] / min(cores, KagglePatches.max_threads)
         shared_us = (reading["processor_us"] + writing["processor_us"]) / cores
         return round(count / (serial + count * max(gil_us, writing["processor_us"], threads_us, shared_us) / 1e6))
 

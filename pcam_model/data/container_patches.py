@@ -19,6 +19,8 @@ MAX_FOLDERS = 6  # in messages
 class ContainerPatches(PatchSource):
     """Patches that are the image files of a container."""
 
+    max_threads = 8  # more would wait for the interpreter's lock, which a patch holds for about a tenth of its time
+
     def __init__(self, container: Container, table: pd.DataFrame) -> None:
         """`table`: columns id, label, slide, origin and member, the file's name."""
         self.container, self.table, self.decode = container, table, Decoder()

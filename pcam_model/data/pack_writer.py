@@ -20,8 +20,6 @@ from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 
 CHUNK = 32
-MAX_THREADS = 8
-"""More would wait for the interpreter's lock, which a patch holds for about a tenth of its time."""
 OnProgress = Callable[[int, int], None]
 """Called with (patches done, patches in all)."""
 
@@ -96,7 +94,7 @@ def write_patches(
     totals = _Totals()
     with path.open("wb") as file:
         file.write(npy_header(len(indices)))
-        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        threads = min(source.max_threads, os.cpu_count() or 1)
         starts = range(0, len(indices), CHUNK)
         chunks = [indices[start : start + CHUNK] for start in starts]
         for chunk in ordered_prefetch(partial(read_chunk, source), chunks, threads, max_pending=2 * threads):

@@ -14,6 +14,8 @@ class PatchSource(Protocol):
     """A table of patches (id, label, slide, origin) and the pixels of each row."""
 
     table: pd.DataFrame
+    max_threads: int = 256
+    """How many threads may read at once, where there are as many cores."""
 
     def close(self) -> None:
         """Close open files."""
