@@ -3,7 +3,8 @@
     python -m benchmarks.pack ARCHIVE.zip [--rounds 3] [--folder DIR]
 
 Each packing is a process of its own, so that its peak memory is its own. On a machine that works on other things too,
-run it with `chrt --rr 1` before it; the result says so.
+run it with `chrt --rr 1` before it; the result says so. The model of `benchmarks.pack_model` tells what more cores
+would give.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.pack_model import packing_model
 from pcam_model.data import pack as packing
 from pcam_model.data.image import PATCH_BYTES
 from pcam_model.data.pack import Pack, build_pack, load_patches, load_table, open_pack
@@ -44,8 +46,8 @@ def pack_once(archive: str, limit: int | None, packs: Path) -> None:
     """Pack, and print the figures of this process."""
     config = SourceConfig(kind="path", path=archive, max_patches=limit)
     source = fetch(config, 2)
-    wall, cpu = time.perf_counter(), time.process_time()
-    pack = build_pack(source, config, packs, 2)
+    wall, cpu, written = time.perf_counter(), time.process_time(), list[float]()
+    pack = build_pack(source, config, packs, 2, lambda *_: written.append(time.perf_counter() - wall))
     seconds, used = time.perf_counter() - wall, time.process_time() - cpu
     size = sum(path.stat().st_size for path in Path(pack.folder).iterdir())
     print(
@@ -53,6 +55,8 @@ def pack_once(archive: str, limit: int | None, packs: Path) -> None:
             {
                 "patches": pack.count,
                 "seconds": seconds,
+                "opening_seconds": written[0],
+                "ending_seconds": seconds - written[-1],
                 "cpu_seconds": used,
                 "patches_per_second": pack.count / seconds,
                 "peak_mb": peak_memory(),
@@ -161,6 +165,7 @@ def main() -> None:
         }
         for title in ("packing", "packing_2000"):
             figures[title].pop("folder", None)
+        figures["model"] = packing_model(Path(args.archive), Path(folder), figures["packing"])
         name = Path(args.archive).name
         write_result(
             "pack", f"python -m benchmarks.pack {name}", {"archive": name, "real_time": real_time(), **figures}

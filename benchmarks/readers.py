@@ -23,6 +23,7 @@ from benchmarks.machine import write_result
 from pcam_model.data.image import FORMATS, Decoder, Patch
 from pcam_model.data.kaggle_layout import KagglePatches
 from pcam_model.data.pack_writer import write_patches
+from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 from pcam_model.data.zip_archive import Zip
 
@@ -37,7 +38,7 @@ def decode_with_bare_pillow(content: bytes) -> Patch:
         return np.asarray(image)
 
 
-class Source:
+class Source(PatchSource):
     """The patches of an archive by one reader and one decoder."""
 
     def __init__(self, table: pd.DataFrame, read: ReadMember, decode: Decode) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from patch_sets import make_patch_set
 
-from benchmarks import chaos, clusters, gpu, lr_finder, machine, memory, readers
+from benchmarks import chaos, clusters, gpu, lr_finder, machine, memory, pack_model, readers
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -63,6 +63,19 @@ def test_the_readers_are_measured_beside_zipfile_and_pillow(tmp_path: Path, monk
     for way in ("one_thread", "packing"):
         assert figures[way]["zipfile and Pillow"]["ratio"] == 1
         assert figures[way]["our zip reader and decoder"]["ratio"] > 0
+
+
+def test_the_model_of_packing_is_bounded_by_what_one_thread_does_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_patch_set(pack_model.CHUNK).zip(tmp_path / "a.zip")
+    monkeypatch.setattr(pack_model, "samples_with_gil", lambda _: pack_model.SECONDS * pack_model.RATE // 2)
+    packing = {"patches": 1000, "opening_seconds": 0.5, "ending_seconds": 0.5}
+    model = pack_model.packing_model(archive, tmp_path, packing)
+    reading, writing = (model["parts"][name] for name in (pack_model.READING, pack_model.WRITING))
+    ceiling = 1e6 / (reading["gil_us"] + writing["gil_us"])
+    assert model["gil_ceiling_patches_per_second"] == round(ceiling)
+    assert model["predicted_patches_per_second"]["16"] < min(1000, ceiling)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The files of a patch set by name, in a folder or an archive."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,9 @@ class Container(Protocol):
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         """A file's bytes. Raises PatchError where it is larger, or fails its checksum. Thread-safe."""
+
+    def read_block(self, names: Sequence[str]) -> list[bytes] | None:
+        """The bytes of small files at once; None where they must be read one by one. Thread-safe."""
 
     def close(self) -> None:
         """Close open files."""
@@ -60,6 +63,9 @@ class Folder:
         if len(content) > max_bytes:
             raise PatchError(f"it is larger than {max_bytes:,} bytes")
         return content
+
+    def read_block(self, names: Sequence[str]) -> None:
+        """None: each file is read by itself."""
 
     def locate(self, name: str) -> Path:
         """The path of a file that `names` gave."""

@@ -8,15 +8,18 @@ import pandas as pd
 
 from pcam_model.data.container import Container
 from pcam_model.data.file_names import LABELS_FILE, is_image, suffix_of
-from pcam_model.data.image import Decoder, Patch
+from pcam_model.data.image import Decoder, Patch, PatchError
+from pcam_model.data.patch_source import PatchSource, patch_or_error
 
 FOLDER_FORMATS = frozenset({"h5", "hdf5", "parquet"})
 UNREAD_FORMATS = frozenset({"npz", "npy", "arrow", "tfrecord", "pt", "pkl", "mat", "svs", "ndpi", "mrxs", "dcm"})
 MAX_FOLDERS = 6  # in messages
 
 
-class ContainerPatches:
+class ContainerPatches(PatchSource):
     """Patches that are the image files of a container."""
+
+    max_threads = 8  # more would wait for the interpreter's lock, which a patch holds for about a tenth of its time
 
     def __init__(self, container: Container, table: pd.DataFrame) -> None:
         """`table`: columns id, label, slide, origin and member, the file's name."""
@@ -30,6 +33,13 @@ class ContainerPatches:
     def patch(self, row: int) -> Patch:
         """The patch in this row: uint8 (96, 96, 3). Raises PatchError. Thread-safe."""
         return self.decode(self.container.read(self.members[row]))
+
+    def patches(self, rows: Sequence[int]) -> list[Patch | PatchError]:
+        """The patch in each of these rows, or why there is none. Thread-safe."""
+        contents = self.container.read_block([self.members[row] for row in rows])
+        if contents is None:
+            return super().patches(rows)
+        return [patch_or_error(self.decode, content) for content in contents]
 
 
 def make_table(

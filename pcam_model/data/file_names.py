@@ -1,6 +1,7 @@
 """What a file is by its name: an image, litter of a desktop, of which split and which class."""
 
 import re
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pcam_model.core.splits import SplitName
@@ -40,7 +41,8 @@ def words(name: str) -> list[str]:
 
 def suffix_of(name: str) -> str:
     """The ending of a file's name in lower case, without its dot."""
-    return PurePosixPath(name).suffix.lower().removeprefix(".")
+    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+    return suffix.lower() if stem else ""
 
 
 def is_image(name: str) -> bool:
@@ -50,10 +52,11 @@ def is_image(name: str) -> bool:
 
 def is_system_file(name: str) -> bool:
     """Whether a file was left by a desktop, a notebook or a file server: hidden, or below a folder that is."""
-    *folders, file = name.lower().split("/")
-    return file in SYSTEM_FILES or any(part.startswith(".") or part in SYSTEM_FOLDERS for part in (*folders, file))
+    parts = name.lower().split("/")
+    return "/." in f"/{name}" or parts[-1] in SYSTEM_FILES or not SYSTEM_FOLDERS.isdisjoint(parts)
 
 
+@lru_cache(maxsize=1024)  # asked for each file's folder
 def split_of(name: str) -> SplitName | None:
     """The split that the first word of a name's stem or of a folder above it names; None where none does."""
     parts = PurePosixPath(name).parts

@@ -15,6 +15,7 @@ from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.hdf5_names import id_prefix, is_packed, stem_of
 from pcam_model.data.image import PATCH_BYTES, PATCH_SIZE, Patch, PatchError
 from pcam_model.data.official_files import OfficialSplit, find_splits, gunzip, verify_published_md5
+from pcam_model.data.patch_source import PatchSource
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -25,7 +26,7 @@ MAX_LABELS = 1 << 26  # PCam's largest file has 262,144
 CHUNK_CACHE_BYTES = 1 << 26
 
 
-class OfficialPatches:
+class OfficialPatches(PatchSource):
     """The patches of PCam's HDF5 files, with the authors' splits and slides."""
 
     def __init__(self, path: Path, scratch: Path, *, verify_md5: bool) -> None:

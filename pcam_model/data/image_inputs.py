@@ -11,7 +11,7 @@ from pcam_model.data.container import Folder
 from pcam_model.data.file_names import LABELS_FILE, is_image
 from pcam_model.data.hdf5_inputs import Hdf5Images, image_files
 from pcam_model.data.image import Decoder, ImageName, Patch, PatchError, pixel_digest
-from pcam_model.data.layouts import find_layout, find_parquet
+from pcam_model.data.layouts import find_parquet, layout_by_name
 from pcam_model.data.open_container import open_container
 
 
@@ -151,7 +151,7 @@ class Images:
         if path.is_file() and is_image(path.name):
             yield _FileInput([str(path)], Folder(Path()).read, "")
             return
-        layout = find_layout(path)
+        layout = layout_by_name(path)
         if layout == "pack":
             yield _PackInput(path)
         elif layout == "hdf5" and path.is_file():

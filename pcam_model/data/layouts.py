@@ -19,13 +19,20 @@ Layout = Literal["pack", "hdf5", "parquet", "images"]
 
 def find_layout(path: Path) -> Layout:
     """The layout of what is at this path. Raises SourceError where there is nothing, or what cannot be opened."""
+    layout = layout_by_name(path)
+    if layout == "images":
+        open_container(path).close()
+    return layout
+
+
+def layout_by_name(path: Path) -> Layout:
+    """The layout that the names of the files at this path tell: "images" where they tell no other."""
     if (path / PACK_RECORD).is_file():
         return "pack"
     if find_hdf5(path):
         return "hdf5"
     if find_parquet(path):
         return "parquet"
-    open_container(path).close()
     return "images"
 
 
@@ -49,7 +56,7 @@ def open_patches(path: Path, scratch: Path, *, verify_md5: bool = True, classes:
     Raises:
         SourceError: there are none, or images and labels do not belong together.
     """
-    layout = find_layout(path)
+    layout = layout_by_name(path)
     if layout == "pack":
         raise SourceError(f"{path}: this is a pack that was made of a source; give the path of that source")
     if layout == "hdf5":

@@ -21,7 +21,7 @@ from pcam_model.data.hdf5_names import (
     split_name,
     stem_of,
 )
-from pcam_model.data.zip_archive import InflateError
+from pcam_model.data.zip_block import InflateError
 
 # The authors' README exchanges the sums of x and y of valid and test; these are those of the files that are served.
 PUBLISHED_MD5 = {

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pcam_model.core.errors import SourceError
@@ -36,7 +36,7 @@ def open_container(path: Path, max_depth: float = 5) -> Container:
 
 def _with_inner_zips(path: Path, outer: Container) -> Container:
     names = set(outer.names())
-    zips = [name for name in sorted(names) if name.lower().endswith(".zip")]
+    zips = sorted(name for name in names if name.lower().endswith(".zip"))
     if not zips:
         return outer
     tops = {name.rpartition("/")[0] for name in names}
@@ -111,6 +111,14 @@ class Nested:
             if (inner := each.inner_name(name)) is not None:
                 return each.archive.read(inner, max_bytes)
         return self.outer.read(name, max_bytes)
+
+    def read_block(self, names: Sequence[str]) -> list[bytes] | None:
+        """The bytes of small files of one zip at once; None where they must be read one by one. Thread-safe."""
+        for each in self.inner:
+            inner = [name for name in map(each.inner_name, names) if name is not None]
+            if len(inner) == len(names):
+                return each.archive.read_block(inner)
+        return None
 
     def close(self) -> None:
         """Close open files."""

@@ -19,7 +19,7 @@ from pcam_model.data.image import PATCH_SIZE, PatchError, pixel_digest
 from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 
-CHUNK = 128
+CHUNK = 32
 OnProgress = Callable[[int, int], None]
 """Called with (patches done, patches in all)."""
 
@@ -94,7 +94,7 @@ def write_patches(
     totals = _Totals()
     with path.open("wb") as file:
         file.write(npy_header(len(indices)))
-        threads = os.cpu_count() or 1
+        threads = min(source.max_threads, os.cpu_count() or 1)
         starts = range(0, len(indices), CHUNK)
         chunks = [indices[start : start + CHUNK] for start in starts]
         for chunk in ordered_prefetch(partial(read_chunk, source), chunks, threads, max_pending=2 * threads):
@@ -113,12 +113,12 @@ def read_chunk(source: PatchSource, rows: list[int]) -> Chunk:
     pixels = np.empty((len(rows), PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
     bad: list[BadPatch] = []
     good = 0
-    for row in rows:
-        try:
-            pixels[good] = source.patch(row)
+    for row, patch in zip(rows, source.patches(rows), strict=True):
+        if isinstance(patch, PatchError):
+            bad.append(BadPatch(row, str(patch)))
+        else:
+            pixels[good] = patch
             good += 1
-        except PatchError as error:
-            bad.append(BadPatch(row, str(error)))
     pixels = pixels[:good]
     return Chunk(pixels, [pixel_digest(patch.data) for patch in pixels], channel_sums(pixels), bad)
 

@@ -15,6 +15,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.file_names import split_of
 from pcam_model.data.image import Decoder, Patch, PatchError
+from pcam_model.data.patch_source import PatchSource
 
 BATCH_ROWS = 128
 BUFFER_BYTES = 1 << 20  # read at once; without it pyarrow reads a row group's whole column
@@ -122,7 +123,7 @@ class ParquetShard:
         self.file.close()
 
 
-class ParquetPatches:
+class ParquetPatches(PatchSource):
     """The patches of a parquet file, or of the shards in a folder."""
 
     def __init__(self, path: Path, files: Sequence[Path], *, with_labels: bool = True) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
+from pcam_model.data.patch_source import PatchSource
 
 VERSION = 1
 SLIDES = 24
@@ -34,7 +35,7 @@ class Stain:
     cell_density: float
 
 
-class SamplePatches:
+class SamplePatches(PatchSource):
     """`count` generated patches; each is a function of (seed, index) alone."""
 
     def __init__(self, count: int, seed: int) -> None:

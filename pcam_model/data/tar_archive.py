@@ -3,7 +3,7 @@
 import os
 import tarfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pcam_model.core.errors import SourceError
@@ -42,6 +42,9 @@ class Tar:
         if len(content) != size:
             raise PatchError("the archive ends before it")
         return content
+
+    def read_block(self, names: Sequence[str]) -> None:
+        """None: each file is read by itself."""
 
     def close(self) -> None:
         """Close the file."""

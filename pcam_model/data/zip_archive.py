@@ -7,34 +7,22 @@ import stat
 import struct
 import weakref
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.container import MAX_IMAGE_BYTES
 from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.file_names import is_system_file
 from pcam_model.data.image import PatchError
+from pcam_model.data.zip_block import InflateError, ZipMember, inflate_block, is_block
 
-InflateError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # Read behind the local header at once: its name and extra field may be longer than in the central directory.
 EXTRA_BYTES = 256
-
-
-class ZipMember(NamedTuple):
-    """A member's entry in the central directory. zipfile's own records take far more memory."""
-
-    offset: int
-    compressed_size: int
-    size: int
-    crc: int
-    flags: int
-    compression: int
-    name: bytes
 
 
 class Zip:
@@ -58,8 +46,7 @@ class Zip:
 
     def names(self) -> Iterator[str]:
         """The members' names in the order of the file, without system files, with forward slashes."""
-        names = (name for name in self.members if not is_system_file(name))
-        yield from sorted(names, key=lambda name: self.members[name].offset)
+        return (name for name in self.members if not is_system_file(name))
 
     def read(self, name: str, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         """The member's bytes, checked against size and CRC-32. Raises PatchError. Thread-safe."""
@@ -71,20 +58,30 @@ class Zip:
             raise PatchError("its checksum in the archive is wrong")
         return content
 
+    def read_block(self, names: Sequence[str]) -> list[bytes] | None:
+        """The members' bytes, read and inflated together; None where that cannot be, or one is broken. Thread-safe."""
+        members = [self.members[name] for name in names]
+        if not is_block(members):
+            return None
+        first, last = min(members), max(members)
+        end = last.offset + LOCAL_HEADER.size + EXTRA_BYTES + last.compressed_size
+        try:
+            content = memoryview(self.pread(first.offset, end - first.offset))
+            from_each = [content[member.offset - first.offset :] for member in members]
+            starts = [content_start(*pair) for pair in zip(members, from_each, strict=True)]
+            ends = [start + member.compressed_size for start, member in zip(starts, members, strict=True)]
+            return inflate_block(members, [part[a:b] for part, a, b in zip(from_each, starts, ends, strict=True)])
+        except PatchError:
+            return None
+
     def compressed_bytes(self, member: ZipMember) -> memoryview:
         """The member's bytes as they are in the file. Raises PatchError where it is not there."""
         size = LOCAL_HEADER.size + EXTRA_BYTES + member.compressed_size
-        content = self.pread(member.offset, size)
-        if len(content) < LOCAL_HEADER.size or content[:4] != b"PK\3\4":
-            raise PatchError("the archive's directory gives an offset at which no member begins")
-        *_, name_size, extra_size = LOCAL_HEADER.unpack_from(content)
-        name_end = LOCAL_HEADER.size + name_size
-        start = name_end + extra_size
-        if content[LOCAL_HEADER.size : name_end] != member.name:
-            raise PatchError("its name in its own header is another than in the archive's directory")
+        content = memoryview(self.pread(member.offset, size))
+        start = content_start(member, content)
         if start + member.compressed_size > size:
-            content, start = self.pread(member.offset + start, member.compressed_size), 0
-        return memoryview(content)[start : start + member.compressed_size]
+            content, start = memoryview(self.pread(member.offset + start, member.compressed_size)), 0
+        return content[start : start + member.compressed_size]
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes of the file; fewer at its end. Raises PatchError."""
@@ -150,6 +147,17 @@ def _open_file(path: Path) -> int:
         raise SourceError(f"{path}: it cannot be read ({error.strerror}); expected a .zip or a folder") from error
 
 
+def content_start(member: ZipMember, content: memoryview) -> int:
+    """Where a member's bytes begin behind its own header, with which `content` begins. Raises PatchError."""
+    if len(content) < LOCAL_HEADER.size or bytes(content[:4]) != b"PK\3\4":
+        raise PatchError("the archive's directory gives an offset at which no member begins")
+    *_, name_size, extra_size = LOCAL_HEADER.unpack_from(content)
+    name_end: int = LOCAL_HEADER.size + name_size
+    if content[LOCAL_HEADER.size : name_end] != member.name:
+        raise PatchError("its name in its own header is another than in the archive's directory")
+    return name_end + int(extra_size)
+
+
 def inflate(member: ZipMember, compressed: memoryview) -> bytes:
     """The member's content, at most one byte more than its size. Raises PatchError."""
     if member.flags & 1:
@@ -165,7 +173,7 @@ def inflate(member: ZipMember, compressed: memoryview) -> bytes:
 
 
 def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
-    """The archive's members by name, with forward slashes. Raises SourceError for what is no whole, safe zip."""
+    """The members by name, with forward slashes, in the file's order. Raises SourceError where it is no safe zip."""
     try:
         with zipfile.ZipFile(io.BufferedReader(_PartReader(part))) as archive:  # type: ignore[type-var]
             infos = archive.infolist()
@@ -187,7 +195,7 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
                 "of the two, or download the archive again"
             )
         members[name] = to_member(info)
-    return members
+    return dict(sorted(members.items(), key=lambda member: member[1].offset))
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:

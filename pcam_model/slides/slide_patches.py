@@ -12,6 +12,7 @@ from pcam_model.core.errors import SourceError
 from pcam_model.core.log import log
 from pcam_model.core.pixel_size import PCAM_MPP
 from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE, Patch, PatchError
+from pcam_model.data.patch_source import PatchSource
 from pcam_model.data.source import SourceConfig
 from pcam_model.slides.annotated_slides import AnnotatedSlide
 from pcam_model.slides.geometry import Point, Region, Size
@@ -43,7 +44,7 @@ class _Cell(NamedTuple):
     column: int
 
 
-class SlidePatches:
+class SlidePatches(PatchSource):
     """A `PatchSource` of annotated slides; each patch is named by its slide and its centre in pixels of level 0."""
 
     def __init__(

@@ -3,19 +3,23 @@
 import tarfile
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from official_files import official_folder
 from other_layouts import class_folders, inner_zip, write_hdf5, write_parquet
 from patch_sets import encoded, make_patch_set, some_patches
 
 from pcam_model.core.errors import SourceError
-from pcam_model.data.file_names import class_of, is_system_file, split_of
+from pcam_model.data import zip_archive
+from pcam_model.data.file_names import class_of, is_system_file, split_of, suffix_of
 from pcam_model.data.hdf5_names import PREFIX
 from pcam_model.data.image_inputs import Images
+from pcam_model.data.layouts import open_patches
 from pcam_model.data.pack import Pack, load_patches, load_table
 
 MakePack = Callable[..., Pack]
@@ -98,6 +102,25 @@ def test_what_is_litter_and_which_split_a_name_tells() -> None:
     assert not any(map(is_system_file, ["train/x.tif", "eaDir/x.tif", "train/x.ipynb"]))
     names = ["validation_split", "camelyonpatch_level_2_split_test_x", "train/latest", "contest/x"]
     assert [split_of(name) for name in names] == ["valid", "test", "train", None]
+
+
+@given(st.text("aB./", min_size=1).filter(lambda name: PurePosixPath(name).name == name.rpartition("/")[2]))
+def test_the_ending_of_a_name_is_that_of_its_path(name: str) -> None:
+    assert suffix_of(name) == PurePosixPath(name).suffix.lower().removeprefix(".")
+
+
+def test_the_directory_of_an_archive_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = make_patch_set(6).zip(tmp_path / "a.zip"), list[Path]()
+    read_directory = zip_archive.read_directory
+
+    def counted(path: Path, part: zip_archive.FilePart) -> dict[str, zip_archive.ZipMember]:
+        opened.append(path)
+        return read_directory(path, part)
+
+    monkeypatch.setattr(zip_archive, "read_directory", counted)
+    open_patches(path, tmp_path).close()
+    Images([path])
+    assert opened == [path, path]
 
 
 LITTER = [
