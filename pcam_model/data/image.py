@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pcam_model.data.file_kinds import describe_wrong_bytes
+
 SIZE = 96
 PATCH_BYTES = SIZE * SIZE * 3
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
@@ -125,7 +127,8 @@ def decode_with_pillow(content: bytes) -> Patch:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
     except Exception as error:
-        raise PatchError(f"it is not a whole TIFF, PNG, JPEG, BMP or WebP image ({type(error).__name__})") from error
+        damaged = f"it is not a whole TIFF, PNG, JPEG, BMP or WebP image ({type(error).__name__})"
+        raise PatchError((describe_wrong_bytes(content) or damaged) if content else "it is empty (0 bytes)") from error
 
 
 def check_is_patch(image: Image.Image, content: bytes) -> None:

@@ -8,6 +8,7 @@ import struct
 import weakref
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,14 +16,17 @@ from isal import igzip_lib, isal_zlib
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.container import MAX_IMAGE_BYTES
-from pcam_model.data.file_kinds import describe_wrong_content
-from pcam_model.data.file_names import is_litter
+from pcam_model.data.file_kinds import describe_split, describe_wrong_content
+from pcam_model.data.file_names import TABLE_FORMATS, is_litter, suffix_of
 from pcam_model.data.image import PatchError
 
 InflateError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # Read behind the local header at once: its name and extra field may be longer than in the central directory.
 EXTRA_BYTES = 256
+
+
+UNPACK = "unpack the archive (7z x), and give the folder"
 
 
 class ZipMember(NamedTuple):
@@ -46,6 +50,8 @@ class Zip:
         Raises:
             SourceError: it is no whole, safe zip.
         """
+        if split := "" if part else describe_split(path):
+            raise SourceError(f"{path}: {split}")
         self.path = path / name
         self.part = part or FilePart(_open_file(path), 0, path.stat().st_size)
         # Also closes it where the owner is never closed.
@@ -153,11 +159,11 @@ def _open_file(path: Path) -> int:
 def inflate(member: ZipMember, compressed: memoryview) -> bytes:
     """The member's content, at most one byte more than its size. Raises PatchError."""
     if member.flags & 1:
-        raise PatchError("it is encrypted")
+        raise PatchError(f"it is encrypted; {UNPACK}")
     if member.compression == zipfile.ZIP_STORED:
         return bytes(compressed)
     if member.compression != zipfile.ZIP_DEFLATED:
-        raise PatchError("it is compressed in another way than deflate")
+        raise PatchError(f"it is compressed in another way than deflate; {UNPACK}")
     try:
         return isal_zlib.decompressobj(-15).decompress(compressed, member.size + 1)
     except InflateError as error:
@@ -178,7 +184,7 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
     members: dict[str, ZipMember] = {}
     for info in infos:
         check_member(path, info)
-        name = info.filename.replace("\\", "/").removeprefix("./")  # some programs on Windows divide folders so
+        name = decoded_name(info).replace("\\", "/").removeprefix("./")  # some programs on Windows divide folders so
         if name.endswith("/"):
             continue
         if name in members:
@@ -188,6 +194,15 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
             )
         members[name] = to_member(info)
     return members
+
+
+def decoded_name(info: zipfile.ZipInfo) -> str:
+    """The member's name; macOS and others write UTF-8 without the flag that says so."""
+    if info.flag_bits & 0x800 or info.filename != info.orig_filename:
+        return info.filename
+    with suppress(UnicodeDecodeError):
+        return info.orig_filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -226,4 +241,6 @@ def not_a_zip_message(path: Path, part: FilePart) -> str:
         )
     if wrong := describe_wrong_content(path):
         return f"{path}: this is not a zip: {wrong}"
+    if suffix_of(path.name) in TABLE_FORMATS:
+        return f"{path}: this is a table; give the folder or the archive in which it lies with its images"
     return f"{path}: this is not a zip; give a .zip, a .tar or a folder of patches, see docs/data.md"
