@@ -54,9 +54,10 @@ def folder_label(name: str, classes: Sequence[str]) -> int | None:
 
 def refuse_two_classes(path: Path, images: Sequence[str]) -> None:
     """Raise SourceError for an image whose folders name both classes, as tumor/0/x.png; those of all images aside."""
-    shared = len(PurePosixPath(os.path.commonpath([name.rpartition("/")[0] for name in images])).parts)
-    for name in images:
-        if {class_of(part) for part in PurePosixPath(name).parts[shared:-1]} >= {0, 1}:
+    by_folder = {name.rpartition("/")[0]: name for name in images}
+    shared = len(PurePosixPath(os.path.commonpath(list(by_folder))).parts)
+    for folder, name in by_folder.items():
+        if {class_of(part) for part in PurePosixPath(folder).parts[shared:]} >= {0, 1}:
             raise SourceError(
                 f"{path}: the folders of {name} name both classes; name the two that are classes, 0 first, with "
                 "source.classes=[NORMAL,TUMOUR]"
