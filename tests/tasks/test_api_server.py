@@ -87,12 +87,15 @@ def use(home: Path, **changes: str) -> subprocess.CompletedProcess[str]:
         ("/500/api", "answers 500", "that server's log"),
         ("", "does not answer as Prefect's API does", "ends in /api"),
         (None, "does not answer (", "start that server"),
+        ("localhost:4200/api", "is no web address", "http://HOST:4200/api"),
+        ('"http://127.0.0.1:9/api"', "is no web address", "without quotes"),
+        pytest.param("http://127.0.0.1:42OO/api", "is no web address", "http://HOST:4200/api", marks=pytest.mark.slow),
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence_within_seconds(
     tmp_path: Path, refusing: str, path: str | None, found: str, remedy: str
 ) -> None:
-    url = "http://127.0.0.1:9/api" if path is None else refusing + path
+    url = "http://127.0.0.1:9/api" if path is None else path if ":" in path else refusing + path
     started = time.monotonic()
     done = use(tmp_path / "home", PREFECT_API_URL=url)
     assert time.monotonic() - started < 30
