@@ -108,8 +108,7 @@ class _Transfer:
         try:
             return self._request(pool, size)
         except (HTTPError, BusyServerError) as error:
-            reason = getattr(error, "reason", error)
-            if self.proxy and isinstance(reason, ProxyError) and f" {PROXY_LOGIN} " in str(reason):
+            if self.proxy and is_proxy_login(error):
                 raise SourceError(self._proxy_login_message()) from None
             self.failures = 0 if file_size(self.part) > size else self.failures + 1
             raise
@@ -153,6 +152,11 @@ class _Transfer:
     def _wait_s(self, error: BaseException, _: int) -> float:
         requested = error.retry_after_s if isinstance(error, BusyServerError) else None
         return min(backoff(self.failures) if requested is None else requested, MAX_WAIT_S)
+
+
+def is_proxy_login(error: Exception) -> bool:
+    """Whether a proxy has refused a connection without a login; urllib3 wraps its error in another."""
+    return isinstance(getattr(error, "reason", error), ProxyError) and f" {PROXY_LOGIN} " in str(error)
 
 
 def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int, max_bytes: int = MAX_FILE_BYTES) -> None:
