@@ -126,7 +126,7 @@ def test_a_proxy_in_between_is_named(tmp_path: Path, refusing: str) -> None:
 
 
 def test_a_temporary_server_is_the_commands_own(tmp_path: Path) -> None:
-    """A dead proxy, a broken database in the user's home and a wrong key concern it not, and it leaves nothing."""
+    """A dead proxy, a broken database, a wrong key and stores of results concern it not, and it leaves nothing."""
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     (home / ".prefect").mkdir(parents=True)
     (home / ".prefect" / "prefect.db").write_bytes(b"a database of a newer Prefect" * 100)
@@ -134,7 +134,8 @@ def test_a_temporary_server_is_the_commands_own(tmp_path: Path) -> None:
     home.chmod(0o500)
     changes = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "TMPDIR": str(temporary)}
     wrong = {"PREFECT_API_KEY": "a key", "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////no/x.db"}
-    done = use(home, **changes, **wrong)
+    results = {"PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true", "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3/none"}
+    done = use(home, **changes, **wrong, **results, PREFECT_RESULTS_DEFAULT_SERIALIZER="none")
     home.chmod(0o700)
     assert done.returncode == 0, done.stderr
     assert f"with home {temporary}/pcam-prefect-" in done.stdout + done.stderr
