@@ -69,6 +69,8 @@ def find_problem(url: str) -> ApiProblem | None:
             client.read_work_pools(limit=1)
     except httpx.HTTPStatusError as error:
         return _explain_status(url, error.response.status_code)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        return ApiProblem("is no web address", "write it as http://HOST:4200/api, without quotes around it")
     except (httpx.TransportError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return _explain_proxy(url, f"does not answer ({reason})") or ApiProblem(
@@ -93,10 +95,11 @@ def _explain_status(url: str, code: int) -> ApiProblem:
 def _explain_proxy(url: str, found: str) -> ApiProblem | None:
     """The problem where a proxy stands between; None where none does."""
     parts = urllib.parse.urlsplit(url)
-    host, proxy = parts.hostname or "", urllib.request.getproxies().get(parts.scheme)
-    if not proxy or urllib.request.proxy_bypass(host):
+    host, proxies = parts.hostname or "", urllib.request.getproxies()
+    scheme = next((name for name in (parts.scheme, "all") if name in proxies), "")
+    if not scheme or urllib.request.proxy_bypass(host):
         return None
-    variable = f"{parts.scheme.upper()}_PROXY"
+    variable = f"{scheme.upper()}_PROXY"
     remedy = f"add {host} to NO_PROXY, or correct {variable}"
     return ApiProblem(f"{found} through the proxy of {variable}", remedy)
 

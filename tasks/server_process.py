@@ -21,7 +21,11 @@ from pcam_model.core.errors import PcamError
 from tasks.proxies import loopback_variables
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 180, 10
-CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")  # of another server than the one that is started
+OF_ANOTHER_SERVER = (
+    *("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"),
+    *("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"),
+)
+RESULTS_IN_PROCESS = {"PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false", "PREFECT_RESULTS_DEFAULT_SERIALIZER": "pickle"}
 NO_ANALYTICS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
 APP = "prefect.server.api.server:create_app"
@@ -69,9 +73,9 @@ def client_settings(url: str, home: Path) -> Iterator[None]:
     """Have this process, its threads and its children use the server at `url`, whose home is `home`."""
     before = dict(os.environ)
     profiles = get_current_settings().profiles_path
-    for name in CREDENTIALS:
+    for name in OF_ANOTHER_SERVER:
         os.environ.pop(name, None)
-    os.environ |= NO_ANALYTICS | loopback_variables()
+    os.environ |= NO_ANALYTICS | RESULTS_IN_PROCESS | loopback_variables()
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(profiles)}
     refresh_global_settings_context()
     try:

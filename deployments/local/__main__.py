@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments.local import stack
 from pcam_model.core.errors import ConfigError, Interrupted, PcamError
+from pcam_model.core.limits import user_message
 
 UP = "Prefect runs until `make down` (its page is at this address without /api):\nexport PREFECT_API_URL={}"
 
@@ -61,8 +62,10 @@ def main() -> int:
         parameters = resolve_parameters() if command == "train" else {}
         with stack.lease(keep=command == "up") as folder:
             train(folder, parameters) if parameters else print(UP.format(stack.server_url(folder)))
-    except PcamError as error:
-        print(f"{error} (exit code 1)", file=sys.stderr)
+    except Exception as error:
+        if (message := user_message(error)) is None:
+            raise
+        print(f"{message} (exit code 1)", file=sys.stderr)
         return 1
     except (Interrupted, KeyboardInterrupt) as error:
         print(f"{str(error) or 'interrupted; the same command starts again'} (exit code 75)", file=sys.stderr)

@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock, ReadWriteLock, Timeout
 
 from pcam_model.core.errors import PcamError
+from pcam_model.core.write_guard import require_writable, write_guard
 
 REPO = Path(__file__).resolve().parents[2]
 STACKS, LOGS, PREFECT_HOME = (REPO / ".pcam" / name for name in ("stack", "logs", "prefect"))
@@ -29,7 +30,11 @@ START_TIMEOUT_S, STOP_TIMEOUT_S, SIGNALS = 240, 20, (signal.SIGINT, signal.SIGTE
 
 @contextmanager
 def lease(keep: bool) -> Iterator[Path]:
-    """The folder of a stack that runs inside: its first user starts it, the last one stops it unless it is kept."""
+    """The folder of a stack that runs inside: its first user starts it, the last one stops it unless it is kept.
+
+    Raises:
+        PcamError: the user's server cannot be used, ours does not start, or the clone's .pcam cannot be written to.
+    """
     import_module("tasks.prefect_settings").import_prefect()  # which `down` need not wait for
     from tasks.api_server import check_api, configured_url
     from tasks.server_process import client_settings
@@ -38,10 +43,12 @@ def lease(keep: bool) -> Iterator[Path]:
     folder = OWN if url in ("", server_url(OWN)) else STACKS / hashlib.sha256(url.encode()).hexdigest()[:8]
     if folder != OWN:
         check_api(url)
+    for each in (folder, LOGS, PREFECT_HOME):  # as after `sudo make train`, or in another user's clone
+        require_writable(each)
     folder.mkdir(parents=True, exist_ok=True)
     users = ReadWriteLock(folder / "users.lock")
     try:
-        with FileLock(folder / "lock"):
+        with write_guard(folder), FileLock(folder / "lock"):
             users.acquire_read()
             if not server_url(folder):
                 _start(folder)

@@ -1,6 +1,7 @@
 """The command `pcam predict`."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from pcam_model.cli.options import BackendOption, JsonOption, PrecisionOption, StoreOption, TtaOption
 from pcam_model.cli.output import print_json
+from pcam_model.core.errors import ConfigError
 from pcam_model.core.log import log
 
 ModelArgument = Annotated[
@@ -45,6 +47,7 @@ def predict(
     from pcam_model.inference.predictor import load
     from pcam_model.inference.streaming import predict_to_csv
 
+    _refuse_input_as_output(inputs, out)
     images = call_with_cache(lambda cache: Images(inputs, cache / "scratch"))
     predictor = load(model, store=store, backend=backend, tta=tta, precision=precision)
     for note in _notes(predictor, images, backend):
@@ -69,6 +72,13 @@ def predict(
             "the reasons"
         )
         sys.exit(1)
+
+
+def _refuse_input_as_output(inputs: list[Path], out: Path) -> None:
+    """Raise ConfigError where the table would replace an input."""
+    with suppress(OSError):  # of paths that are not there, which others name
+        if any(path.samefile(out) for path in inputs):
+            raise ConfigError(f"--out is {out}, which is an input; name another file, as in predictions.csv")
 
 
 def _notes(predictor: Any, images: Any, backend: str) -> list[str]:

@@ -32,6 +32,12 @@ def limit_message(error: BaseException) -> str:
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "no more threads can be started; raise the limit (ulimit -u, or memory: ulimit -v), and run again"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from"):
+        path = str(error).partition("'")[2].rstrip("'")
+        return f"{path}: a symbolic link leads to itself; correct it, or name another path"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        name = error.object.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()[:160]
+        return f"{name}: this name is no UTF-8, expected one that is; rename the file or folder"
     if isinstance(error, OSError) and error.errno in REMEDIES:
         file = f"{error.filename}: " if error.filename else ""
         return f"{file}{error.strerror}; {REMEDIES[error.errno]}, and run again: finished steps are not repeated"

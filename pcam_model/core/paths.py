@@ -17,13 +17,19 @@ def cache_dir() -> Path:
     """The folder for packs, pulled models and scratch: PCAM_CACHE, else the user's cache folder (`~/.cache/pcam`).
 
     Raises:
-        ConfigError: neither PCAM_CACHE nor a home folder is set.
+        ConfigError: neither PCAM_CACHE nor a home folder is set, or one names no folder.
     """
     configured = os.environ.get("PCAM_CACHE")
     path = Path(configured or platformdirs.user_cache_dir("pcam"))
     try:
         path = path.expanduser()
-    except RuntimeError:
+        str(path).encode()  # onnxruntime opens no file below a name that is no UTF-8
+    except (RuntimeError, UnicodeEncodeError):
+        if configured:
+            raise ConfigError(
+                f"PCAM_CACHE is {configured!a}, expected a folder whose name is UTF-8, and whose ~user has a home; "
+                "correct PCAM_CACHE"
+            ) from None
         path = Path()
     if not configured and not path.is_absolute():
         raise ConfigError(

@@ -94,7 +94,7 @@ def write_predictions(
         UnwritableError: `out` cannot be written to.
         DiskFullError: the disk is full.
     """
-    out = out.resolve()
+    out = Path(os.path.realpath(out))  # resolve() raises on links that lead to themselves
     with (
         write_guard(out.parent, setting),
         _temporary(out) as predictions,

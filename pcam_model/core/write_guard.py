@@ -19,6 +19,10 @@ REFUSED = DISK_REFUSES | {
     *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 }
 
+ADDRESS_SCHEMES = frozenset(
+    {"file:", "s3:", "s3a:", "gs:", "gcs:", "az:", "abfs:", "abfss:", "wasbs:", "hdfs:", "hf:", "http:", "https:"}
+)
+
 
 @contextmanager
 def write_guard(folder: Path, setting: str = "") -> Iterator[None]:
@@ -32,13 +36,14 @@ def write_guard(folder: Path, setting: str = "") -> Iterator[None]:
         DiskFullError: there is no room left.
         UnwritableError: the folder, or a file in it, cannot be made, replaced or read.
     """
+    _refuse_address(folder, setting)
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             message = f"{folder}: the disk is full ({_shortage(error, folder)}); {_room_remedy(folder, setting)}"
             raise DiskFullError(message, folder) from error
-        if error.errno in REFUSED and _concerns(error, folder):
+        if (error.errno in REFUSED and _concerns(error, folder)) or _cannot_be_made(error, folder):
             message = f"{folder} cannot be written to: {_refusal(error, folder)}; {_remedy(folder, setting)}"
             raise UnwritableError(message, folder) from error
         raise
@@ -103,6 +108,16 @@ def nearest_existing(path: Path) -> Path:
     return next((each for each in (path, *path.parents) if _exists(each)), Path("/"))
 
 
+def _refuse_address(folder: Path, setting: str) -> None:
+    """Raise UnwritableError for an address, as s3://bucket/x, of which a path has made s3:/bucket/x."""
+    if scheme := next((part for part in folder.parts if part in ADDRESS_SCHEMES), ""):
+        slashes = ":///" if scheme == "file:" else "://"
+        address = str(folder)[str(folder).index(scheme) :].replace(":/", slashes, 1)
+        setting = setting or setting_of(folder)
+        remedy = f"correct {setting}" if setting else "name one"
+        raise UnwritableError(f"{address} is an address, expected a folder of this machine; {remedy}", folder)
+
+
 def _exists(path: Path) -> bool:
     try:
         path.lstat()
@@ -120,6 +135,14 @@ def _concerns(error: OSError, folder: Path) -> bool:
     return is_of_folder or (not paths and error.errno in DISK_REFUSES)
 
 
+def _cannot_be_made(error: OSError, folder: Path) -> bool:
+    """Whether the folder, or a parent of it, can be made by nobody, as below /proc."""
+    if error.errno != errno.ENOENT or not error.filename:
+        return False
+    path = Path(os.fsdecode(error.filename))
+    return folder.is_relative_to(path) and path.parent.is_dir() and not path.is_symlink()
+
+
 def _refusal(error: OSError, folder: Path) -> str:
     """The reason in words that say what to look for."""
     path = nearest_existing(Path(os.fsdecode(error.filename)) if error.filename else folder)
@@ -127,6 +150,8 @@ def _refusal(error: OSError, folder: Path) -> str:
         return "its file system is read-only"
     if error.errno in (errno.EACCES, errno.EPERM):
         return _missing_right(path)
+    if error.errno == errno.ENOENT:
+        return f"no folder can be made in {path}"
     for each in (path, *path.parents):
         if each.is_symlink() and not each.exists():
             return f"{each} is a link to {each.readlink()}, which does not exist"

@@ -1,5 +1,6 @@
 """Class folders: images in normal/ and tumor/, 0/ and 1/ or folders of other names, perhaps below train/ and valid/."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -29,11 +30,14 @@ class ClassFolderPatches(ContainerPatches):
         origins = [split_of(name.rpartition("/")[0]) or "train" for name in images]
         if all(label is None for label in labels):
             raise SourceError(_missing_classes_message(path, names, classes))
+        if not classes:
+            refuse_two_classes(path, images)
         for name, label, origin in zip(images, labels, origins, strict=True):
             if label is None and origin != "test":
                 raise SourceError(
                     f"{path}: {name} is in no folder of a class, where the others are; move it into one, move it to "
-                    "test/ (unlabelled), or name the folders of both classes, 0 first, with source.classes"
+                    "test/ (unlabelled) or out of the source, or name the folders of both classes, 0 first, with "
+                    "source.classes"
                 )
         super().__init__(container, make_table(unique_ids(images), labels, origins, images))
 
@@ -46,6 +50,18 @@ def folder_label(name: str, classes: Sequence[str]) -> int | None:
         if label is not None:
             return label
     return None
+
+
+def refuse_two_classes(path: Path, images: Sequence[str]) -> None:
+    """Raise SourceError for an image whose folders name both classes, as tumor/0/x.png; those of all images aside."""
+    by_folder = {name.rpartition("/")[0]: name for name in images}
+    shared = len(PurePosixPath(os.path.commonpath(list(by_folder))).parts)
+    for folder, name in by_folder.items():
+        if {class_of(part) for part in PurePosixPath(folder).parts[shared:]} >= {0, 1}:
+            raise SourceError(
+                f"{path}: the folders of {name} name both classes; name the two that are classes, 0 first, with "
+                "source.classes=[NORMAL,TUMOUR]"
+            )
 
 
 def unique_ids(images: Sequence[str]) -> list[str]:

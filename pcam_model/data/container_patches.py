@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pcam_model.data.container import Container
-from pcam_model.data.file_names import LABELS_FILE, is_image, suffix_of
+from pcam_model.data.file_names import LABELS_FILE, TABLE_FORMATS, is_image, suffix_of
 from pcam_model.data.image import Decoder, Patch, PatchError
 from pcam_model.data.patch_source import PatchSource, patch_or_error
 
@@ -71,10 +71,12 @@ def no_labels_message(path: Path, names: Sequence[str]) -> str:
     if not images:
         return start + _no_images_hint(names)
     folders = sorted({name.rpartition("/")[0].rpartition("/")[2] for name in images} - {""})
-    if tables := [name for name in names if suffix_of(name) in ("csv", "tsv")]:
+    if (path.parent / LABELS_FILE).is_file():
+        return f"{start}; it lies beside this folder: give {path.parent}"
+    if tables := [name for name in names if suffix_of(name) in TABLE_FORMATS]:
         return (
-            f"{start}; if {tables[0]} holds the labels, save it as {LABELS_FILE} with the columns id (an image's name "
-            "without its ending) and label (0 or 1)"
+            f"{start}; if {tables[0]} holds the labels, save it as {LABELS_FILE} (a CSV) with the columns id (an "
+            "image's name without its ending) and label (0 or 1)"
         )
     if not folders:
         return f"{start}; add it with the columns id,label, or move the images into two folders, 0 and 1"

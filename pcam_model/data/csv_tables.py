@@ -1,6 +1,7 @@
 """CSV tables that people write, from a spreadsheet or by hand: labels and slide maps."""
 
 import codecs
+import csv
 import io
 import re
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from pcam_model.core.errors import SourceError
+from pcam_model.data.file_kinds import describe_wrong_bytes
 
 MAX_LINE_LENGTH, MAX_COLUMNS = 1 << 16, 1000
+READ_COLUMNS = ("id", "label", "wsi", "domain")
 
 
 def read_csv_text(content: bytes) -> pd.DataFrame:
@@ -20,8 +23,11 @@ def read_csv_text(content: bytes) -> pd.DataFrame:
     Raises:
         ValueError: it is no CSV; the reason, without the file's name.
     """
+    if wrong := describe_wrong_bytes(content):
+        raise ValueError(wrong)
     text, separator = _split_separator(_decode(content))
     _check_limits(text, separator)
+    _refuse_repeated_names(text, separator)
     try:
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (ValueError, pd.errors.ParserError) as error:
@@ -44,18 +50,29 @@ def _check_limits(text: str, separator: str) -> None:
             )
 
 
+def _refuse_repeated_names(text: str, separator: str) -> None:
+    """Raise ValueError where two columns have a name that is read: pandas would take the first."""
+    names = next(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), [])
+    lower = [name.strip().lower() for name in names]
+    if repeated := [name for name in READ_COLUMNS if lower.count(name) > 1]:
+        raise ValueError(f"its first line names the column {repeated[0]} twice; remove or rename one of the two")
+
+
 def _decode(content: bytes) -> str:
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
     try:
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text; save it as CSV in UTF-8") from error
+    if "\0" in text:
+        raise ValueError("it holds zero bytes, as UTF-16 without its first mark does; save it as CSV in UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # \r alone: Excel's "CSV (Macintosh)"
 
 
 def _split_separator(text: str) -> tuple[str, str]:
     """The table without Excel's line `sep=;`, and what divides its columns."""
     first, _, rest = text.partition("\n")
-    if match := re.fullmatch(r'"?sep=(.)"?', first.strip("\r")):
+    if match := re.fullmatch(r'"?sep=(.)"?', first):
         return rest, match[1]
     return text, max(",;\t|", key=first.count)
 

@@ -12,24 +12,28 @@ IMAGE_SUFFIXES = frozenset(
     | {"gif", "jp2", "j2k", "jxl", "avif", "heic", "heif", "ppm", "pgm", "tga", "psd"}
 )
 LABELS_FILE = "train_labels.csv"
+TABLE_FORMATS = frozenset({"csv", "tsv", "xlsx", "xls", "ods", "numbers"})
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 SYSTEM_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+    {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found"}
+    | {"#snapshot", "~snapshot", "@recently-snapshot"}
 )
+# Copied out of Windows, each file's mark of its origin is a file of its own: x.tif:Zone.Identifier.
+SYSTEM_ENDINGS = (":zone.identifier", "\uf03azone.identifier")
 
 SPLIT_WORDS: dict[str, SplitName] = {
     "train": "train", "training": "train",
     "valid": "valid", "val": "valid", "validation": "valid",
     "test": "test", "testing": "test",
 }  # fmt: skip
-NEGATIVE_WORDS = frozenset(
-    {"0", "no", "non", "not", "without", "normal", "nontumor", "nontumour", "benign", "negative", "neg", "healthy"}
-    | {"noncancer", "noncancerous", "false"}
-)
+NEGATIONS = frozenset({"no", "non", "not", "without", "negative", "neg", "false"})
+NORMAL_WORDS = frozenset({"normal", "benign", "healthy", "nontumor", "nontumour", "noncancer", "noncancerous"})
 POSITIVE_WORDS = frozenset(
-    {"1", "yes", "with", "has", "tumor", "tumour", "tumors", "tumours", "cancer", "cancerous", "malignant"}
+    {"yes", "with", "has", "tumor", "tumour", "tumors", "tumours", "cancer", "cancerous", "malignant"}
     | {"metastasis", "metastases", "metastatic", "positive", "pos", "true"}
 )
+DIGITS = frozenset({"0", "1"})
+NUMBER_SIGN = re.compile(r"(^|\s)[-.]\d")
 # "a_no_tumor_tissue" is a class; "tumor_001", a slide, is none.
 FILLER_WORDS = frozenset({"a", "b", "is", "any", "class", "label", "tissue", "cell", "cells", "patch", "patches"})
 
@@ -52,8 +56,11 @@ def is_image(name: str) -> bool:
 
 def is_system_file(name: str) -> bool:
     """Whether a file was left by a desktop, a notebook or a file server: hidden, or below a folder that is."""
-    parts = name.lower().split("/")
-    return "/." in f"/{name}" or parts[-1] in SYSTEM_FILES or not SYSTEM_FOLDERS.isdisjoint(parts)
+    lowered = name.lower()
+    *folders, file = lowered.split("/")
+    if file in SYSTEM_FILES or file.endswith(SYSTEM_ENDINGS):
+        return True
+    return "/." in f"/{name}" or file in SYSTEM_FOLDERS or not SYSTEM_FOLDERS.isdisjoint(folders)
 
 
 @lru_cache(maxsize=1024)  # asked for each file's folder
@@ -68,10 +75,19 @@ def split_of(name: str) -> SplitName | None:
 
 
 def class_of(name: str) -> int | None:
-    """The class (0 or 1) that a name stands for, as `normal`, `1` or `b_has_tumor_tissue`; None for any other name."""
-    own = set(words(name)) - FILLER_WORDS
-    if not own or own - NEGATIVE_WORDS - POSITIVE_WORDS:
+    """The class (0 or 1) that a name stands for, as `normal`, `1` or `b_has_tumor_tissue`.
+
+    None for any other name, and where that is not plain, as for `-1`, `non-normal` and `false_negative`.
+    """
+    own = [word for word in words(name) if word not in FILLER_WORDS]
+    known = [set(own) & each for each in (NEGATIONS, NORMAL_WORDS, POSITIVE_WORDS)]
+    digits = [word for word in own if word in DIGITS]
+    if set(own) - set().union(*known, digits) or len(digits) > 1 or NUMBER_SIGN.search(name):
         return None
-    digits = {int(word) for word in own & {"0", "1"}}
-    named = {0 if own & NEGATIVE_WORDS - {"0"} else 1} if own - {"0", "1"} else set()
-    return (digits | named).pop() if len(digits | named) == 1 else None
+    negations, normal, positive = known
+    if len(negations) > 1 or (normal and (negations or positive)):
+        return None
+    classes = {int(digit) for digit in digits}
+    if negations or normal or positive:
+        classes.add(0 if negations or normal else 1)
+    return classes.pop() if len(classes) == 1 else None

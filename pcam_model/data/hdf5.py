@@ -1,5 +1,6 @@
 """PCam's HDF5 files: camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5[.gz], _meta.csv, and others like them."""
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from pcam_model.data.patch_source import PatchSource
 Labels = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 MAX_LABEL_BYTES = 1 << 26
+LOCKED = {errno.EAGAIN, errno.ENOLCK}
+NOT_GIVEN = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 LINK_KINDS = {h5py.SoftLink: "a soft link", h5py.ExternalLink: "an external link"}
 MAX_LABELS = 1 << 26  # PCam's largest file has 262,144
 # Chunks may hold many patches: a cache of this size has each decompressed about once.
@@ -106,11 +109,15 @@ class Hdf5Patches:
         count = int(shape[0]) if expected is None and shape else expected or 0
         if count > MAX_LABELS:
             raise SourceError(f"{self.path}: x has {count:,} rows; expected {MAX_LABELS:,} at most; give another file")
-        if shape != (count, PATCH_SIZE, PATCH_SIZE, 3) or dtype != np.uint8:
-            rows, unit = ("N", "row") if expected is None else (expected, "label")
+        if shape[1:] != (PATCH_SIZE, PATCH_SIZE, 3) or dtype != np.uint8:
             raise SourceError(
-                f"{self.path}: x is {dtype} {shape}; expected uint8 ({rows}, {PATCH_SIZE}, {PATCH_SIZE}, 3), "
-                f"one patch a {unit}; download it again"
+                f"{self.path}: x is {dtype} {shape}; expected uint8 (N, {PATCH_SIZE}, {PATCH_SIZE}, 3), RGB from 0 "
+                "to 255; write it so into a new file, or give another one"
+            )
+        if shape[0] != count:
+            raise SourceError(
+                f"{self.path}: x holds {shape[0]:,} patches, and its labels are {count:,}; expected one label a patch; "
+                "download both again, or write them anew"
             )
         return count
 
@@ -147,9 +154,19 @@ def hdf5_errors(path: Path | io.BytesIO) -> Iterator[None]:
     except (SourceError, MemoryError):
         raise
     except Exception as error:  # h5py raises nearly anything on damage: OSError, RuntimeError, KeyError, ValueError ...
-        wrong = describe_wrong_content(path) if isinstance(path, Path) else ""
+        wrong = (_describe_refusal(error) or describe_wrong_content(path)) if isinstance(path, Path) else ""
         reason = wrong or f"it is no whole HDF5 file ({first_line(error)}); download it again"
         raise SourceError(f"{path}: {reason}") from error
+
+
+def _describe_refusal(error: Exception) -> str:
+    """Why the system does not give a file that may be whole, with what to do; "" where it does."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in LOCKED:
+        return "another program is writing it; wait until it has ended (or set HDF5_USE_FILE_LOCKING=FALSE)"
+    if number in NOT_GIVEN:
+        return f"it cannot be read ({os.strerror(number)}); make it readable, or copy it to a disk of this machine"
+    return ""
 
 
 def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -164,7 +181,8 @@ def get_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise _of_other_files(path, name, "has external storage")
     if not isinstance(dataset, h5py.Dataset):
         raise SourceError(
-            f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; is it PCam's file?"
+            f"{path}: it holds {', '.join(file) or 'nothing'}, not the dataset {name}; name the images x and the "
+            "labels y, as PCam's files do, or give another path"
         )
     return dataset
 
@@ -181,7 +199,8 @@ def read_labels(path: Path) -> Labels:
     source = gunzip(path, None, MAX_LABEL_BYTES) if is_packed(path) else path
     with open_hdf5(source) as file, hdf5_errors(path):
         dataset = get_dataset(file, path, "y")
-        if dataset.size is None or dataset.size > MAX_LABELS or dataset.dtype.kind not in "biuf":
+        size, rows = dataset.size, dataset.shape[0] if dataset.shape else 0
+        if size is None or size > MAX_LABELS or size != rows or dataset.dtype.kind not in "biuf":
             raise SourceError(
                 f"{path}: y is {dataset.dtype} {dataset.shape}; expected one number a patch, {MAX_LABELS:,} at most; "
                 "give PCam's labels, or another file of them"

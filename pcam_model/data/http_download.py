@@ -7,11 +7,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util import Retry, Timeout
 
 from pcam_model.core.errors import DiskFullError, SourceError, TransientError
 from pcam_model.core.files import md5
+from pcam_model.core.proxies import find_proxy, open_pool
 from pcam_model.core.retry import retry_call
 from pcam_model.core.write_guard import FULL, require_disk_space
 
@@ -22,6 +23,7 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
 MAX_WAIT_S = 600.0
 MAX_BACKOFF_S = 60.0
 REDIRECTS_ONLY = Retry(10, connect=0, read=0, status=0, other=0, redirect=10, respect_retry_after_header=False)
+PROXY_LOGIN = 407
 RETRIED_STATUS = {408, 416, 429}  # and those of 500 and above
 
 
@@ -84,18 +86,20 @@ class _Transfer:
 
     def __init__(self, url: str, part: Path, max_bytes: int) -> None:
         self.url, self.part, self.max_bytes = url, part, max_bytes
+        self.proxy = find_proxy(url)
         self.etag = ""
         self.failures = 0
 
     def run(self) -> bool:
         """Request the file until it is complete; False where the server does not have it."""
         timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
-        with urllib3.PoolManager(retries=REDIRECTS_ONLY, timeout=timeout) as pool:
+        with open_pool(self.proxy, REDIRECTS_ONLY, timeout) as pool:
             try:
                 return retry_call(lambda: self._attempt(pool), retry_on=self._may_pass, wait_s=self._wait_s)
             except (HTTPError, BusyServerError) as error:
+                through = f" through the proxy of {self.proxy.variable}" if self.proxy else ""
                 raise TransientError(
-                    f"{self.url} cannot be reached, or breaks off, after {MAX_FAILURES} attempts: {error}"
+                    f"{self.url} cannot be reached{through}, or breaks off, after {MAX_FAILURES} attempts: {error}"
                 ) from error
 
     def _attempt(self, pool: urllib3.PoolManager) -> bool:
@@ -103,7 +107,9 @@ class _Transfer:
         size = file_size(self.part)
         try:
             return self._request(pool, size)
-        except (HTTPError, BusyServerError):
+        except (HTTPError, BusyServerError) as error:
+            if self.proxy and is_proxy_login(error):
+                raise SourceError(self._proxy_login_message()) from None
             self.failures = 0 if file_size(self.part) > size else self.failures + 1
             raise
 
@@ -124,6 +130,8 @@ class _Transfer:
                 return False
             if response.status == 416:
                 self.part.unlink(missing_ok=True)
+            if response.status == PROXY_LOGIN and self.proxy:
+                raise SourceError(self._proxy_login_message())
             if response.status < 500 and response.status not in RETRIED_STATUS:
                 raise SourceError(
                     f"{self.url}: the server refuses it ({response.status}); check the address, and that it needs no "
@@ -131,12 +139,24 @@ class _Transfer:
                 )
             raise BusyServerError(response.status, retry_after(response.headers))
 
+    def _proxy_login_message(self) -> str:
+        variable = self.proxy.variable if self.proxy else ""
+        return (
+            f"{self.url}: the proxy of {variable} asks for a login ({PROXY_LOGIN}); write {variable} as "
+            "http://user:password@host:port, special characters as %40"
+        )
+
     def _may_pass(self, error: BaseException) -> bool:
         return isinstance(error, HTTPError | BusyServerError) and self.failures < MAX_FAILURES
 
     def _wait_s(self, error: BaseException, _: int) -> float:
         requested = error.retry_after_s if isinstance(error, BusyServerError) else None
         return min(backoff(self.failures) if requested is None else requested, MAX_WAIT_S)
+
+
+def is_proxy_login(error: Exception) -> bool:
+    """Whether a proxy has refused a connection without a login; urllib3 wraps its error in another."""
+    return isinstance(getattr(error, "reason", error), ProxyError) and f" {PROXY_LOGIN} " in str(error)
 
 
 def append_body(response: urllib3.BaseHTTPResponse, part: Path, size: int, max_bytes: int = MAX_FILE_BYTES) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pcam_model.data.file_kinds import describe_wrong_bytes
+
 PATCH_SIZE = 96  # pixels
 CENTRE_SIZE = 32  # pixels of the square that decides the label
 PATCH_BYTES = PATCH_SIZE * PATCH_SIZE * 3
@@ -126,7 +128,8 @@ def decode_with_pillow(content: bytes) -> Patch:
         raise
     # Pillow raises nearly anything on broken files: struct.error, SyntaxError, ValueError, OverflowError, OSError ...
     except Exception as error:
-        raise PatchError(f"it is not a whole TIFF, PNG, JPEG, BMP or WebP image ({type(error).__name__})") from error
+        damaged = f"it is not a whole TIFF, PNG, JPEG, BMP or WebP image ({type(error).__name__})"
+        raise PatchError((describe_wrong_bytes(content) or damaged) if content else "it is empty (0 bytes)") from error
 
 
 def check_is_patch(image: Image.Image, content: bytes) -> None:

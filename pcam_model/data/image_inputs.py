@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pcam_model.core.errors import SourceError, require_package
-from pcam_model.data.container import Folder
+from pcam_model.data.container import Folder, readable_name
 from pcam_model.data.file_names import LABELS_FILE, is_image
 from pcam_model.data.hdf5_inputs import Hdf5Images, image_files
 from pcam_model.data.image import Decoder, ImageName, Patch, PatchError, pixel_digest
@@ -114,7 +114,7 @@ class Images:
         self._scratch = scratch
         self.ignored_files: list[str] = []
         """Files that are no images by their names."""
-        prefixes = [""] if len(paths) == 1 else [f"{path}/" for path in paths]
+        prefixes = [""] if len(paths) == 1 else [readable_name(f"{path}/") for path in paths]
         self._inputs: list[_Input] = []
         self._starts = [0]
         for path, prefix in zip(paths, prefixes, strict=True):
@@ -149,7 +149,8 @@ class Images:
 
     def _open(self, path: Path, prefix: str) -> Iterator[_Input]:
         if path.is_file() and is_image(path.name):
-            yield _FileInput([str(path)], Folder(Path()).read, "")
+            name = readable_name(str(path))
+            yield _FileInput([name], lambda _: Folder(path.parent).read(path.name), "")
             return
         layout = layout_by_name(path)
         if layout == "pack":

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +11,12 @@ from pcam_model.core.log import log
 from pcam_model.data.container import MAX_TABLE_BYTES, Container
 from pcam_model.data.container_patches import ContainerPatches, make_table, no_labels_message
 from pcam_model.data.csv_tables import known_domains, read_csv_text
-from pcam_model.data.file_names import LABELS_FILE, class_of, is_image, split_of
+from pcam_model.data.file_names import LABELS_FILE, is_image, split_of
 from pcam_model.data.image import PatchError
 from pcam_model.data.label_ids import match_ids
+from pcam_model.data.label_values import label_value
 from pcam_model.data.open_container import open_container
 
-# Spreadsheets and data frames write labels as decimals.
-LABEL_VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "0,0": 0, "1,0": 1}
 SUBMISSION_FILE = "sample_submission.csv"
 REWRITTEN_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
@@ -33,7 +31,9 @@ class KagglePatches(ContainerPatches):
         top = find_top_folder(path, names)
         labels = read_labels(path, container, top, classes)
         refuse_misplaced_files(path, names, top)
-        train, test = list_images(path, names, top, is_test=False), list_images(path, names, top, is_test=True)
+        in_folders = any("/" in each or "\\" in each for each in labels.index)
+        train = list_images(path, names, top, is_test=False, in_folders=in_folders)
+        test = list_images(path, names, top, is_test=True)
         test = in_submission_order(path, container, names, top, test)
         labels = by_image(path, labels, train)
         check_images_have_labels(path, labels, train)
@@ -76,9 +76,9 @@ def read_labels(path: Path, container: Container, top: str, classes: Sequence[st
             f"{path}: {LABELS_FILE} cannot be read ({error}); expected a CSV with the columns id,label"
         ) from error
     if not {"id", "label"} <= set(table.columns):
-        raise SourceError(
-            f"{path}: {LABELS_FILE} has the columns {','.join(table.columns)}; expected id,label; correct line 1"
-        )
+        is_patch = label_value(str(table.columns[-1]), classes) is not None
+        how = "its first line is a patch: write a line id,label above it" if is_patch else "correct line 1"
+        raise SourceError(f"{path}: {LABELS_FILE} has the columns {','.join(table.columns)}; expected id,label; {how}")
     values = table["label"].map({value: label_value(value, classes) for value in table["label"].unique()})
     wrong = table[values.isna()]
     if len(wrong):
@@ -99,14 +99,6 @@ def read_labels(path: Path, container: Container, top: str, classes: Sequence[st
     return labels.assign(domain=known_domains(table).to_numpy()) if "domain" in table else labels
 
 
-def label_value(value: str, classes: Sequence[str]) -> int | None:
-    """The label that a value of the table stands for; None where that is not plain."""
-    if classes:
-        with suppress(ValueError):
-            return [name.lower() for name in classes].index(value.lower())
-    return LABEL_VALUES[value] if value in LABEL_VALUES else class_of(value)
-
-
 def refuse_misplaced_files(path: Path, names: Sequence[str], top: str) -> None:
     """Raise SourceError for files that would be ignored: images above the table, other files among images."""
     folders = {name.rpartition("/")[0] for name in names if is_image(name)} - {top.rstrip("/")}
@@ -119,21 +111,33 @@ def refuse_misplaced_files(path: Path, names: Sequence[str], top: str) -> None:
         )
 
 
-def list_images(path: Path, names: Sequence[str], top: str, *, is_test: bool) -> "pd.Series[str]":
-    """The image files by id, in the order of the archive: those below a folder test/, or all others."""
+def list_images(
+    path: Path, names: Sequence[str], top: str, *, is_test: bool, in_folders: bool = False
+) -> "pd.Series[str]":
+    """The image files by id, in the order of the archive: those below a folder test/, or all others.
+
+    An id is the file's name without its ending; with `in_folders`, where two files have one name, below train/.
+    """
+    images = [name.removeprefix(top) for name in names if is_image(name)]
+    images = [image for image in images if (split_of(image.rpartition("/")[0]) == "test") == is_test]
+    ids = [image.rpartition("/")[2].rpartition(".")[0] for image in images]
+    if in_folders and len(set(ids)) < len(ids):
+        ids = [image.removeprefix("train/").rpartition(".")[0] for image in images]
     members: dict[str, str] = {}
-    for name in names:
-        folder, _, file = name[len(top) :].rpartition("/")
-        if not is_image(name) or (split_of(folder) == "test") != is_test:
-            continue
-        stem = file.rpartition(".")[0]
-        if stem in members:
-            raise SourceError(
-                f"{path}: the id {stem} has two images, {members[stem]} and {name}; each id belongs once; "
-                "remove one of them"
-            )
-        members[stem] = name
+    for each, image in zip(ids, images, strict=True):
+        if each in members:
+            raise SourceError(_two_images_message(path, each, members[each], top + image, is_test))
+        members[each] = top + image
     return pd.Series(members, dtype=object)
+
+
+def _two_images_message(path: Path, image_id: str, first: str, second: str, is_test: bool) -> str:
+    in_two_folders = first.rpartition("/")[0] != second.rpartition("/")[0]
+    other = ", or write all ids with their folders, as FOLDER/ID" if in_two_folders and not is_test else ""
+    return (
+        f"{path}: the id {image_id} has two images, {first} and {second}; each id belongs once; remove one of them"
+        f"{other}"
+    )
 
 
 def in_submission_order(

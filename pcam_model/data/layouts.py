@@ -1,13 +1,14 @@
 """The layout of a source: a pack, HDF5 files, parquet shards, or image files with a table or in class folders."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pcam_model.core.errors import SourceError, require_package
 from pcam_model.data.container import Folder
-from pcam_model.data.file_names import LABELS_FILE, suffix_of
-from pcam_model.data.hdf5_names import find_hdf5
+from pcam_model.data.file_names import LABELS_FILE, is_image, suffix_of
+from pcam_model.data.hdf5_names import dataset_of, find_hdf5
 from pcam_model.data.image import PACK_RECORD
 from pcam_model.data.open_container import open_container
 
@@ -29,11 +30,38 @@ def layout_by_name(path: Path) -> Layout:
     """The layout that the names of the files at this path tell: "images" where they tell no other."""
     if (path / PACK_RECORD).is_file():
         return "pack"
-    if find_hdf5(path):
-        return "hdf5"
-    if find_parquet(path):
-        return "parquet"
+    hdf5, parquet = find_hdf5(path), find_parquet(path)
+    if (hdf5 or parquet) and path.is_dir() and (images := _image_names(path)):
+        return _layout_beside_images(path, images, hdf5, parquet)
+    if hdf5 or parquet:
+        return "hdf5" if hdf5 else "parquet"
     return "images"
+
+
+def _image_names(folder: Path) -> list[str]:
+    """The images of a folder and its table of labels, where there are any."""
+    names = [name for name in Folder(folder).names() if is_image(name) or PurePosixPath(name).name == LABELS_FILE]
+    return names if any(map(is_image, names)) else []
+
+
+def _layout_beside_images(path: Path, images: Sequence[str], hdf5: Sequence[Path], parquet: Sequence[Path]) -> Layout:
+    """The layout of a folder with images, which may lie beside features in HDF5, or be the pictures of a README."""
+    patches = next(chain(filter(dataset_of, hdf5), filter(holds_images, parquet)), None)
+    if patches is None:
+        return "images"
+    if table := next((name for name in images if PurePosixPath(name).name == LABELS_FILE), ""):
+        raise SourceError(
+            f"{path}: it holds {table} with images, and patches in {patches.relative_to(path)} too; give the path of "
+            "one of them, or move the other away"
+        )
+    return "hdf5" if patches in hdf5 else "parquet"
+
+
+def holds_images(file: Path) -> bool:
+    """Whether a parquet file has a column of files, or is damaged."""
+    from pcam_model.data.parquet import has_image_column
+
+    return has_image_column(file)
 
 
 def find_parquet(path: Path) -> list[Path]:
@@ -66,7 +94,7 @@ def open_patches(path: Path, scratch: Path, *, verify_md5: bool = True, classes:
     if layout == "parquet":
         from pcam_model.data.parquet import ParquetPatches
 
-        return ParquetPatches(path, find_parquet(path))
+        return ParquetPatches(path, find_parquet(path), classes=classes)
     return open_images(path, classes)
 
 

@@ -79,7 +79,10 @@ def find_splits(path: Path) -> list[OfficialSplit]:
         splits.append(OfficialSplit(name, present["x"], present["y"], metas.get(f"{PREFIX}_{name}_meta.csv")))
     if not splits:
         names = ", ".join(file.name for file in files[:4])
-        raise SourceError(f"{path}: {names} hold neither x (images) nor y (labels), as PCam's do; give another path")
+        raise SourceError(
+            f"{path}: {names} hold neither x nor y; name the datasets of images x and of labels y, as PCam's files do, "
+            "or give another path"
+        )
     return splits
 
 

@@ -24,7 +24,7 @@ def open_container(path: Path, max_depth: float = 5) -> Container:
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; give the path of a .zip, a .tar or a folder of patches")
     if path.is_dir():
-        return _with_inner_zips(path, Folder(path, max_depth))
+        return _with_inner_zips(path, Folder(path, max_depth, refuse_deeper=True))
     if packed := packed_kind(path):
         kind, command = packed
         raise SourceError(

@@ -8,7 +8,7 @@ from typing import Any
 from pcam_model.core.files import sha256
 from pcam_model.data.source import Archive, SourceConfig
 
-VERSION = 3
+VERSION = 4
 """Of the pack's files."""
 
 

@@ -160,7 +160,7 @@ def bad_patches_message(
     if len(bad) > max(1, len(totals.digests)):
         return (
             f"{source_name}: {len(bad):,} of the first {totals.rows:,} images are no patches (first {first}: {reason})"
-            "; give images of 96x96 RGB at 8 bits: others are not resampled here"
+            "; mend that, or give images of 96x96 RGB at 8 bits: others are not resampled here"
         )
     if config.on_bad_patch == "stop":
         return (

@@ -1,5 +1,7 @@
 """Parquet shards as on Hugging Face: a column of image files, struct{bytes, path} or bytes, and a column of labels."""
 
+import errno
+import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,14 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcam_model.core.errors import SourceError
+from pcam_model.core.log import log
 from pcam_model.data.file_kinds import describe_wrong_content
 from pcam_model.data.file_names import split_of
 from pcam_model.data.image import Decoder, Patch, PatchError
+from pcam_model.data.label_values import label_value
 from pcam_model.data.patch_source import PatchSource
 
 BATCH_ROWS = 128
 BUFFER_BYTES = 1 << 20  # read at once; without it pyarrow reads a row group's whole column
 LABEL_COLUMNS = ("label", "labels", "target", "y")
+IMAGE_COLUMNS = ("image", "images", "img", "patch", "patches", "x")
 
 
 class ParquetShard:
@@ -30,6 +35,9 @@ class ParquetShard:
         self.path = path
         try:
             self.file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
+        except PermissionError as error:
+            reason = os.strerror(error.errno or errno.EACCES)  # Arrow's own text names the file again
+            raise SourceError(f"{path}: it cannot be read ({reason}); make it readable") from error
         except (pa.ArrowException, OSError) as error:
             damaged = f"it is no whole parquet file ({_first_line(error)}); download it again"
             raise SourceError(f"{path}: {describe_wrong_content(path) or damaged}") from error
@@ -46,10 +54,15 @@ class ParquetShard:
 
     def _image_column(self) -> str:
         schema = self.file.schema_arrow
-        for field in schema:
-            is_struct = pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-            if is_struct or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-                return str(field.name)
+        names = [field.name for field in schema if _holds_files(field.type)]
+        named = [name for name in names if name.lower() in IMAGE_COLUMNS]
+        if len(names) == 1 or len(named) == 1:
+            return str((named or names)[0])
+        if names:
+            raise SourceError(
+                f"{self.path}: its columns {', '.join(names)} hold files, and which are the patches is not plain; name "
+                "that column image"
+            )
         raise SourceError(
             f"{self.path}: its columns are {', '.join(schema.names)}; expected one of image files (bytes, or "
             "struct{bytes, path}) and a label; give another path"
@@ -66,8 +79,15 @@ class ParquetShard:
             return stems
         return [f"{self.path.stem}-{row:06d}" for row in range(self.count)]
 
-    def labels(self) -> list[int]:
-        """The labels, 0 or 1. Raises SourceError where there are none, or others."""
+    def labels(self, classes: Sequence[str]) -> list[int]:
+        """The labels, 0 or 1.
+
+        Args:
+            classes: names of class 0 and 1, for a column of names; empty: the usual ones.
+
+        Raises:
+            SourceError: there are none, or others.
+        """
         names = [name for name in self.file.schema_arrow.names if name.lower() in LABEL_COLUMNS]
         if not names:
             raise SourceError(
@@ -75,14 +95,25 @@ class ParquetShard:
                 "rename the column that holds the labels, 0 or 1"
             )
         values = self.file.read(columns=[names[0]]).column(names[0]).to_pylist()
-        wrong = [(row, value) for row, value in enumerate(values) if value not in (0, 1)]
+        by_value = self._classes_of_values(names[0], set(values), classes)
+        wrong = [(row, value) for row, value in enumerate(values) if by_value[value] is None]
         if wrong:
             row, value = wrong[0]
             raise SourceError(
                 f"{self.path}: the label of row {row} is {value!r} ({len(wrong):,} such rows); a label is 0 or 1; "
-                "leave these rows out"
+                "leave these rows out, or name both classes, 0 first, with source.classes"
             )
-        return [int(value) for value in values]
+        return [label for value in values if (label := by_value[value]) is not None]
+
+    def _classes_of_values(self, column: str, values: set[object], classes: Sequence[str]) -> dict[object, int | None]:
+        """The class (0, 1 or None) of each value: by the names that `datasets` gives its numbers, which it may sort."""
+        names = class_names(self.file.schema_arrow, column)
+        by_number = {number: label_value(name, classes) for number, name in enumerate(names)}
+        if sorted(map(str, by_number.values())) == ["0", "1"]:
+            if by_number[0] == 1:
+                log.info("%s: label 0 is %s and 1 is %s there; 1 is tumour here", self.path, *names)
+            return {value: by_number.get(value) if isinstance(value, int) else None for value in values}
+        return {value: label_value(str(value), classes) for value in values}
 
     def content(self, row: int) -> bytes:
         """The bytes of the image file in this row. Raises PatchError. Thread-safe."""
@@ -123,15 +154,40 @@ class ParquetShard:
         self.file.close()
 
 
+def _holds_files(column: pa.DataType) -> bool:
+    is_struct = pa.types.is_struct(column) and column.get_field_index("bytes") >= 0
+    return bool(is_struct or pa.types.is_binary(column) or pa.types.is_large_binary(column))
+
+
+def has_image_column(path: Path) -> bool:
+    """Whether a parquet file has a column of files; also where it is damaged, which opening it says."""
+    try:
+        return any(_holds_files(field.type) for field in pq.read_schema(path))
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def class_names(schema: pa.Schema, column: str) -> list[str]:
+    """The names of a column's classes by number, as the library `datasets` writes them; empty where it did not."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[column]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 class ParquetPatches(PatchSource):
     """The patches of a parquet file, or of the shards in a folder."""
 
-    def __init__(self, path: Path, files: Sequence[Path], *, with_labels: bool = True) -> None:
-        """Open the files, shards below the folder `path` or that file.
+    def __init__(
+        self, path: Path, files: Sequence[Path], *, with_labels: bool = True, classes: Sequence[str] = ()
+    ) -> None:
+        """Open the files, shards below the folder `path` or that file; `classes` as for `ParquetShard.labels`.
 
         Raises:
             SourceError: one is damaged, or holds no images or no labels.
         """
+        self.classes = classes
         self.shards = [ParquetShard(file) for file in files]
         self.starts = np.cumsum([0, *(shard.count for shard in self.shards)])
         self.decode = Decoder()
@@ -146,7 +202,7 @@ class ParquetPatches(PatchSource):
         return pd.DataFrame(
             {
                 "id": pd.Series(shard.ids(), dtype=object),
-                "label": pd.array(shard.labels() if with_labels else [None] * shard.count, dtype="Int8"),
+                "label": pd.array(shard.labels(self.classes) if with_labels else [None] * shard.count, dtype="Int8"),
                 "slide": np.full(shard.count, None, object),
                 "origin": pd.Series([split_of(name) or "train"] * shard.count, dtype=object),
                 "file": pd.Series([name] * shard.count, dtype=object),

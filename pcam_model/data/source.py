@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pcam_model.core.errors import ConfigError, SourceError
 from pcam_model.core.files import sha256
@@ -13,7 +13,7 @@ from pcam_model.core.pixel_size import PCAM_MPP, PixelSize
 from pcam_model.core.schema import Config, Record
 from pcam_model.data import sample
 from pcam_model.data.annotation_classes import IGNORED_CLASSES, NORMAL_CLASSES, TUMOUR_CLASSES
-from pcam_model.data.container import Folder
+from pcam_model.data.container import Folder, readable_name
 from pcam_model.data.layouts import find_layout
 from pcam_model.data.official_download import fetch_official
 from pcam_model.data.official_files import has_published_md5, holds_official, official_files
@@ -65,6 +65,16 @@ class SourceConfig(Config):
     """stop: an image that is no patch stops the run; quarantine: it is set aside and listed."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """With `quarantine`: a larger share of bad patches stops the run all the same."""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_names(cls, classes: object) -> object:
+        """Numbers as names; YAML reads [no, yes] as truth values, which are refused."""
+        if not isinstance(classes, list | tuple):
+            return classes
+        if any(isinstance(each, bool) for each in classes):
+            raise ValueError("source.classes holds words that YAML reads as truth values; write them in quotes")
+        return [str(each) if isinstance(each, int | float) else each for each in classes]
 
     @model_validator(mode="after")
     def _names_two_classes(self) -> "SourceConfig":
@@ -164,6 +174,8 @@ def sample_archive(config: SourceConfig, seed: int) -> Archive:
 
 def local_archive(path: Path, name: str = "") -> Archive:
     """What is at `path`, which is opened to see its layout; `name` is for people."""
+    if readable_name(str(path)) != str(path).replace("\\", "/"):
+        raise SourceError(f"{readable_name(str(path))}: this name is no UTF-8, expected one that is; rename it")
     layout = find_layout(path)
     if layout == "hdf5":
         files = official_files(path)
@@ -186,9 +198,12 @@ def files_digest(folder: Path, names: list[str]) -> str:
     total = hashlib.sha256()
     for name in names:
         try:
-            total.update(f"{name}\0{sha256(folder / name)}\n".encode())
+            total.update(f"{name}\0{sha256(folder / name)}\n".encode(errors="surrogateescape"))
         except OSError as error:
-            raise SourceError(
-                f"{folder / name}: it cannot be read ({error.strerror}); make it readable, or remove it"
-            ) from error
+            path = folder / name
+            if path.is_symlink() and not path.exists():
+                reason = f"it is a link to {path.readlink()}, which is not there; bring the file there, or remove it"
+            else:
+                reason = f"it cannot be read ({error.strerror}); make it readable, or remove it"
+            raise SourceError(f"{path}: {reason}") from error
     return total.hexdigest()

@@ -83,7 +83,7 @@ def _checked_name(path: Path, info: tarfile.TarInfo, members: dict[str, tuple[in
     if not info.isreg() or info.issparse():
         raise SourceError(
             f"{path}: the member {name} is no plain file but a link or device; make the archive again with the files "
-            "themselves (tar --dereference)"
+            "themselves (tar --dereference --hard-dereference)"
         )
     if name in members:
         raise SourceError(

@@ -8,6 +8,7 @@ import struct
 import weakref
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,14 +16,17 @@ from isal import isal_zlib
 
 from pcam_model.core.errors import SourceError
 from pcam_model.data.container import MAX_IMAGE_BYTES
-from pcam_model.data.file_kinds import describe_wrong_content
-from pcam_model.data.file_names import is_system_file
+from pcam_model.data.file_kinds import describe_split, describe_wrong_content
+from pcam_model.data.file_names import TABLE_FORMATS, is_system_file, suffix_of
 from pcam_model.data.image import PatchError
 from pcam_model.data.zip_block import InflateError, ZipMember, inflate_block, is_block
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # Read behind the local header at once: its name and extra field may be longer than in the central directory.
 EXTRA_BYTES = 256
+
+
+UNPACK = "unpack the archive (7z x), and give the folder"
 
 
 class Zip:
@@ -34,6 +38,8 @@ class Zip:
         Raises:
             SourceError: it is no whole, safe zip.
         """
+        if split := "" if part else describe_split(path):
+            raise SourceError(f"{path}: {split}")
         self.path = path / name
         self.part = part or FilePart(_open_file(path), 0, path.stat().st_size)
         # Also closes it where the owner is never closed.
@@ -161,11 +167,11 @@ def content_start(member: ZipMember, content: memoryview) -> int:
 def inflate(member: ZipMember, compressed: memoryview) -> bytes:
     """The member's content, at most one byte more than its size. Raises PatchError."""
     if member.flags & 1:
-        raise PatchError("it is encrypted")
+        raise PatchError(f"it is encrypted; {UNPACK}")
     if member.compression == zipfile.ZIP_STORED:
         return bytes(compressed)
     if member.compression != zipfile.ZIP_DEFLATED:
-        raise PatchError("it is compressed in another way than deflate")
+        raise PatchError(f"it is compressed in another way than deflate; {UNPACK}")
     try:
         return isal_zlib.decompressobj(-15).decompress(compressed, member.size + 1)
     except InflateError as error:
@@ -186,7 +192,7 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
     members: dict[str, ZipMember] = {}
     for info in infos:
         check_member(path, info)
-        name = info.filename.replace("\\", "/").removeprefix("./")  # some programs on Windows divide folders so
+        name = decoded_name(info).replace("\\", "/").removeprefix("./")  # some programs on Windows divide folders so
         if name.endswith("/"):
             continue
         if name in members:
@@ -196,6 +202,15 @@ def read_directory(path: Path, part: FilePart) -> dict[str, ZipMember]:
             )
         members[name] = to_member(info)
     return dict(sorted(members.items(), key=lambda member: member[1].offset))
+
+
+def decoded_name(info: zipfile.ZipInfo) -> str:
+    """The member's name; macOS and others write UTF-8 without the flag that says so."""
+    if info.flag_bits & 0x800 or info.filename != info.orig_filename:
+        return info.filename
+    with suppress(UnicodeDecodeError):
+        return info.orig_filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -234,4 +249,6 @@ def not_a_zip_message(path: Path, part: FilePart) -> str:
         )
     if wrong := describe_wrong_content(path):
         return f"{path}: this is not a zip: {wrong}"
+    if suffix_of(path.name) in TABLE_FORMATS:
+        return f"{path}: this is a table; give the folder or the archive in which it lies with its images"
     return f"{path}: this is not a zip; give a .zip, a .tar or a folder of patches, see docs/data.md"

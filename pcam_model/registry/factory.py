@@ -41,8 +41,10 @@ def open_store(uri: str) -> Store:
 
 
 def _open_directory(root: Path) -> Store:
-    from pcam_model.registry.backends.directory import DirectoryStore
+    from pcam_model.registry.backends.directory import SETTING, DirectoryStore
 
+    if root.is_file():
+        raise StoreError(f"{root} is a file, expected a folder; set {SETTING} to a folder")
     return DirectoryStore(root)
 
 

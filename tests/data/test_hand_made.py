@@ -120,7 +120,7 @@ def test_a_broken_link_and_a_pipe_are_no_images(tmp_path, pack):
     image = next((folder / "train").glob("*[0-9a-f].tif"))
     image.unlink()
     image.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SourceError, match="names 1 patches that are not in train/"):
+    with pytest.raises(SourceError, match=rf"{image.name}: it is a link to {tmp_path}/nowhere, which is not there"):
         pack(folder)
 
 

@@ -78,7 +78,7 @@ def test_files_without_patches_are_refused(tmp_path: Path) -> None:
         Images([folder / f"{PREFIX}_test_y.h5"])
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((3, 50, 50, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"x is uint8 \(3, 50, 50, 3\); expected uint8 \(N, 96, 96, 3\), one"):
+    with pytest.raises(SourceError, match=r"x is uint8 \(3, 50, 50, 3\); expected uint8 \(N, 96, 96, 3\), RGB"):
         Images([folder])
     path.write_bytes(b"no")
     with pytest.raises(SourceError, match="it is no whole HDF5 file"):

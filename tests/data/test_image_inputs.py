@@ -137,8 +137,9 @@ REFUSED = {
     "cut TIFF": (plain_tiff(PATCH)[:-1], "not a whole TIFF, PNG, JPEG, BMP or WebP"),
     "cut LZW": (encoded(PATCH, "tiff")[:-2000], "not a whole TIFF, PNG, JPEG, BMP or WebP"),
     "another format": (saved(IMAGE, "GIF"), "not a whole TIFF, PNG, JPEG, BMP or WebP"),
-    "empty": (b"", "not a whole TIFF, PNG, JPEG, BMP or WebP"),
-    "text": (b"<html>log in</html>", "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "empty": (b"", "it is empty"),
+    "text": (b"log in", "not a whole TIFF, PNG, JPEG, BMP or WebP"),
+    "page": (b"<html>log in</html>", "it is a web page"),
 }
 
 

@@ -37,9 +37,11 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def serve():
-    """serve(**Standin fields) -> a stand-in server and its address."""
+def serve(monkeypatch):
+    """serve(**Standin fields) -> a stand-in server and its address, which no proxy stands before."""
     servers = []
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
 
     def start(**fields):
         standin = Standin(**fields)

@@ -91,7 +91,7 @@ def test_a_name_is_a_class_where_that_is_plain(label: int | None, names: list[st
     assert {class_of(name) for name in names} == {label}
 
 
-def test_what_is_litter_and_which_split_a_name_tells() -> None:
+def test_what_is_system_file_and_which_split_a_name_tells() -> None:
     litter = [
         "train/.ipynb_checkpoints/x-checkpoint.tif",
         "@eaDir/x.tif/SYNO.jpg",

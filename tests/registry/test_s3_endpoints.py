@@ -136,6 +136,18 @@ def test_a_certificate_of_another_name_or_a_missing_bundle_is_named(
     error_message(lambda: open_store("s3://models").read("key"), expected)
 
 
+def test_a_token_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a pod outside of its cluster: boto3 raises what is no error of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/a")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/none/token")
+    error_message(
+        lambda: open_store("s3://models").read("key"),
+        "AWS_WEB_IDENTITY_TOKEN_FILE names /none/token, which is not there",
+    )
+
+
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
 @pytest.mark.parametrize("end", ["\n", "\r", " "])
 def test_a_setting_with_a_line_end_is_named_without_its_value(

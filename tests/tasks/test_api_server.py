@@ -87,12 +87,15 @@ def use(home: Path, **changes: str) -> subprocess.CompletedProcess[str]:
         ("/500/api", "answers 500", "that server's log"),
         ("", "does not answer as Prefect's API does", "ends in /api"),
         (None, "does not answer (", "start that server"),
+        ("localhost:4200/api", "is no web address", "http://HOST:4200/api"),
+        ('"http://127.0.0.1:9/api"', "is no web address", "without quotes"),
+        pytest.param("http://127.0.0.1:42OO/api", "is no web address", "http://HOST:4200/api", marks=pytest.mark.slow),
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence_within_seconds(
     tmp_path: Path, refusing: str, path: str | None, found: str, remedy: str
 ) -> None:
-    url = "http://127.0.0.1:9/api" if path is None else refusing + path
+    url = "http://127.0.0.1:9/api" if path is None else path if ":" in path else refusing + path
     started = time.monotonic()
     done = use(tmp_path / "home", PREFECT_API_URL=url)
     assert time.monotonic() - started < 30
@@ -123,7 +126,7 @@ def test_a_proxy_in_between_is_named(tmp_path: Path, refusing: str) -> None:
 
 
 def test_a_temporary_server_is_the_commands_own(tmp_path: Path) -> None:
-    """A dead proxy, a broken database in the user's home and a wrong key concern it not, and it leaves nothing."""
+    """A dead proxy, a broken database, a wrong key and stores of results concern it not, and it leaves nothing."""
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     (home / ".prefect").mkdir(parents=True)
     (home / ".prefect" / "prefect.db").write_bytes(b"a database of a newer Prefect" * 100)
@@ -131,7 +134,8 @@ def test_a_temporary_server_is_the_commands_own(tmp_path: Path) -> None:
     home.chmod(0o500)
     changes = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "TMPDIR": str(temporary)}
     wrong = {"PREFECT_API_KEY": "a key", "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////no/x.db"}
-    done = use(home, **changes, **wrong)
+    results = {"PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true", "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3/none"}
+    done = use(home, **changes, **wrong, **results, PREFECT_RESULTS_DEFAULT_SERIALIZER="none")
     home.chmod(0o700)
     assert done.returncode == 0, done.stderr
     assert f"with home {temporary}/pcam-prefect-" in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from pcam_model.core.errors import StoreError
 MAX_CONCURRENCY = 6
 CONNECT_TIMEOUT_S = 15  # also the longest that a server may pause while it receives an upload
 READ_TIMEOUT_S = 30
+TOKEN_FILES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 WEB_PAGE = (b"<html", b"<!doc")
 WITH_ETAG = {"GetObject", "HeadObject", "PutObject", "UploadPart"}
 WITH_BODY = {"CreateMultipartUpload", "CompleteMultipartUpload", "ListMultipartUploads", "ListObjectsV2"}
@@ -26,11 +28,14 @@ def s3_client(uri: str) -> Any:
         uri: the store's address, for the error message.
 
     Raises:
-        StoreError: boto3 refuses the settings, or one has a line end that came with it from a file.
+        StoreError: boto3 refuses the settings, one has a line end that came with it from a file, or names no file.
     """
     for name, value in os.environ.items():
         if name.startswith("AWS_") and (value != value.strip() or not value.isprintable()):
             raise StoreError(f"{uri}: {name} begins or ends with a blank or a line end, or holds one; set it without")
+    for name in TOKEN_FILES:
+        if (path := os.environ.get(name)) and not Path(path).exists():
+            raise StoreError(f"{uri}: {name} names {path}, which is not there; correct or unset it")
     settings = tuple(
         sorted(item for item in os.environ.items() if item[0].startswith("AWS_") or item[0].lower().endswith("_proxy"))
     )
