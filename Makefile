@@ -15,7 +15,7 @@ export PCAM_MAKE_SET := $(SET)
 export PCAM_MAKE_STORE := $(STORE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-slow test-s3 test-container chaos chaos-short up down clean FORCE
+.PHONY: help setup train test test-all test-slow test-s3 test-container chaos chaos-short soak up down clean FORCE
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ chaos: $(STAMP)  ## break runs on purpose and see that they survive: FAULTS=60 S
 
 chaos-short: $(STAMP)  ## the same for five minutes, without a result file
 	@$(RUN_PYTHON) -m benchmarks.chaos --minutes 5 --seed $(SEED) --no-result $(ARGS)
+
+soak: $(STAMP)  ## many runs in one process and many retrainings on one server: what grows (an hour; ARGS='--runs 5 --retrains 20')
+	@$(RUN_PYTHON) -m benchmarks.soak $(ARGS)
 
 up: $(STAMP)  ## start the local Prefect and leave it running
 	@$(RUN_PYTHON) -m deployments.local up

@@ -2,62 +2,42 @@
 
     python -m benchmarks.chaos [--faults 300] [--minutes 0] [--seed 1] [--only NAME ...] [--add | --no-result]
 
-An unbroken run is the reference. Each fault begins a run in a fresh home, breaks it at a moment that the seed draws,
-and starts it again until it is published; the weights have to be the reference's to the bit, `pcam verify` content, and
-nothing left over. `told` is a fault that the product refused with a sentence, and survived once its file was restored.
-All else is a failure, and the exit code 1. With --minutes no fault begins after so many. Writes
-benchmarks/results/chaos.json; with --add what is in it stays, but for the same faults and seeds.
+An unbroken run is the reference, one for each kind of job. Each fault begins a job in a fresh home, breaks it at a
+moment that the seed draws, and starts it again until it is published. Weights or scores have to be the reference's to
+the bit, `pcam verify` content, the sentence of a refusal has to name its cause, and nothing may be left over. `told` is
+a fault that the product refused with a sentence, and survived once its file was restored. All else is a failure, and
+the exit code 1. With --minutes no fault begins after so many. Writes benchmarks/results/chaos.json; with --add what is
+in it stays, but for the same faults and seeds.
 """
 
 import argparse
-import json
-import logging
 import random
+import re
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import boto3
-from moto.server import ThreadedMotoServer
-
-from benchmarks.chaos_faults import FAULTS, OWN_SERVER_FAULTS, STORE_FAULT, Broken
-from benchmarks.chaos_proxy import fault_proxy
-from benchmarks.chaos_runs import LIMIT_S, Ended, Home, S3Store, sentences
-from benchmarks.machine import RESULTS, write_result
+from benchmarks.chaos_fault import Broken, Fault, SkippedFault
+from benchmarks.chaos_faults import FAULTS
+from benchmarks.chaos_references import References, Unbroken
+from benchmarks.chaos_results import FAILURES, SAME, TOLD, Outcome, earlier_outcomes, write_outcomes
+from benchmarks.chaos_runs import LIMIT_S, SLOWNESS, Ended, Home, Servers, sentences
+from benchmarks.chaos_store import s3_store
+from benchmarks.chaos_web import WebSource
 from pcam_model.training.model_io import code_digest
 from tasks.server_process import running_server
 
 STARTS = 3
-SAME, TOLD, FAILURES = "same", "told", ("wrong", "lost", "hung", "leftover", "traceback")
 
 
-class Outcome(NamedTuple):
-    """What became of one fault."""
-
-    fault: str
-    seed: int
-    what: str
-    outcome: str
-    seconds: float
-    code: str
-    """The digest of the code that survived it."""
-    detail: str = ""
-
-
-def survive(home: Home, broken: Broken, reference: str) -> tuple[str, str]:
-    """Start the run until it is published; the outcome, and what explains a failure."""
-    if broken.code is None:
-        return "hung", home.output()[-2000:]
-    if "Traceback" in home.output():
-        return "traceback", home.output()[-3000:]
-    if broken.codes is not None and broken.code not in broken.codes:
-        return "lost", f"the broken command ended with {broken.code}: {home.output()[-2000:]}"
+def survive(home: Home, broken: Broken, cause: str, reference: str) -> tuple[str, str]:
+    """Start the job until it is published; the outcome, and what explains a failure."""
+    if failure := _broken_badly(home.output(), broken, cause):
+        return failure
     outcome, ended = SAME, Ended(None, "", 0)
     for _ in range(STARTS):
         home.clear_output()
@@ -77,10 +57,23 @@ def survive(home: Home, broken: Broken, reference: str) -> tuple[str, str]:
     return _inspect(home, reference, outcome)
 
 
+def _broken_badly(output: str, broken: Broken, cause: str) -> tuple[str, str] | None:
+    """The outcome where the broken command has not ended as one may; None where it has."""
+    if broken.code is None:
+        return "hung", output[-2000:]
+    if "Traceback" in output:
+        return "traceback", output[-3000:]
+    if broken.codes is not None and broken.code not in broken.codes:
+        return "lost", f"the broken command ended with {broken.code}: {output[-2000:]}"
+    if broken.code == 1 and not re.search(cause, "\n".join(sentences(output))):
+        return "unclear", f"no sentence with {cause}: {output[-2000:]}"
+    return None
+
+
 def _inspect(home: Home, reference: str, outcome: str) -> tuple[str, str]:
     """The outcome of a run that was published."""
-    if home.weights() != reference:
-        return "wrong", f"weights {home.weights()}"
+    if home.result() != reference:
+        return "wrong", f"result {home.result()}"
     verified = home.run("verify")
     if verified.code:
         return "wrong", verified.output[-2000:]
@@ -88,84 +81,42 @@ def _inspect(home: Home, reference: str, outcome: str) -> tuple[str, str]:
     return ("leftover", ", ".join(leftovers)) if leftovers else (outcome, "")
 
 
-def unbroken(folder: Path, api_url: str) -> tuple[str, float]:
-    """The weights of the reference, and the seconds that it took."""
-    home = Home(folder, api_url)
-    ended = home.run()
-    if ended.code:
-        raise SystemExit(f"the unbroken run failed: {ended.output}")
-    return home.weights(), ended.seconds
-
-
-@contextmanager
-def s3_store() -> Iterator[S3Store]:
-    """A bucket on an S3 server of this process, behind a proxy."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-        direct = f"http://127.0.0.1:{port}"
-        boto3.client(
-            "s3", endpoint_url=direct, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
-        ).create_bucket(Bucket="chaos")
-        with fault_proxy(port) as proxy:
-            environment = keys | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
-            yield S3Store("s3://chaos", environment, proxy)
-    finally:
-        server.stop()
-
-
-def campaign(folder: Path, api_url: str, server: S3Store, args: Any) -> list[Outcome]:
+def campaign(folder: Path, servers: Servers, args: Any) -> list[Outcome]:
     """All faults, one after the other; each prints a line."""
-    reference, seconds = unbroken(folder / "reference", api_url)
-    print(f"unbroken: {seconds:.0f} s, weights {reference[:12]}", flush=True)
+    references = References(folder / "references", servers)
     names, deadline, outcomes = args.only or list(FAULTS), time.monotonic() + (args.minutes or 1e9) * 60, []
     random.Random(args.seed).shuffle(names)
     for number in range(args.faults):
         if time.monotonic() > deadline:
             break
-        fault, seed, began = names[number % len(names)], args.seed + number, time.monotonic()
-        home = Home(
-            folder / str(number),
-            "" if fault in OWN_SERVER_FAULTS else api_url,
-            server._replace(uri=f"{server.uri}/{number}") if fault == STORE_FAULT else None,
-        )
-        broken = FAULTS[fault](home, random.Random(seed), seconds)
-        outcome, detail = survive(home, broken, reference)
-        took = round(time.monotonic() - began, 1)
-        found = Outcome(fault, seed, broken.what, outcome, took, code_digest(), detail)
-        outcomes.append(found)
-        print(f"{number + 1}: {fault}, seed {seed}: {found.what}: {outcome}, {found.seconds} s {detail}", flush=True)
-        shutil.rmtree(home.folder)
+        name, seed = names[number % len(names)], args.seed + number
+        fault = FAULTS[name]
+        home = Home(folder / str(number), _servers_of(fault, servers, number), references.of(fault.job).job)
+        try:
+            outcomes.append(inflict(name, seed, home, references.of(fault.job)))
+        except SkippedFault as lack:
+            print(f"{number + 1}: {name}, seed {seed}: SKIPPED, {lack}", flush=True)
+        else:
+            print(f"{number + 1}: {outcomes[-1].line()}", flush=True)
+        finally:
+            home.closing.close()
+            shutil.rmtree(home.folder)
     return outcomes
 
 
-def earlier_outcomes() -> list[Outcome]:
-    """What the result file holds."""
-    path = RESULTS / "chaos.json"
-    return [Outcome(**one) for one in json.loads(path.read_text())["outcomes"]] if path.exists() else []
+def _servers_of(fault: Fault, servers: Servers, number: int) -> Servers:
+    """What a fault's home uses."""
+    bucket = servers.bucket._replace(uri=f"{servers.bucket.uri}/{number}") if servers.bucket and fault.bucket else None
+    return servers._replace(api_url="" if fault.own_server else servers.api_url, bucket=bucket)
 
 
-def markdown_table(table: dict[str, dict[str, int]]) -> str:
-    """The rows of docs/reliability.md."""
-    rows = ["| fault | tried | same weights | told | failures |", "|---|---|---|---|---|"]
-    for name, counts in table.items():
-        failures = sum(counts[kind] for kind in FAILURES)
-        rows.append(f"| {name} | {sum(counts.values())} | {counts[SAME]} | {counts[TOLD]} | {failures} |")
-    return "\n".join(rows)
-
-
-def write_outcomes(outcomes: list[Outcome], earlier: list[Outcome]) -> None:
-    """Write the result file: each outcome, and how often each fault ended how."""
-    all_of_them = list({(one.fault, one.seed): one for one in [*earlier, *outcomes]}.values())
-    counts = Counter((one.fault, one.outcome) for one in all_of_them)
-    table = {name: {kind: counts[name, kind] for kind in (SAME, TOLD, *FAILURES)} for name in FAULTS}
-    shown = {"faults": len(all_of_them), "limit_seconds": LIMIT_S, "table": table}
-    print(markdown_table(table))
-    outcomes_as_records = [one._asdict() for one in all_of_them]
-    write_result("chaos", "python -m benchmarks.chaos", shown | {"outcomes": outcomes_as_records}, shown)
+def inflict(name: str, seed: int, home: Home, unbroken: Unbroken) -> Outcome:
+    """Inflict a fault, and see what becomes of it."""
+    began, home.limit_s = time.monotonic(), max(LIMIT_S, SLOWNESS * unbroken.seconds)
+    broken = FAULTS[name].inject(home, random.Random(seed), unbroken.seconds)
+    outcome, detail = survive(home, broken, FAULTS[name].cause, unbroken.result)
+    took = round(time.monotonic() - began, 1)
+    return Outcome(name, seed, broken.what, outcome, took, code_digest(), detail)
 
 
 def main() -> None:
@@ -181,9 +132,10 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="pcam-chaos-") as folder,
         running_server(Path(folder, "server"), Path(folder, "server.log"), ephemeral=True) as url,
-        s3_store() as server,
+        s3_store() as bucket,
+        closing(WebSource()) as web,
     ):
-        outcomes = campaign(Path(folder), url, server, args)
+        outcomes = campaign(Path(folder), Servers(url, bucket, web), args)
     failed = [outcome for outcome in outcomes if outcome.outcome in FAILURES]
     print(f"{len(outcomes)} faults, {len(failed)} failures")
     if not args.no_result:

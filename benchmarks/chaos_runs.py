@@ -1,4 +1,4 @@
-"""Runs of `pcam train` that a campaign breaks: the smallest real configuration, in a home of its own."""
+"""Commands that a campaign breaks, by default the smallest real `pcam train`, each in a home of its own."""
 
 import hashlib
 import os
@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -15,6 +15,7 @@ from unittest.mock import patch
 import psutil
 
 from benchmarks.chaos_proxy import FaultProxy
+from benchmarks.chaos_web import WebSource
 from pcam_model.registry.backends.base import NotFound
 from pcam_model.registry.factory import open_store
 
@@ -25,8 +26,8 @@ CONFIG = (
     "frozen.batch_size=16", "frozen.lr=1e-3", "finetune.epochs=2", "finetune.batch_size=16", "finetune.lr=1e-3",
 )  # fmt: skip
 TRAIN = ("train", "--source", "sample", "--run", NAME, *(word for key in CONFIG for word in ("--set", key)))
-LIMIT_S = 300.0
-"""Seconds after which a command hangs."""
+LIMIT_S, SLOWNESS = 300.0, 6
+"""Seconds after which a command hangs, on a busy machine so many times what an unbroken one took."""
 
 
 class Ended(NamedTuple):
@@ -38,6 +39,21 @@ class Ended(NamedTuple):
     seconds: float
 
 
+class Job(NamedTuple):
+    """A command that is broken, and what it publishes."""
+
+    words: tuple[str, ...] = TRAIN
+    program: str = PCAM
+    """Python that runs the words."""
+    result: str = f"runs/{NAME}/model/model.safetensors"
+    """The file of the store that has to be the same after a fault."""
+    manifest: str = f"runs/{NAME}/manifest.json"
+    """The file of the store that is written last."""
+
+
+TRAIN_JOB = Job()
+
+
 class S3Store(NamedTuple):
     """A store in a bucket, behind a proxy that misbehaves."""
 
@@ -46,36 +62,58 @@ class S3Store(NamedTuple):
     proxy: FaultProxy
 
 
+class Servers(NamedTuple):
+    """What a campaign has started for its homes."""
+
+    api_url: str = ""
+    """Of a Prefect server; without one a command starts its own."""
+    bucket: S3Store | None = None
+    """The store; by default a folder of the home."""
+    web: WebSource | None = None
+
+
 class Home:
     """The folders of one run: store, cache and all else that the command writes."""
 
-    def __init__(self, folder: Path, api_url: str, bucket: S3Store | None = None) -> None:
-        """`bucket`: the store; by default a folder of the home. Without `api_url` a command starts its own server."""
-        self.folder, self.cache = folder, folder / "cache"
-        self.store = bucket.uri if bucket else (folder / "store").as_uri()
-        self.bucket = bucket
+    def __init__(self, folder: Path, servers: Servers, job: Job = TRAIN_JOB) -> None:
+        self.folder, self.cache, self.job, self.servers = folder, folder / "cache", job, servers
+        self.bucket = servers.bucket
+        self.store = self.bucket.uri if self.bucket else (folder / "store").as_uri()
+        self.limit_s = LIMIT_S
+        self.closing = ExitStack()
+        """Undone once the run has been inspected."""
         folder.mkdir(parents=True)
-        self.environment = (bucket.environment if bucket else {}) | {
+        self.environment = (self.bucket.environment if self.bucket else {}) | {
             "HOME": str(folder), "PCAM_CACHE": str(self.cache), "PCAM_STORE": self.store,
             "PREFECT_HOME": str(folder / "prefect"), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "1000", "TMPDIR": str(folder / "tmp"),
-            **({"PREFECT_API_URL": api_url} if api_url else {}),
+            **({"PREFECT_API_URL": servers.api_url} if servers.api_url else {}),
         }  # fmt: skip
         (folder / "tmp").mkdir()
 
-    def start(self, *words: str, before: str = "") -> "subprocess.Popen[str]":
-        """Start a command in a process group of its own, after some Python; its output goes to a file."""
+    def start(
+        self, *words: str, before: str = "", prefix: Sequence[str] = (), variables: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start the job, or `pcam` with other words, in a process group of its own; its output goes to a file.
+
+        Args:
+            words: of `pcam`; by default the job is started.
+            before: Python that is run first.
+            prefix: a command that runs the command.
+            variables: of the environment, beside the home's.
+        """
+        program, words = (PCAM, words) if words else (self.job.program, self.job.words)
         with (self.folder / "output.txt").open("a") as output:
             return subprocess.Popen(
-                [sys.executable, "-c", before + PCAM, *(words or TRAIN)], env=self.environment, cwd=self.folder,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, text=True,
+                [*prefix, sys.executable, "-c", before + program, *words], env=self.environment | dict(variables or {}),
+                cwd=self.folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, text=True,
             )  # fmt: skip
 
-    def wait(self, process: "subprocess.Popen[str]", limit: float = LIMIT_S) -> Ended:
+    def wait(self, process: "subprocess.Popen[str]") -> Ended:
         """Wait until a command has ended, or kill it where it hangs."""
         began = time.monotonic()
         try:
-            code: int | None = process.wait(limit)
+            code: int | None = process.wait(self.limit_s)
         except subprocess.TimeoutExpired:
             code = None
             with suppress(ProcessLookupError):
@@ -84,7 +122,7 @@ class Home:
         return Ended(code, self.output(), time.monotonic() - began)
 
     def run(self, *words: str) -> Ended:
-        """A command from beginning to end; by default `pcam train`."""
+        """A command from beginning to end; by default the job."""
         return self.wait(self.start(*words))
 
     def output(self) -> str:
@@ -97,19 +135,19 @@ class Home:
         (self.folder / "output.txt").unlink(missing_ok=True)
 
     def is_published(self) -> bool:
-        """Whether the run is in the store, whole."""
-        return bool(self._read("manifest.json"))
+        """Whether the result is in the store, whole."""
+        return bool(self._read(self.job.manifest))
 
-    def weights(self) -> str:
-        """The SHA-256 of the published weights; empty where there are none."""
-        content = self._read("model/model.safetensors")
+    def result(self) -> str:
+        """The SHA-256 of the published weights, or scores; empty where there are none."""
+        content = self._read(self.job.result)
         return hashlib.sha256(content).hexdigest() if content else ""
 
     def _read(self, path: str) -> bytes:
-        """A file of the run in the store; empty where it is not there."""
+        """A file of the store; empty where it is not there."""
         try:
             with patch.dict(os.environ, self.bucket.environment if self.bucket else {}):
-                return open_store(self.store).read(f"runs/{NAME}/{path}")
+                return open_store(self.store).read(path)
         except NotFound:
             return b""
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from patch_sets import make_patch_set
 
-from benchmarks import chaos, clusters, gpu, lr_finder, machine, memory, pack_model, readers
+from benchmarks import chaos, chaos_results, clusters, gpu, lr_finder, machine, memory, pack_model, readers, soak
+from benchmarks.chaos_fault import Broken
+from benchmarks.chaos_proxy import FaultProxy
 from benchmarks.fit import beside_bare, stage_of
 
 
@@ -31,9 +33,52 @@ def test_the_gpu_script_runs_anywhere(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_page_on_reliability_shows_what_the_campaign_found() -> None:
     found = json.loads((machine.RESULTS / "chaos.json").read_text())
     page = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text()
-    assert chaos.markdown_table(found["table"]) in page
+    assert chaos_results.markdown_table(found["table"]) in page
     assert f"{found['faults']} faults" in page
     assert sum(map(sum, (counts.values() for counts in found["table"].values()))) == len(found["outcomes"])
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "outcome"),
+    [
+        ("pcam: /store: the disk is full", 1, None),
+        ("pcam: it did not work", 1, "unclear"),
+        ("the disk is full", 1, "unclear"),
+        ("Traceback (most recent call last)", 1, "traceback"),
+        ("", -9, "lost"),
+        ("", None, "hung"),
+    ],
+)
+def test_a_refusal_that_does_not_name_its_cause_fails_the_campaign(
+    output: str, code: int | None, outcome: str | None
+) -> None:
+    found = chaos._broken_badly(output, Broken("", codes=(0, 1), code=code), "disk is full")
+    assert (found and found[0]) == outcome
+
+
+def test_the_proxy_flips_one_bit_of_a_body_once() -> None:
+    answer, proxy = b"HTTP/1.1 200 OK\r\nETag: 1\r\n\r\nhello", FaultProxy(1)
+    proxy.mode, proxy.spared, proxy.where = "wrong", 1, 0.5
+    assert proxy.flip(answer) == answer
+    assert proxy.flip(answer) == answer.replace(b"hello", b"hemlo")
+    assert proxy.mode == ""
+    proxy.close()
+
+
+def test_a_soak_tells_what_is_flat_from_what_grows() -> None:
+    noise = np.random.default_rng(0).normal(0, 3, 60)
+    series = {
+        "a MB": 500 + noise + 100 * (np.arange(60) < 5),
+        "b MB": 500 + noise + np.arange(60),
+        "a files": 30 + np.arange(60) % 3,
+        "b files": 30 + np.arange(60) / 4,
+    }
+    rows = [{name: float(values[i]) for name, values in series.items()} for i in range(60)]
+    found = soak.verdicts(rows)
+    assert {name: each["flat"] for name, each in found.items()} == {
+        "a MB": True, "b MB": False, "a files": True, "b files": False
+    }  # fmt: skip
+    assert found["b MB"]["slope"] == pytest.approx(1, abs=0.1)
 
 
 def test_fit_is_measured_beside_a_bare_loop() -> None:

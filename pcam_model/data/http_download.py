@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import urllib3
-from urllib3.exceptions import HTTPError, ProxyError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError, ResponseError
 from urllib3.util import Retry, Timeout
 
 from pcam_model.core.errors import DiskFullError, SourceError, TransientError
@@ -47,7 +47,8 @@ def download(url: str, path: Path, md5s: frozenset[str] = frozenset(), max_bytes
         max_bytes: the size that it may have.
 
     Raises:
-        SourceError: the server refuses, or what it sends is larger, or has another MD5, twice.
+        SourceError: the server refuses, or redirects to what is no web address, or what it sends is larger, or has
+            another MD5, twice.
         DiskFullError: it does not fit on the disk; without MD5s, nothing is left.
         TransientError: the server cannot be reached, or breaks off, after several attempts.
     """
@@ -114,7 +115,7 @@ class _Transfer:
             raise
 
     def _request(self, pool: urllib3.PoolManager, size: int) -> bool:
-        with pool.request("GET", self.url, headers=range_headers(size, self.etag), preload_content=False) as response:
+        with self._open(pool, range_headers(size, self.etag)) as response:
             if response.status in (200, 206):
                 self.etag = response.headers.get("ETag", "")
                 try:
@@ -145,6 +146,18 @@ class _Transfer:
             f"{self.url}: the proxy of {variable} asks for a login ({PROXY_LOGIN}); write {variable} as "
             "http://user:password@host:port, special characters as %40"
         )
+
+    def _open(self, pool: urllib3.PoolManager, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """The answer, after redirects; SourceError where they lead nowhere, which does not pass."""
+        try:
+            return pool.request("GET", self.url, headers=headers, preload_content=False)
+        except ValueError as error:
+            reason = f"it is, or redirects to, what is no web address ({error})"
+        except MaxRetryError as error:
+            if not isinstance(error.reason, ResponseError):
+                raise
+            reason = f"the server redirects more than {REDIRECTS_ONLY.redirect} times"
+        raise SourceError(f"{self.url}: {reason}; open it in a browser, and correct the address")
 
     def _may_pass(self, error: BaseException) -> bool:
         return isinstance(error, HTTPError | BusyServerError) and self.failures < MAX_FAILURES

@@ -1,6 +1,7 @@
 """Predictions of new patches in the store: shards, and published tables of all of them.
 
-`shards/<digest>.json` holds the predictions of some patches; its name is the digest of the model and of their bytes.
+`shards/<digest>.json` holds the predictions of some patches and their SHA-256; its name is the digest of the model and
+of the patches' bytes.
 `scores/<name>/` holds the tables of all shards of a job and, written last, their manifest.
 """
 
@@ -14,25 +15,38 @@ from pcam_model.core.files import write_atomic
 from pcam_model.core.parsing import parse_record
 from pcam_model.core.predictions_csv import PredictionCounts, PredictionRows, write_predictions
 from pcam_model.registry.backends.base import NotFound, Store
-from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files
+from pcam_model.registry.manifest import PublishedRun, json_bytes, list_files, sha256_hex
 from pcam_model.registry.runs import RunStore
 
 SCORES, SHARDS = "scores", "shards"
 TABLE_FILE, METADATA_FILE = "predictions.csv", "metadata.json"
 
 
+class StoredShard(PredictionRows):
+    """A shard as it is stored."""
+
+    sha256: str
+    """SHA-256 of the predictions."""
+
+
 def read_shard(store: Store, digest: str) -> PredictionRows | None:
     """The predictions of a shard; None where they are not stored, or damaged."""
     key = f"{SHARDS}/{digest}.json"
     try:
-        return parse_record(PredictionRows, store.read(key), f"{store.uri}/{key}")
+        shard = parse_record(StoredShard, store.read(key), f"{store.uri}/{key}")
     except (NotFound, ModelError):
         return None
+    return shard if shard.sha256 == _rows_digest(shard) else None
 
 
 def write_shard(store: Store, digest: str, shard: PredictionRows) -> None:
     """Store the predictions of a shard."""
-    store.write(f"{SHARDS}/{digest}.json", json_bytes(shard.model_dump()))
+    stored = StoredShard(rows=shard.rows, unreadable=shard.unreadable, sha256=_rows_digest(shard))
+    store.write(f"{SHARDS}/{digest}.json", json_bytes(stored.model_dump()))
+
+
+def _rows_digest(shard: PredictionRows) -> str:
+    return sha256_hex(json_bytes(shard.model_dump(include={"rows", "unreadable"})))
 
 
 def publish_scores(

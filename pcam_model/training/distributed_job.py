@@ -33,7 +33,7 @@ from pcam_model.training.interrupt import RESUME_HINT, StopRequest, graceful_sto
 from pcam_model.training.stage import Stage
 from pcam_model.training.trainer import Trainer
 
-MODULE = "pcam_model.training.distributed_job"
+MODULE, LAUNCHER = "pcam_model.training.distributed_job", "pcam_model.training.torchrun"
 JOB_FILE, RESULT_FILE, ERROR_FILE = ".job.json", ".result.json", ".error.json"
 EVENT_PREFIX = "@pcam "  # begins a line of standard output that calls a callback: JSON [name, arguments]
 SHUTDOWN_TIMEOUT_S = 20  # for the processes to save their state after a signal
@@ -107,7 +107,7 @@ def _command(job: DistributedJob, nproc_per_node: int, path: Path) -> list[str]:
         rendezvous += ["--rdzv-endpoint", compute.rdzv_endpoint]
         log.info("Waiting for %d machines; on the others, which share this folder, run", compute.nnodes)
         log.info("torchrun %s --nproc-per-node %d -m %s %s", " ".join(rendezvous), nproc_per_node, MODULE, path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "--nproc-per-node", str(nproc_per_node)]
+    torchrun = [sys.executable, "-m", LAUNCHER, *rendezvous, "--nproc-per-node", str(nproc_per_node)]
     return [*torchrun, "--shutdown-timeout", str(SHUTDOWN_TIMEOUT_S), "-m", MODULE, str(path)]
 
 

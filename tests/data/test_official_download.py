@@ -193,3 +193,12 @@ def test_a_refusal_is_not_retried(tmp_path, one_file, clock):
         downloads_right(one_file, tmp_path)
     assert one_file.requests == [""]
     assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a", "http://[::1", "http://a b/", "/a"])
+def test_a_redirect_that_leads_nowhere_is_refused_at_once(tmp_path, one_file, clock, location):
+    one_file.answers = [(302, {"Location": location})] * 100
+    with pytest.raises(SourceError, match=r"redirects .*correct the address"):
+        downloads_right(one_file, tmp_path)
+    assert clock.sleeps == []
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from clone import REPO, environment
+from prefect.settings import Settings
 
 FOLDER = REPO / "deployments" / "compose"
 ONCE = {"account", "prepare"}
@@ -22,6 +23,7 @@ DEMANDED = {
     "S3_SECRET_KEY",
     "DOCKER_GROUP",
 }
+VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"
 TEXT = (FOLDER / "compose.yaml").read_text()
 EXAMPLE = (FOLDER / ".env.example").read_text()
 
@@ -133,6 +135,15 @@ def test_the_server_and_all_its_clients_have_the_login(services: Services) -> No
     for name in ("prepare", "worker"):
         assert services[name]["environment"]["PREFECT_API_AUTH_STRING"] == "value-of-PREFECT_API_AUTH_STRING"
     assert holders(services, "PREFECT_API_AUTH_STRING") == {"server", "prepare", "worker"}
+
+
+def test_prefect_forgets_old_runs_so_that_the_database_does_not_grow_for_ever(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VACUUM, raising=False)
+    assert "flow_runs" not in Settings().server.services.db_vacuum.enabled_vacuum_types
+    monkeypatch.setenv(VACUUM, services["server"]["environment"][VACUUM])
+    assert {"events", "flow_runs"} <= Settings().server.services.db_vacuum.enabled_vacuum_types
 
 
 def test_only_the_proxy_mounts_the_engines_socket_and_only_the_worker_reaches_it(services: Services) -> None:

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -138,10 +139,15 @@ def test_a_source_that_changes_meanwhile_and_a_shard_that_is_damaged_are_found(
     done = score_shard(config, 0)
     assert not done.cached
     assert score_shard(config, 0).cached
-    store.write(f"shards/{done.digest}.json", b"{")
-    with pytest.raises(ModelError, match="is gone or damaged; run the scoring again"):
-        gather(config, [done])
-    assert not score_shard(config, 0).cached
+    key = f"shards/{done.digest}.json"
+    content = store.read(key)
+    another_probability = re.sub(rb"0\.\d", lambda found: b"0.7" if found[0] != b"0.7" else b"0.3", content, count=1)
+    for damaged in (b"{", content[:-20], another_probability):
+        store.write(key, damaged)
+        with pytest.raises(ModelError, match="is gone or damaged; run the scoring again"):
+            gather(config, [done])
+        assert not score_shard(config, 0).cached
+        assert store.read(key) == content
     later = config.model_copy(update={"listing_digest": "of another time"})
     patch_set(24, seed=5).zip(kaggle_zip)
     with pytest.raises(SourceError, match="has changed since its scoring began"):

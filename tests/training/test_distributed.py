@@ -23,7 +23,7 @@ from pcam_model.training.callbacks import Callbacks
 from pcam_model.training.checkpoint import Checkpoint, read_checkpoint_metadata
 from pcam_model.training.context import TrainingContext, load_network
 from pcam_model.training.device import ComputeConfig
-from pcam_model.training.distributed_job import JOB_FILE, MODULE, RESULT_FILE, DistributedJob, run_distributed
+from pcam_model.training.distributed_job import JOB_FILE, LAUNCHER, MODULE, RESULT_FILE, DistributedJob, run_distributed
 from pcam_model.training.metrics_log import read_metrics
 from pcam_model.training.network import ModelConfig
 from pcam_model.training.stage import FinetuneConfig, Stage
@@ -108,6 +108,20 @@ def test_a_dead_process_ends_the_stage_in_seconds_and_another_number_goes_on(
     assert_alike(tmp_path, end, alone, context)
 
 
+def test_torchrun_prints_no_traceback_of_its_own_where_a_process_dies_or_a_signal_comes(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", LAUNCHER, "--standalone", "--nproc-per-node", "1", "--no-python", "/bin/sh", "-c"]
+    died = subprocess.run([*torchrun, "exit 3"], capture_output=True, text=True)
+    assert (died.returncode, "Traceback" in died.stderr) == (1, False)
+    assert "exitcode: 3" in died.stderr
+    started = tmp_path / "started"
+    with subprocess.Popen([*torchrun, f"touch {started}; exec sleep 60"], stderr=subprocess.PIPE, text=True) as told:
+        while not started.exists() and told.poll() is None:
+            time.sleep(0.1)
+        told.terminate()
+        assert "Traceback" not in told.communicate()[1]
+    assert told.returncode == 128 + signal.SIGTERM
+
+
 def test_the_error_of_a_process_is_raised_again(context: TrainingContext, tmp_path: Path) -> None:
     config = STAGE.config.model_copy(update={"batch_size": 64})
     wrong = job(context, tmp_path).model_copy(update={"stage": STAGE.model_copy(update={"config": config})})
@@ -164,11 +178,7 @@ def children(pid: int) -> list[int]:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if (
-            b"pcam_model.training.distributed_job" in words
-            and b"torch.distributed.run" not in words
-            and is_below(parent, pid)
-        ):
+        if b"pcam_model.training.distributed_job" in words and LAUNCHER.encode() not in words and is_below(parent, pid):
             pids.append(int(path.name))
     return sorted(pids)
 
