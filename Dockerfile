@@ -8,7 +8,7 @@ FROM ${BASE} AS wanted
 COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 e = p['optional-dependencies']; \
-print('\n'.join(p['dependencies'] + e['pipeline'] + e['slides'] + ['setuptools']))" > /rest.txt \
+print('\n'.join(p['dependencies'] + e['pipeline'] + e['slides'] + e['timm'] + ['setuptools']))" > /rest.txt \
  && grep '^torch' /rest.txt > /torch.txt \
  && grep -iE '^(torch|triton|cuda-|nvidia-|numpy|pillow|sympy|mpmath|networkx|fsspec|filelock|jinja2|markupsafe|typing)' \
     requirements.lock > /torch.lock
@@ -62,6 +62,8 @@ ENV HOME=/opt/prefect \
     PCAM_CACHE=/var/cache/pcam \
     PCAM_STORE=file:///var/cache/pcam/store \
     TORCH_HOME=/var/cache/pcam/torch \
+    HF_HOME=/var/cache/pcam/huggingface \
+    HF_HUB_DISABLE_TELEMETRY=1 \
     TORCHINDUCTOR_CACHE_DIR=/var/cache/pcam/torchinductor \
     PYTORCH_ALLOC_CONF=expandable_segments:True \
     MPLCONFIGDIR=/opt/prefect/matplotlib \

@@ -47,7 +47,8 @@ def describe_values(annotation: Any, metadata: list[Any]) -> str:
     """The values of a type in words, as in `none, or at least 2`; `metadata` has the limits of its numbers."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return describe_values(arguments[0], _limits(arguments[1:]))
+        title = next((item.title for item in arguments[1:] if isinstance(item, FieldInfo) and item.title), "")
+        return title or describe_values(arguments[0], _limits(arguments[1:]))
     if origin is Literal:
         return " or ".join(", ".join(map(str, arguments)).rsplit(", ", 1))
     if origin in (Union, UnionType):

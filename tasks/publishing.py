@@ -26,7 +26,7 @@ from pcam_model.training.checkpoint import Checkpoint
 from pcam_model.training.context import TrainingContext, load_network
 from pcam_model.training.metrics_log import METRICS_FILE
 from pcam_model.training.model_io import save_model, versions
-from pcam_model.training.network import build_network
+from pcam_model.training.network import build_network, describe_weights
 from pcam_model.training.onnx_export import export_onnx
 from tasks.policy import retried, step
 from tasks.progress import name_flow_run, show_text
@@ -43,14 +43,15 @@ def begin_run(config: TrainConfig) -> Workspace:
         ConfigError: the store has a run of this name with another configuration.
         StoreError: the store cannot be read or written.
         WeightsError: the initial weights are not available.
+        MissingPackageError: the network is timm's, and timm is not installed.
     """
     run = validate_run_name(config.run or default_run_name(str(runtime.flow_run.name), str(runtime.flow_run.id)))
     name_flow_run(run)
     workspace = Workspace(run=run, store=resolve_store_uri(config.store.uri), folder=str(cache_dir() / "work" / run))
     if workspace.exists_in_store():
         _reserve(workspace, config)
-    if config.model.weights != "none":
-        build_network(config.model, config.seed, quiet=True)
+    network = build_network(config.model, config.seed, quiet=True)
+    network.check_image_sizes(config.finetune.progressive_sizes)
     log.info("Run %s, in store %s", run, workspace.store)
     return workspace
 
@@ -97,6 +98,7 @@ def publish(
             operating_point=report.operating_point,
             thresholds=report.thresholds,
             conformal=report.conformal,
+            initial_weights=describe_weights(config.model),
             stage=checkpoint.stage,
             weights_sha256=checkpoint.digest,
             pack_digest=context.pack.digest,

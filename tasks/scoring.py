@@ -26,6 +26,7 @@ from pcam_model.training.context import TrainingContext, load_network, load_spli
 from pcam_model.training.lr_curve import LrCurve
 from pcam_model.training.metrics_log import METRICS_FILE, read_metrics, training_cost
 from pcam_model.training.model_io import versions
+from pcam_model.training.network import describe_weights
 from tasks.policy import step
 from tasks.progress import progress, show_picture, show_table, show_text
 
@@ -90,6 +91,7 @@ def _evidence(
         score=config.score,
         versions=versions(),
         cost=training_cost(history) | {SCORING_SECONDS: seconds, SCORING_RATE: count / seconds},
+        initial_weights=describe_weights(config.model),
         seed=config.seed,
     )
     return add_examples(evidence, network, config.model.image_size, data.patches)

@@ -15,8 +15,8 @@ from pcam_model.training.device import best_device, describe_device, local_world
 from pcam_model.training.distributed_job import DistributedJob, run_distributed
 from pcam_model.training.lr_curve import LrCurve
 from pcam_model.training.lr_finder import LrFinderConfig, LrFinderSetup
+from pcam_model.training.network import weights_identity
 from pcam_model.training.stage import Stage
-from pcam_model.training.weights import weights_digest
 from tasks.policy import step
 from tasks.progress import GrowingTable, progress
 
@@ -177,7 +177,7 @@ class EpochLog:
 
 
 def _start_digest(context: TrainingContext, start: Checkpoint | None) -> str:
-    return start.digest if start else weights_digest(context.model.weights)
+    return start.digest if start else weights_identity(context.model)
 
 
 def _max_lr(stage: Stage, curve: LrCurve | None) -> float:

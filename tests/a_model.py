@@ -21,9 +21,9 @@ from pcam_model.training.onnx_export import export_onnx
 SIZE = 64
 
 
-def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
-    """model.safetensors, model.json, model.onnx and drift.safetensors of a ResNet-18 that no training has touched."""
-    network = build_network(ModelConfig(arch="resnet18", weights="none", image_size=SIZE), seed, quiet=True)
+def make_model(folder: Path, seed: int = 0, tta: bool = True, arch: str = "resnet18") -> ModelMetadata:
+    """model.safetensors, model.json, model.onnx and drift.safetensors of a network that no training has touched."""
+    network = build_network(ModelConfig(arch=arch, weights="none", image_size=SIZE), seed, quiet=True)
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights")
     draw = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def make_model(folder: Path, seed: int = 0, tta: bool = True) -> ModelMetadata:
     )
     model = ModelMetadata(
         run="made",
-        arch="resnet18",
+        arch=arch,
         image_size=SIZE,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

@@ -13,10 +13,13 @@ import pytest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 GRACE_S = 5.0
-# Set by pytest itself for each phase of each test, by us before the first import of onnxruntime and torch, and by
+# Set by pytest itself for each phase of each test, by us before the first import of onnxruntime, timm and torch, and by
 # torchvision's first import.
 IMPORT_VARIABLES = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR"}
-IGNORED_VARIABLES = {"PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY", "OMP_WAIT_POLICY", *IMPORT_VARIABLES}
+IGNORED_VARIABLES = {
+    *("PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "OMP_WAIT_POLICY"),
+    *IMPORT_VARIABLES,
+}
 # Threads that a library starts once a process and keeps by design, by the beginning of their names.
 LIBRARY_THREADS = (
     "AnyIO worker thread",  # anyio's pool

@@ -81,6 +81,8 @@ def test_a_source_is_a_kind_a_path_or_an_address(tmp_path: Path) -> None:
         ("frozen.batch_size=1", "frozen.batch_size is 1, expected auto, or 2 to 65536"),
         ("finetune.progressive_sizes=[96, 8]", "finetune.progressive_sizes is 8, expected a list, each 32 to 1024"),
         ("model.arch=vgg", "model.arch is 'vgg', expected resnet18, resnet34"),
+        ("model.arch=timm:hf-hub:a/b", "model.arch is 'timm:hf-hub:a/b', expected resnet18, resnet34"),
+        ("model.arch=timm:", "convnext_tiny, or timm:NAME"),
         ("split.valid=1.5", "split.valid is 1.5, expected more than 0, at most 0.5"),
         ("source.max_patches=0", "source.max_patches is 0, expected null, or at least 2"),
         ("finetune=3", "finetune is 3, expected keys like"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pcam_model.check.findings import Finding, raise_for_failures
 from pcam_model.check.hardware import check_gpu, check_memory
-from pcam_model.check.inputs import check_source, check_weights
+from pcam_model.check.inputs import check_network, check_source, check_weights
 from pcam_model.check.storage import check_cache, check_disk, check_store, check_temporary
 from pcam_model.config import TrainConfig
 
@@ -20,4 +20,5 @@ def check_machine(config: TrainConfig) -> Iterator[Finding]:
     yield check_disk(config)
     yield check_store(config)
     yield check_source(config)
+    yield check_network(config)
     yield check_weights(config)

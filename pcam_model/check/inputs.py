@@ -12,6 +12,9 @@ from pcam_model.data.source import SourceConfig
 from pcam_model.registry.backends.base import StoreUnavailable
 from pcam_model.registry.bucket_source import find_objects
 from pcam_model.slides.annotated_slides import find_annotated
+from pcam_model.training.network import PatchNetwork
+from pcam_model.training.timm_body import is_timm
+from pcam_model.training.timm_weights import find_timm_weights, locate_timm_weights
 from pcam_model.training.weights import CONNECT_TIMEOUT_S, imagenet_file
 
 
@@ -60,11 +63,27 @@ def _check_bucket(uri: str, what: str) -> Finding:
     return Finding(what=what, found=uri, expected=expected)
 
 
+def check_network(config: TrainConfig) -> Finding:
+    """Whether there is such a network, and it takes images of every size of the training."""
+    model, what, expected = config.model, "network", "a body of torchvision or timm that takes the images"
+    found = f"{model.arch} at {model.image_size} pixels"
+    if is_timm(model.arch):
+        try:
+            network = PatchNetwork(model.arch, model.image_size)
+            network.check_image_sizes(config.finetune.progressive_sizes)
+        except PcamError as error:
+            found, _, remedy = str(error).rpartition("; ")
+            return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+    return Finding(what=what, found=found, expected=expected)
+
+
 def check_weights(config: TrainConfig) -> Finding:
     """Whether the initial weights are on this machine, or can be downloaded."""
     weights, what = config.model.weights, "initial weights"
     if weights == "none":
         return Finding(what=what, found="none: random initialisation", expected="none")
+    if weights == "imagenet" and is_timm(config.model.arch):
+        return _check_timm(config.model.arch, what)
     if weights == "imagenet":
         return _check_imagenet(config.model.arch, what)
     if Path(weights).expanduser().is_file():
@@ -72,6 +91,21 @@ def check_weights(config: TrainConfig) -> Finding:
     return Finding(
         what=what, found=f"no file {weights}", expected="a state dict", remedy="correct model.weights", level="failed"
     )
+
+
+def _check_timm(arch: str, what: str) -> Finding:
+    expected = "timm's pretrained weights, under a licence that allows their use"
+    try:
+        weights = find_timm_weights(arch)
+        path = locate_timm_weights(weights)
+    except PcamError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+    found = f"{weights.summary}, {path or 'not downloaded yet'}"
+    if weights.is_permissive:
+        return Finding(what=what, found=found, expected=expected)
+    remedy = "make sure that you may use them so"
+    return Finding(what=what, found=found, expected=expected, remedy=remedy, level="warning")
 
 
 def _check_imagenet(arch: str, what: str) -> Finding:

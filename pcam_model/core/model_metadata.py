@@ -57,6 +57,8 @@ class ModelMetadata(Record):
     """The thresholds of the other operating points."""
     conformal: ConformalQuantiles | None = None
     """Which patches are `unsure`; None: nothing to calibrate it on, too little, or published before there was any."""
+    initial_weights: str = ""
+    """The weights that its training began with, with their licence where it is known; empty: not recorded."""
     stage: str
     """The training stage that its weights come from."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

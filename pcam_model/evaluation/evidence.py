@@ -120,6 +120,8 @@ class Evidence:
     examples: Sequence[Example] = ()
     """Patches to show, with heatmaps."""
     heat_in_centre: HeatInCentre | None = None
+    initial_weights: str = ""
+    """The weights that training began with, with their licence where it is known."""
     seed: int = 2
     """Of the bootstrap and of the cross-fitting."""
 

@@ -71,6 +71,7 @@ def score_external(
         predictions={NEW_SPLIT: predict_split(network, loader, table, rows, score.tta, on_progress)},
         score=score,
         versions=versions(),
+        initial_weights=model.initial_weights,
         calibration=Calibration(
             temperature=model.temperature,
             bias=model.bias,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcam_model.data.image import CENTRE_SIZE, PATCH_SIZE
+from pcam_model.training.timm_body import TimmBody, ToMap
 
 Array = NDArray[Any]
 MIN_MAP_SIZE = 6  # pixels; a coarser feature map cannot tell the centre of a patch from its rim
@@ -24,22 +25,25 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, size: int | No
     """
     training = network.training
     network.eval()
-    maps: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def detach_output(_: nn.Module, __: object, output: Tensor) -> Tensor:
-        maps.append(output.detach().requires_grad_())
-        return maps[-1]
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1]
 
-    hook = last_feature_map(network, images[:1]).register_forward_hook(detach_output)
+    module = last_feature_map(network, images[:1])
+    to_map = _candidates(network)[module]
+    hook = module.register_forward_hook(detach_output)
     try:
         with torch.enable_grad():
             logits = network(images).float()
             sign = 2 * classes.to(logits) - 1
-            (gradients,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), maps[0])
+            (gradients,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), outputs[0])
     finally:
         hook.remove()
         network.train(training)
-    heat = (gradients.mean((2, 3), keepdim=True) * maps[0].detach()).sum(1, keepdim=True).relu().float()
+    weights = to_map(gradients).mean((2, 3), keepdim=True)
+    heat = (weights * to_map(outputs[0].detach())).sum(1, keepdim=True).relu().float()
     target = (size or images.shape[-1],) * 2
     heat = functional.interpolate(heat, size=target, mode="bilinear", align_corners=False).squeeze(1)
     return heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
@@ -48,12 +52,13 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor, size: int | No
 def last_feature_map(network: nn.Module, image: Tensor) -> nn.Module:
     """The module whose output is the last feature map of at least 6 x 6 for an image (1, 3, S, S), else the largest."""
     maps: list[tuple[int, nn.Module]] = []
+    candidates = _candidates(network)
 
     def record_size(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and module is not network:
-            maps.append((min(output.shape[-2:]), module))
+        if isinstance(output, Tensor) and (features := candidates[module](output)).dim() == 4:
+            maps.append((min(features.shape[-2:]), module))
 
-    hooks = [module.register_forward_hook(record_size) for module in network.modules()]
+    hooks = [module.register_forward_hook(record_size) for module in candidates]
     try:
         with torch.no_grad():
             network(image)
@@ -62,6 +67,14 @@ def last_feature_map(network: nn.Module, image: Tensor) -> nn.Module:
             hook.remove()
     min_size = min(MIN_MAP_SIZE, max(size for size, _ in maps))
     return [module for size, module in maps if size >= min_size][-1]
+
+
+def _candidates(network: nn.Module) -> dict[nn.Module, ToMap]:
+    """The modules whose outputs may be feature maps, each with what turns its output into (B, C, H, W)."""
+    body = getattr(network, "body", None)
+    if isinstance(body, TimmBody):  # within transformers, attention and channels look like maps too
+        return body.feature_modules()
+    return {module: lambda output: output for module in network.modules() if module is not network}
 
 
 def share_in_centre(heat: Array) -> Array:

@@ -321,6 +321,8 @@ class ReportContent(Record):
     """Name with unit to value, as in "scoring, seconds"."""
     config: dict[str, Any]
     versions: dict[str, str]
+    initial_weights: str = ""
+    """The weights that training began with, with their licence where it is known; empty: not recorded."""
 
 
 def json_schema() -> str:

@@ -63,6 +63,7 @@ def build_content(evidence: Evidence) -> tuple[ReportContent, dict[str, ScoredSp
         cost=dict(evidence.cost),
         config=dict(evidence.config),
         versions=dict(evidence.versions),
+        initial_weights=evidence.initial_weights,
     )
     return content, scored
 

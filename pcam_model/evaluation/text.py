@@ -221,6 +221,8 @@ def _data(content: ReportContent) -> dict[str, str]:
     assumed = " (assumed: the source does not tell it)" if content.pack.mpp_assumed else ""
     rows["Pixel size"] = f"{content.pack.mpp:g} µm{assumed}"
     rows["Pack"] = content.pack.digest[:16] or "–"
+    if content.initial_weights:
+        rows["Initial weights"] = content.initial_weights
     return rows
 
 

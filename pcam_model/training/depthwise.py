@@ -1,5 +1,7 @@
 """Strided depthwise convolutions, which on a CPU are computed in float32: in bfloat16 their backward pass is slow."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,16 @@ class StridedDepthwise(nn.Conv2d):
 def convert_strided_depthwise(body: nn.Module) -> nn.Module:
     """Turn the strided depthwise convolutions of a body into `StridedDepthwise`, in place; weights and names stay."""
     for module in body.modules():
-        if type(module) is nn.Conv2d and 1 < module.groups == module.in_channels and module.stride != (1, 1):
-            module.__class__ = StridedDepthwise
+        if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels and module.stride != (1, 1):
+            module.__class__ = _strided_depthwise(type(module))  # type: ignore[arg-type]
     return body
+
+
+@cache
+def _strided_depthwise(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """The class of a convolution as `StridedDepthwise`: the padding of timm's own kinds stays."""
+    return (
+        StridedDepthwise
+        if kind is nn.Conv2d
+        else type(f"StridedDepthwise{kind.__name__}", (StridedDepthwise, kind), {})
+    )

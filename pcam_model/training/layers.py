@@ -5,6 +5,12 @@ from torch import Tensor, nn
 
 from pcam_model.core.rng import BatchSlice
 
+BATCHNORMS = (nn.modules.batchnorm._BatchNorm,)  # base class of all of them, synchronised or not
+
+
+def keep_random(_: nn.Module) -> None:
+    """Leave a body the weights that it was made with."""
+
 
 class ConcatPool(nn.Module):
     """Global max pooling concatenated with global average pooling: (B, C, H, W) -> (B, 2 C)."""

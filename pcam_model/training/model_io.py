@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 
-from pcam_model.core.errors import CheckpointError, ModelError
+from pcam_model.core.errors import CheckpointError, ConfigError, ModelError
 from pcam_model.core.files import write_atomic
 from pcam_model.core.model_metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
 from pcam_model.training.checkpoint import Checkpoint, load_weights
 from pcam_model.training.device import best_device, describe_device, set_float32_precision
 from pcam_model.training.network import BODIES, PatchNetwork
+from pcam_model.training.timm_body import is_timm
 
-PACKAGES = ("pcam", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "prefect")
+PACKAGES = ("pcam", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors", "timm", "prefect")
 
 
 @cache
@@ -53,14 +54,17 @@ def load_model(folder: Path) -> tuple[PatchNetwork, ModelMetadata]:
 
     Raises:
         ModelError: a file is missing or damaged, or it is of a network that this version does not know.
+        MissingPackageError: its network is timm's, and timm is not installed.
     """
     model = read_metadata(folder, WEIGHTS_FILE)
-    if model.arch not in BODIES:
+    if model.arch not in BODIES and not is_timm(model.arch):
         raise ModelError(f"{folder}: no network {model.arch!r} is known here; use the pcam that trained it")
     set_float32_precision()
-    network = PatchNetwork(model.arch)
     try:
+        network = PatchNetwork(model.arch, model.image_size)
         load_weights(folder / WEIGHTS_FILE, network)
     except CheckpointError as error:
         raise ModelError(str(error)) from error
+    except ConfigError as error:
+        raise ModelError(f"{folder}: {error}; the model needs timm {model.versions.get('timm')}") from error
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), model

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from pcam_model.training.network import BATCHNORMS
+from pcam_model.training.layers import BATCHNORMS
 
 MAX_SKIPPED_STEPS = 3  # consecutive skipped steps that end a training
 INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 2.0**16, 2.0, 0.5, 2000  # as torch.amp.GradScaler

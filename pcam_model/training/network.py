@@ -1,8 +1,9 @@
-"""The networks: torchvision's bodies with the recipe's head, in three layer groups."""
+"""The networks: bodies of torchvision or timm with the recipe's head, in three layer groups."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -15,8 +16,16 @@ from pcam_model.core.log import log
 from pcam_model.core.rng import seeded
 from pcam_model.core.schema import Config
 from pcam_model.training.depthwise import convert_strided_depthwise
-from pcam_model.training.layers import ConcatPool, Dropout
-from pcam_model.training.weights import load_body_weights, load_imagenet, load_weights_file, weights_path
+from pcam_model.training.layers import BATCHNORMS, ConcatPool, Dropout, keep_random
+from pcam_model.training.timm_body import TIMM_PATTERN, TimmBody, is_timm
+from pcam_model.training.timm_weights import find_timm_weights, load_timm_weights
+from pcam_model.training.weights import (
+    load_body_weights,
+    load_imagenet,
+    load_weights_file,
+    weights_digest,
+    weights_path,
+)
 
 ArchName = Literal[
     "resnet18",
@@ -29,25 +38,25 @@ ArchName = Literal[
     "efficientnet_b0",
     "convnext_tiny",
 ]
-BATCHNORMS = (nn.modules.batchnorm._BatchNorm,)  # base class of all of them, synchronised or not
-BATCHNORM_MOMENTUM = 0.1  # of the running statistics, PyTorch's default
+TimmArch = Annotated[str, Field(pattern=TIMM_PATTERN, title="timm:NAME")]
 INITIAL_WEIGHTS_RNG, DROPOUT_RNG = 3, 4  # purposes of random numbers, in RNG keys
 
 
 class ModelConfig(Config):
     """Network, initial weights and image size."""
 
-    arch: ArchName = "resnet50"
-    """The body, by torchvision's name."""
+    arch: ArchName | TimmArch = "resnet50"
+    """The body, by torchvision's name, or one of timm's, as in `timm:tf_efficientnet_lite0`."""
     weights: str = "imagenet"
-    """The body's initial weights: `imagenet` (torchvision's), `none`, or a file of any tool (.pth, .safetensors)."""
+    """The body's initial weights: `imagenet` (torchvision's or timm's own), `none`, or a file of any tool (.pth,
+    .safetensors)."""
     image_size: int = Field(224, ge=32, le=1024)
     """Height and width of the network's input, in pixels; patches are resampled to it."""
 
 
 @dataclass(frozen=True)
 class BodySpec:
-    """The module of torchvision's network that begins its second layer group, and its output channels."""
+    """The module of a body that begins its second layer group, and its output channels."""
 
     second_group: str
     channels: int
@@ -67,18 +76,31 @@ BODIES: dict[str, BodySpec] = {
 
 
 class PatchNetwork(nn.Module):
-    """A body and the recipe's head: normalised images float (B, 3, S, S) -> logits (B, 2), class 1 = tumour."""
+    """A body and the recipe's head: normalised images float (B, 3, S, S) -> logits (B, 2), class 1 = tumour.
 
-    def __init__(self, arch: str):
+    Args:
+        arch: torchvision's name of the body, or `timm:NAME`.
+        image_size: in pixels, which some bodies of timm are made for.
+        load: gives the body its initial weights.
+
+    Raises:
+        ConfigError: there is no such body, or it does not take images of this size.
+        MissingPackageError: it is timm's, and timm is not installed.
+    """
+
+    def __init__(self, arch: str, image_size: int = 224, load: Callable[[nn.Module], None] = keep_random):
         super().__init__()
         self.arch = arch
-        self.body = convert_strided_depthwise(_make_body(arch))
-        self.head = _make_head(2 * BODIES[arch].channels)
+        body, self.spec = _make_timm(arch, image_size, load) if is_timm(arch) else _make_body(arch, load)
+        self.body = convert_strided_depthwise(body)
+        self.head = _make_head(2 * self.spec.channels)
         self.dropouts = [module for module in self.modules() if isinstance(module, Dropout)]
         """All dropout layers, in the order in which their masks are drawn."""
         self.body_trainable = True
         self.microbatches = 1
         """Number of microbatches that a batch is computed in; see `set_microbatches`."""
+        self.momenta = {name: layer.momentum for name, layer in self.named_modules() if isinstance(layer, BATCHNORMS)}
+        """Of BatchNorm's running statistics, a batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits; a body without trainable parameters is computed without autograd."""
@@ -95,13 +117,20 @@ class PatchNetwork(nn.Module):
         A body without trainable parameters computes them inside `forward`, and the head sees the whole batch.
         """
         self.microbatches = count
-        for layer in self.modules():
+        for name, layer in self.named_modules():
             if isinstance(layer, BATCHNORMS) and self.body_trainable:
-                layer.momentum = 1 - (1 - BATCHNORM_MOMENTUM) ** (1 / count)
+                momentum = self.momenta[name]
+                layer.momentum = momentum and 1 - (1 - momentum) ** (1 / count)
+
+    def check_image_sizes(self, image_sizes: Iterable[int]) -> None:
+        """Raise ConfigError where the body does not take images of one of these sizes."""
+        for image_size in image_sizes:
+            if isinstance(self.body, TimmBody):
+                self.body.check_image_size(image_size)
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """The recipe's three groups, from input to output: [early body, late body, head], as leaf modules."""
-        start = f"{BODIES[self.arch].second_group}."
+        start = f"{self.spec.second_group}."
         leaves = [(name, module) for name, module in self.body.named_modules() if _owns_parameters(module)]
         cut = next(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(start))
         early, late = leaves[:cut], leaves[cut:]
@@ -138,22 +167,54 @@ def build_network(config: ModelConfig, seed: int, *, quiet: bool = False) -> Pat
     Raises:
         WeightsError: the weights cannot be read or downloaded, or do not fit.
     """
-    with seeded(seed, INITIAL_WEIGHTS_RNG):
-        network = PatchNetwork(config.arch)
-    if config.weights == "none":
+
+    def load(body: nn.Module) -> None:
         summary = f"{config.arch} starts from random weights (model.weights=none)"
-    else:
-        is_imagenet = config.weights == "imagenet"
-        content = load_imagenet(config.arch) if is_imagenet else load_weights_file(weights_path(config.weights))
-        summary = load_body_weights(network.body, content, config.arch)
-    if not quiet:
-        log.info(summary)
+        if config.weights != "none":
+            with torch.random.fork_rng(devices=[]):  # the head's weights are the same whatever the body starts from
+                summary = load_body_weights(body, _read_weights(config), config.arch)
+        if not quiet:
+            log.info(summary)
+
+    with seeded(seed, INITIAL_WEIGHTS_RNG):
+        network = PatchNetwork(config.arch, config.image_size, load)
     return network.to(memory_format=torch.channels_last)
 
 
-def _make_body(arch: str) -> nn.Module:
+def describe_weights(config: ModelConfig) -> str:
+    """The initial weights of a network, for people, with their licence where it is known."""
+    if config.weights != "imagenet":
+        return "random" if config.weights == "none" else weights_path(config.weights).name
+    return find_timm_weights(config.arch).summary if is_timm(config.arch) else "ImageNet, by torchvision"
+
+
+def weights_identity(config: ModelConfig) -> str:
+    """What identifies the initial weights: `imagenet`, `none`, timm's repository, or the SHA-256 of the file."""
+    if is_timm(config.arch) and config.weights == "imagenet":
+        return find_timm_weights(config.arch).repository
+    return weights_digest(config.weights)
+
+
+def _read_weights(config: ModelConfig) -> object:
+    if config.weights != "imagenet":
+        return load_weights_file(weights_path(config.weights))
+    return load_timm_weights(config.arch) if is_timm(config.arch) else load_imagenet(config.arch)
+
+
+def _make_timm(arch: str, image_size: int, load: Callable[[nn.Module], None]) -> tuple[nn.Module, BodySpec]:
+    body = TimmBody(arch, image_size, load)
+    return body, BodySpec(body.second_group, body.channels)
+
+
+def _make_body(arch: str, load: Callable[[nn.Module], None]) -> tuple[nn.Module, BodySpec]:
     if arch not in BODIES:
         raise ConfigError(f"model.arch: there is no network {arch!r}; choose one of {', '.join(BODIES)}")
+    body = _torchvision_body(arch)
+    load(body)
+    return body, BODIES[arch]
+
+
+def _torchvision_body(arch: str) -> nn.Module:
     network = models.get_model(arch, weights=None)
     for module in list(network.modules()):
         for name, child in module.named_children():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from pcam_model.training.efficientnet_names import efficientnet_names
+
 MAX_DEPTH = 4
 """Levels of dictionaries that are searched."""
 MIN_NAMES = 0.1
@@ -28,8 +30,8 @@ class StateDict:
     """The keys that lead to the dictionary, joined by dots; "" for the file itself."""
     prefix: str
     """What stands before the names."""
-    unexpected: tuple[str, ...]
-    """The dictionary's other tensors."""
+    unexpected: Mapping[str, Tensor]
+    """The dictionary's other tensors, by their own names."""
     alternatives: tuple[str, ...] = ()
     """Other dictionaries and prefixes that hold as many of the tensors."""
 
@@ -87,14 +89,17 @@ def _tensor_dicts(content: object, path: str, depth: int, seen: set[int]) -> Ite
 
 
 def namings(body: nn.Module) -> list[Naming]:
-    """The names of a body's tensors: its own, those of `nn.Sequential(*children)`, and DenseNet's of before 2018."""
+    """The names of a body's tensors: its own, those of `nn.Sequential(*children)`, DenseNet's of before 2018, and those
+    of EfficientNet-PyTorch.
+    """
     names = list(body.state_dict())
     position = {name: str(index) for index, (name, _) in enumerate(body.named_children())}
-    numbered = {f"{position[name.partition('.')[0]]}.{name.partition('.')[2]}": name for name in names}
+    inner = [(name, *name.split(".", 1)) for name in names if "." in name]  # not a transformer's class token
+    numbered = {f"{position[child]}.{rest}": name for name, child, rest in inner}
     # torchvision's own files of DenseNet are named so.
     dotted = {DENSE_LAYER.sub(r"\1.\2.", name): name for name in names}
     own = {name: name for name in names}
-    return [own, numbered, *([dotted] if dotted != own else [])]
+    return [own, numbered, *([dotted] if dotted != own else []), *filter(None, [efficientnet_names(names)])]
 
 
 def _by_prefix(dictionary: str, tensors: Mapping[str, Tensor], naming: Naming) -> Iterator[StateDict]:
@@ -107,7 +112,8 @@ def _by_prefix(dictionary: str, tensors: Mapping[str, Tensor], naming: Naming) -
                 by_prefix.setdefault(key[:start], {})[naming[key[start:]]] = tensor
                 used.setdefault(key[:start], set()).add(key)
     for prefix, fitting in by_prefix.items():
-        yield StateDict(fitting, dictionary, prefix, tuple(key for key in tensors if key not in used[prefix]))
+        unexpected = {key: tensor for key, tensor in tensors.items() if key not in used[prefix]}
+        yield StateDict(fitting, dictionary, prefix, unexpected)
 
 
 def _is_averaged(candidate: StateDict) -> bool:

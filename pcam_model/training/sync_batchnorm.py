@@ -8,25 +8,27 @@ from torch import Tensor, nn
 
 
 def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> None:
-    """Replace BatchNorm layers, in place, by ones that normalise by the statistics of the whole batch."""
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return
+    """Replace BatchNorm layers, in place, by ones that normalise by the statistics of the whole batch.
+
+    What timm's layers apply after the normalisation, as an activation, is applied after it still.
+    """
+    kinds = DEVICE_LAYERS if device.type == "cuda" else HOST_LAYERS
     for module in list(network.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                setattr(module, name, HostSyncBatchNorm.from_layer(layer))
+                setattr(module, name, _synchronised(layer, kinds[hasattr(layer, "act")]))
+
+
+def _synchronised(layer: nn.modules.batchnorm._BatchNorm, kind: type[nn.modules.batchnorm._BatchNorm]) -> nn.Module:
+    """A layer that shares the parameters, the buffers and the children of a BatchNorm layer."""
+    made = kind(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    made._parameters, made._buffers, made._modules = layer._parameters, layer._buffers, layer._modules
+    made.training = layer.training
+    return made
 
 
 class HostSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """`nn.SyncBatchNorm` for CPU processes, which PyTorch's does not support."""
-
-    @classmethod
-    def from_layer(cls, layer: nn.modules.batchnorm._BatchNorm) -> "HostSyncBatchNorm":
-        """A layer that shares the parameters and buffers of a BatchNorm layer."""
-        made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-        made._parameters, made._buffers = layer._parameters, layer._buffers
-        return made.train(layer.training)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, ...) normalised over the rows of all processes."""
@@ -41,7 +43,9 @@ class HostSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         variance = all_reduce_sum(centred.square().sum(dims)) / count
         self._update_running_stats(mean.detach(), variance.detach() * count / (count - 1))
         normed = centred * (variance + self.eps).rsqrt().view(shape)
-        return (normed * self.weight.view(shape) + self.bias.view(shape)).to(features.dtype)
+        if self.affine:
+            normed = normed * self.weight.view(shape) + self.bias.view(shape)
+        return normed.to(features.dtype)
 
     @torch.no_grad()
     def _update_running_stats(self, mean: Tensor, variance: Tensor) -> None:
@@ -52,6 +56,30 @@ class HostSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_(variance, self.momentum)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+
+
+class _ThenActivation(nn.Module):
+    """A BatchNorm layer that, like timm's, is followed by a dropout and an activation of its own."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, ...) normalised over the rows of all processes, and activated."""
+        activated: Tensor = self.act(self.drop(super().forward(features)))
+        return activated
+
+
+class HostSyncBatchNormAct(_ThenActivation, HostSyncBatchNorm):
+    """`HostSyncBatchNorm` with an activation."""
+
+
+class DeviceSyncBatchNormAct(_ThenActivation, nn.SyncBatchNorm):
+    """`nn.SyncBatchNorm` with an activation."""
+
+
+HOST_LAYERS = (HostSyncBatchNorm, HostSyncBatchNormAct)
+DEVICE_LAYERS = (nn.SyncBatchNorm, DeviceSyncBatchNormAct)
 
 
 class _AllReduceSum(torch.autograd.Function):

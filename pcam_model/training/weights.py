@@ -119,12 +119,13 @@ def load_body_weights(body: nn.Module, content: object, arch: str) -> str:
     if state is None:
         raise WeightsError(_nothing_fits_message(content, arch))
     _check_tensors(state, body, arch)
+    _check_structure(state, body, arch)
     missing = _check_share(state, body, arch)
     body.load_state_dict(dict(state.tensors), strict=False)
     alternatives = f"; {', '.join(state.alternatives)} would fit too" if state.alternatives else ""
     return (
         f"{arch}: {len(state.tensors)} tensors of the body loaded ({state.location}); missing: {_names(missing)}; "
-        f"left out: {_names(state.unexpected)}{alternatives}"
+        f"left out: {_names(list(state.unexpected))}{alternatives}"
     )
 
 
@@ -143,6 +144,21 @@ def _check_tensors(state: StateDict, body: nn.Module, arch: str) -> None:
             )
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"model.weights: {state.prefix}{key} is not finite everywhere; use an undamaged file")
+
+
+def _check_structure(state: StateDict, body: nn.Module, arch: str) -> None:
+    """Raise WeightsError where the file has weights of an inner layer that has none in the body, as a layer scale."""
+    inner = {name for name, _ in body.named_modules() if "." in name and not name.startswith("head.")}
+    buffers = dict(body.named_buffers())
+    for key, tensor in state.unexpected.items():
+        name = key.removeprefix(state.prefix)
+        layer = name.rpartition(".")[0]
+        is_weight = tensor.is_floating_point() and tensor.numel() > 1 and name not in buffers  # others are counts
+        if key.startswith(state.prefix) and layer in inner and is_weight:
+            raise WeightsError(
+                f"model.weights: the file has {key}, and {layer} of {arch} has no such weights: the file is of another "
+                f"network; {REMEDY}"
+            )
 
 
 def _check_share(state: StateDict, body: nn.Module, arch: str) -> list[str]:

@@ -101,7 +101,9 @@ def batch(
 
 
 def new_network(arch: str = "mobilenet_v2") -> PatchNetwork:
-    return build_network(ModelConfig.model_validate({"arch": arch, "weights": "none"}), seed=1, quiet=True)
+    return build_network(
+        ModelConfig.model_validate({"arch": arch, "weights": "none", "image_size": SIZE}), seed=1, quiet=True
+    )
 
 
 def search(folder: Path, train: PatchLoader, compute: ComputeConfig | None = None) -> LrCurve:
@@ -128,12 +130,14 @@ def trainer(
     return Trainer(network, train or small_loader(), valid, stage, max_lr, SEED, folder, callbacks, compute)
 
 
-def run(name: str, folder: Path, train: PatchLoader, compute: ComputeConfig | None = None) -> str:
+def run(
+    name: str, folder: Path, train: PatchLoader, compute: ComputeConfig | None = None, arch: str = "mobilenet_v2"
+) -> str:
     """Run the search or a stage to its end; its result, for an exact comparison."""
     if name == "search":
         return search(folder, train, compute).model_dump_json(exclude={"path"})
     stage = FROZEN if name == "frozen" else FINETUNE
-    return trainer(folder, stage, train, compute).run().model_dump_json(exclude={"path"})
+    return trainer(folder, stage, train, compute, arch=arch).run().model_dump_json(exclude={"path"})
 
 
 def main() -> None:
