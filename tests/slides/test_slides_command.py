@@ -40,7 +40,7 @@ def test_slides_are_predicted_and_what_is_broken_is_said(
     (tmp_path / "in" / "b.svs").write_text("no slide")
     code, out, error = pcam(tmp_path, "slides", model_folder, "in", "--out", "out", "--stride", 96, "--no-tta")
     assert code == 1
-    assert "out/slides.csv: 1 slides, 1 of them done before" in out
+    assert "out/slides.csv: 1 slides, 1 of them predicted before" in out
     assert "1 of 2 slides could not be predicted; out/slides.csv lists them with the reasons" in error
     assert "OpenSlide cannot read it" in error
 
