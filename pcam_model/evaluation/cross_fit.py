@@ -65,9 +65,11 @@ def calibrate_splits(evidence: Evidence) -> tuple[Calibration, dict[str, ScoredS
     calibration = _calibration(evidence, outputs, points)
     splits = {}
     for split, output in outputs.items():
-        scored, method = _apply(calibration, output), calibration.method
         if split == "valid" and evidence.calibration is None:
             scored, method = _cross_fit(output, points, evidence.score, evidence.seed)
+        else:
+            weights = class_weights(output.labels, calibration.prevalence)
+            scored, method = replace(_apply(calibration, output), weights=weights), calibration.method
         splits[split] = ScoredSplit(evidence.predictions[split].table.reset_index(drop=True), scored, method)
     return calibration, splits
 
@@ -129,10 +131,7 @@ def _apply(calibration: Calibration, outputs: _Outputs) -> ScoredPatches:
     predicted = {point: probability >= threshold for point, threshold in calibration.thresholds.items()}
     uncalibrated = metrics.sigmoid(outputs.log_odds)
     sets = calibration.conformal.sets(probability) if calibration.conformal else None
-    weights = class_weights(outputs.labels, calibration.prevalence)
-    return ScoredPatches(
-        outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units, sets, weights
-    )
+    return ScoredPatches(outputs.labels, outputs.log_odds, probability, uncalibrated, predicted, outputs.units, sets)
 
 
 def _cross_fit(outputs: _Outputs, points: list[str], score: ScoreConfig, seed: int) -> tuple[ScoredPatches, str]:

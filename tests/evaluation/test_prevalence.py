@@ -75,6 +75,15 @@ def test_rules_call_the_same_patches_whatever_the_share(make_evidence):
     assert corrected.predicted["0.5"].sum() < without.predicted["0.5"].sum()
 
 
+def test_a_fold_of_one_class_is_calibrated_like_any_other(make_evidence):
+    table = patches(120, 0.5, 1)
+    table["slide"] = [f"{'tumour' if label else 'normal'} {row % 3}" for row, label in enumerate(table["label"])]
+    score = ScoreConfig(prevalence=0.1)
+    scored = calibrate_splits(make_evidence(predictions=split_predictions(valid=table), score=score))[1]["valid"].scored
+    assert np.average(scored.labels, weights=scored.weights) == pytest.approx(0.1)
+    assert np.isfinite(scored.probability).all()
+
+
 def test_the_report_says_what_its_probabilities_are_for(make_evidence, tmp_path: Path):
     predictions = split_predictions(valid=patches(1000, 0.5, 1), test=patches(1000, 0.5, 2))
     score = ScoreConfig(prevalence=0.02)
