@@ -3,7 +3,6 @@
 import os
 import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from prefect.context import SettingsContext
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from pcam_model.core.errors import PcamError
+from pcam_model.core.proxies import find_proxy
 from tasks.server_process import running_server
 
 CHECK_TIMEOUT_S = 10
@@ -94,14 +94,11 @@ def _explain_status(url: str, code: int) -> ApiProblem:
 
 def _explain_proxy(url: str, found: str) -> ApiProblem | None:
     """The problem where a proxy stands between; None where none does."""
-    parts = urllib.parse.urlsplit(url)
-    host, proxies = parts.hostname or "", urllib.request.getproxies()
-    scheme = next((name for name in (parts.scheme, "all") if name in proxies), "")
-    if not scheme or urllib.request.proxy_bypass(host):
+    proxy = find_proxy(url, any_scheme=True)
+    if proxy is None:
         return None
-    variable = f"{scheme.upper()}_PROXY"
-    remedy = f"add {host} to NO_PROXY, or correct {variable}"
-    return ApiProblem(f"{found} through the proxy of {variable}", remedy)
+    remedy = f"add {urllib.parse.urlsplit(url).hostname or ''} to NO_PROXY, or correct {proxy.variable}"
+    return ApiProblem(f"{found} through the proxy of {proxy.variable}", remedy)
 
 
 def url_source() -> str:

@@ -7,6 +7,7 @@ import httpx
 
 from pcam_model.core.errors import ConfigError
 from pcam_model.core.log import log
+from pcam_model.core.proxies import proxy_address
 
 NO_PROXY = ("NO_PROXY", "no_proxy")
 
@@ -28,7 +29,7 @@ def make_proxies_readable() -> None:
             os.environ[name] = ",".join(filter(None, map(_readable_exemption, os.environ[name].split(","))))
     for scheme, address in urllib.request.getproxies().items():
         if scheme in ("http", "https", "all"):
-            _require_readable(f"{scheme.upper()}_PROXY", address if "://" in address else f"http://{address}")
+            _require_readable(f"{scheme.upper()}_PROXY", proxy_address(address))
 
 
 def _readable_exemption(entry: str) -> str:

@@ -43,15 +43,14 @@ def begin_run(config: TrainConfig) -> Workspace:
         ConfigError: the store has a run of this name with another configuration.
         StoreError: the store cannot be read or written.
         WeightsError: the initial weights are not available.
-        MissingPackageError: the network is timm's, and timm is not installed.
     """
     run = validate_run_name(config.run or default_run_name(str(runtime.flow_run.name), str(runtime.flow_run.id)))
     name_flow_run(run)
     workspace = Workspace(run=run, store=resolve_store_uri(config.store.uri), folder=str(cache_dir() / "work" / run))
     if workspace.exists_in_store():
         _reserve(workspace, config)
-    network = build_network(config.model, config.seed, quiet=True)
-    network.check_image_sizes(config.finetune.progressive_sizes)
+    if config.model.weights != "none":
+        build_network(config.model, config.seed, quiet=True)
     log.info("Run %s, in store %s", run, workspace.store)
     return workspace
 

@@ -72,8 +72,7 @@ def check_network(config: TrainConfig) -> Finding:
             network = PatchNetwork(model.arch, model.image_size)
             network.check_image_sizes(config.finetune.progressive_sizes)
         except PcamError as error:
-            found, _, remedy = str(error).rpartition("; ")
-            return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+            return Finding.of_error(what, error, expected)
     return Finding(what=what, found=found, expected=expected)
 
 
@@ -99,8 +98,7 @@ def _check_timm(arch: str, what: str) -> Finding:
         weights = find_timm_weights(arch)
         path = locate_timm_weights(weights)
     except PcamError as error:
-        found, _, remedy = str(error).rpartition("; ")
-        return Finding(what=what, found=found, expected=expected, remedy=remedy, level="failed")
+        return Finding.of_error(what, error, expected)
     found = f"{weights.summary}, {path or 'not downloaded yet'}"
     if weights.is_permissive:
         return Finding(what=what, found=found, expected=expected)

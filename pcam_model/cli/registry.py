@@ -141,9 +141,10 @@ def channels(store: StoreOption = "", as_json: JsonOption = False) -> None:
     from pcam_model.registry.factory import open_store
 
     opened = open_store(resolve_store_uri(store))
-    if not as_json and not list_channels(opened):
+    listed = list_channels(opened)
+    if not as_json and not listed:
         return print(f"no channels in {hide_secrets(opened.uri)}; `pcam promote RUN` makes the channel champion")
-    histories = {channel.name: (channel.run, list(newest_first(opened, channel))) for channel in list_channels(opened)}
+    histories = {channel.name: (channel.run, list(newest_first(opened, channel))) for channel in listed}
     if as_json:
         return print_json(
             [{"name": name, "run": run, "history": [move.model_dump(mode="json") for move in moves]}

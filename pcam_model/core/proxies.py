@@ -18,13 +18,22 @@ class Proxy(NamedTuple):
     address: str
 
 
-def find_proxy(url: str) -> Proxy | None:
-    """The proxy for a web address, by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; None where it is reached directly."""
-    parts = urlsplit(url)
-    address = urllib.request.getproxies().get(parts.scheme, "")
-    if not address or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+def find_proxy(url: str, *, any_scheme: bool = False) -> Proxy | None:
+    """The proxy for a web address, by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; None where it is reached directly.
+
+    `any_scheme`: by ALL_PROXY too, which urllib3 does not know and httpx does.
+    """
+    parts, proxies = urlsplit(url), urllib.request.getproxies()
+    scheme = next((name for name in (parts.scheme, *["all"] * any_scheme) if proxies.get(name)), "")
+    hosts = parts.netloc.rpartition("@")[2], parts.hostname or ""  # NO_PROXY may name a port, or IPv6 without brackets
+    if not scheme or any(map(urllib.request.proxy_bypass, hosts)):
         return None
-    return Proxy(f"{parts.scheme.upper()}_PROXY", address if "://" in address else f"http://{address}")
+    return Proxy(f"{scheme.upper()}_PROXY", proxy_address(proxies[scheme]))
+
+
+def proxy_address(value: str) -> str:
+    """The address of a proxy as it is written in a variable, with its scheme."""
+    return value if "://" in value else f"http://{value}"
 
 
 def open_pool(proxy: Proxy | None, retries: urllib3.Retry, timeout: urllib3.Timeout) -> urllib3.PoolManager:

@@ -1,4 +1,4 @@
-"""What a file is by its name: an image, litter of a desktop, of which split and which class."""
+"""What a file is by its name: an image, a system file, of which split and which class."""
 
 import re
 from functools import lru_cache

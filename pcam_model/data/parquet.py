@@ -109,7 +109,7 @@ class ParquetShard:
         """The class (0, 1 or None) of each value: by the names that `datasets` gives its numbers, which it may sort."""
         names = class_names(self.file.schema_arrow, column)
         by_number = {number: label_value(name, classes) for number, name in enumerate(names)}
-        if sorted(map(str, by_number.values())) == ["0", "1"]:
+        if len(names) == 2 and set(by_number.values()) == {0, 1}:
             if by_number[0] == 1:
                 log.info("%s: label 0 is %s and 1 is %s there; 1 is tumour here", self.path, *names)
             return {value: by_number.get(value) if isinstance(value, int) else None for value in values}
@@ -187,22 +187,21 @@ class ParquetPatches(PatchSource):
         Raises:
             SourceError: one is damaged, or holds no images or no labels.
         """
-        self.classes = classes
         self.shards = [ParquetShard(file) for file in files]
         self.starts = np.cumsum([0, *(shard.count for shard in self.shards)])
         self.decode = Decoder()
-        tables = [self._table(path, shard, with_labels) for shard in self.shards]
+        tables = [self._table(path, shard, with_labels, classes) for shard in self.shards]
         self.table = pd.concat(tables, ignore_index=True)
         if self.table["id"].duplicated().any():
             ids = [f"{shard.path.stem}-{row:06d}" for shard in self.shards for row in range(shard.count)]
             self.table["id"] = pd.Series(ids, dtype=object)
 
-    def _table(self, path: Path, shard: ParquetShard, with_labels: bool) -> pd.DataFrame:
+    def _table(self, path: Path, shard: ParquetShard, with_labels: bool, classes: Sequence[str]) -> pd.DataFrame:
         name = shard.path.name if path.is_file() else shard.path.relative_to(path).as_posix()
         return pd.DataFrame(
             {
                 "id": pd.Series(shard.ids(), dtype=object),
-                "label": pd.array(shard.labels(self.classes) if with_labels else [None] * shard.count, dtype="Int8"),
+                "label": pd.array(shard.labels(classes) if with_labels else [None] * shard.count, dtype="Int8"),
                 "slide": np.full(shard.count, None, object),
                 "origin": pd.Series([split_of(name) or "train"] * shard.count, dtype=object),
                 "file": pd.Series([name] * shard.count, dtype=object),

@@ -24,8 +24,6 @@ from pcam_model.data.zip_block import InflateError, ZipMember, inflate_block, is
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # Read behind the local header at once: its name and extra field may be longer than in the central directory.
 EXTRA_BYTES = 256
-
-
 UNPACK = "unpack the archive (7z x), and give the folder"
 
 

@@ -98,7 +98,7 @@ OTHER_FILES = [
 @pytest.mark.parametrize("top", ["", "patches/"])
 def test_a_desktops_hidden_files_are_ignored(tmp_path, pack, as_zip, top):
     dataset = make_patch_set(6, top=top)
-    dataset.files |= {(name if "MACOSX" in name else top + name): b"litter" for name in OTHER_FILES}
+    dataset.files |= {(name if "MACOSX" in name else top + name): b"system" for name in OTHER_FILES}
     assert pack(dataset.zip(tmp_path / "a.zip") if as_zip else dataset.folder(tmp_path / "a")).count == 6
 
 

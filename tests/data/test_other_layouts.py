@@ -92,13 +92,13 @@ def test_a_name_is_a_class_where_that_is_plain(label: int | None, names: list[st
 
 
 def test_what_is_system_file_and_which_split_a_name_tells() -> None:
-    litter = [
+    left_by_systems = [
         "train/.ipynb_checkpoints/x-checkpoint.tif",
         "@eaDir/x.tif/SYNO.jpg",
         "__MACOSX/train/._x.tif",
         "Thumbs.db",
     ]
-    assert all(map(is_system_file, [*litter, "train/._x.tif", ".DS_Store", "a/#recycle/x.png"]))
+    assert all(map(is_system_file, [*left_by_systems, "train/._x.tif", ".DS_Store", "a/#recycle/x.png"]))
     assert not any(map(is_system_file, ["train/x.tif", "eaDir/x.tif", "train/x.ipynb"]))
     names = ["validation_split", "camelyonpatch_level_2_split_test_x", "train/latest", "contest/x"]
     assert [split_of(name) for name in names] == ["valid", "test", "train", None]
@@ -134,7 +134,7 @@ LITTER = [
 
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "folder"])
-def test_litter_is_left_out_of_training_and_of_prediction(tmp_path: Path, pack: MakePack, as_zip: bool) -> None:
+def test_system_files_are_left_out_of_training_and_of_prediction(tmp_path: Path, pack: MakePack, as_zip: bool) -> None:
     dataset = make_patch_set(6)
     image = next(iter(dataset.files.values()))
     clean = dataset.folder(tmp_path / "clean")
